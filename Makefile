@@ -1,0 +1,98 @@
+# recalld: `make` builds the three programs with nothing but a compiler and
+# make; `make run` starts both servers; `make test` passes every test.
+#
+# Honoured: CC HOSTCC CFLAGS LDFLAGS CROSS_COMPILE PREFIX DESTDIR BUILD V=1,
+# LOOP=poll (the portable loop), SAN=address,undefined (sanitizers).
+
+ifneq ($(CROSS_COMPILE),)
+CC      = $(CROSS_COMPILE)gcc
+endif
+ifeq ($(origin CC),default)
+CC      = gcc
+endif
+HOSTCC ?= cc
+BUILD  ?= build
+PREFIX ?= /usr/local
+CFLAGS ?= -O2 -g
+SAN    ?=
+LOOP   ?=
+Q       = $(if $(V),,@)
+
+WARN    = -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wvla -Werror
+FLAGS   = -std=c11 $(CFLAGS) -fno-math-errno -ffp-contract=off -I. \
+          $(if $(SAN),-fsanitize=$(SAN) -fno-sanitize-recover=all -fno-omit-frame-pointer -DSANITIZED) \
+          $(if $(filter poll,$(LOOP)),-DLOOP_POLL)
+LINK    = $(if $(SAN),-fsanitize=$(SAN)) $(LDFLAGS) -lm
+
+LIB     = sha1 base64 utf8 json http ws
+MAINS   = recalld recall echo
+KERNELS = $(if $(shell $(CC) -dM -E -x c /dev/null | grep -w __x86_64__),avx2 avx512)
+KSRC    = servers/inference/kernels.c
+
+SOURCES := $(LIB:=.c) $(filter-out $(MAINS:%=servers/%.c),$(wildcard servers/*.c servers/*/*.c))
+TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
+FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
+
+# The objects of some sources; the kernels are one source compiled several times.
+objs    = $(patsubst %.c,$(BUILD)/%.o,$(1)) \
+          $(if $(filter $(KSRC),$(1)),$(KERNELS:%=$(BUILD)/servers/inference/kernels_%.o))
+
+.PHONY: all run test soak bench fuzz crash cross static install uninstall clean size layers lint coverage
+all: $(MAINS:%=$(BUILD)/%)
+
+$(BUILD)/recalld: $(call objs,servers/recalld.c $(SOURCES))
+$(BUILD)/recall:  $(call objs,servers/recall.c $(LIB:=.c) servers/net.c servers/log.c)
+$(BUILD)/echo:    $(call objs,servers/echo.c $(LIB:=.c) servers/loop.c servers/loop_epoll.c servers/loop_poll.c servers/net.c servers/conn.c servers/log.c)
+$(MAINS:%=$(BUILD)/%):
+	@echo "  LD    $@"
+	$(Q)$(CC) $(FLAGS) -o $@ $^ $(LINK)
+
+# ISO C in the library; the servers use Linux.
+$(BUILD)/servers/%.o tests/%.o: DEFS = -D_GNU_SOURCE
+$(BUILD)/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC    $<"
+	$(Q)$(CC) $(FLAGS) $(WARN) $(DEFS) -MMD -MP -c -o $@ $<
+
+KFLAGS_avx2   = -O3 -mavx2 -mfma -mf16c
+KFLAGS_avx512 = -O3 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c -mprefer-vector-width=512
+$(BUILD)/servers/inference/kernels_%.o: $(KSRC)
+	@mkdir -p $(@D)
+	@echo "  CC    $< ($*)"
+	$(Q)$(CC) $(FLAGS) $(WARN) -D_GNU_SOURCE $(KFLAGS_$*) -DKERNELS=$* -MMD -MP -c -o $@ $<
+$(BUILD)/servers/inference/kernels.o: CFLAGS += -O3
+
+$(BUILD)/servers/pages.o: $(wildcard clients/*)
+
+run: all
+	$(BUILD)/recalld
+
+# Tests: a line "// uses: a.c b.c" names what a test links. TEST_MINI=1 takes
+# the small runner of tests/test.h where Criterion is not there.
+TFLAGS = -Wall -Wextra -D_GNU_SOURCE $(if $(TEST_MINI),-DTEST_MINI)
+uses    = $(shell sed -n 's|^// uses: ||p' $(1))
+define unit
+$(BUILD)/tests/$(1): tests/$(1).c tests/test.h $(call objs,$(call uses,tests/$(1).c))
+	@mkdir -p $$(@D)
+	@echo "  TEST  $$@"
+	$(Q)$(CC) $(FLAGS) $(TFLAGS) $(call testflags,$(1)) -MMD -MP -o $$@ tests/$(1).c $$(filter %.o,$$^) $(if $(TEST_MINI),,-lcriterion) $(LINK)
+endef
+testflags = $(shell sed -n 's|^// flags: ||p' tests/$(1).c)
+$(foreach t,$(TESTS),$(eval $(call unit,$(t))))
+unit: $(TESTS:%=$(BUILD)/tests/%)
+
+# Fuzz targets: libFuzzer with ASan and UBSan, of clang.
+FUZZFLAGS = -std=c11 -O1 -g -I. -D_GNU_SOURCE -DSANITIZED -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+define fuzzer
+$(BUILD)/fuzz/$(1): tests/fuzz/$(1).c $(call uses,tests/fuzz/$(1).c)
+	@mkdir -p $$(@D)
+	@echo "  FUZZ  $$@"
+	$(Q)clang $(FUZZFLAGS) $(if $(wildcard /usr/include/jansson.h),-DHAVE_JANSSON) -o $$@ $$^ -lm $(if $(wildcard /usr/include/jansson.h),-ljansson)
+endef
+$(foreach f,$(FUZZERS),$(eval $(call fuzzer,$(f))))
+fuzzers: $(FUZZERS:%=$(BUILD)/fuzz/%)
+
+clean:
+	rm -rf $(BUILD)
+
+-include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
