@@ -1,0 +1,122 @@
+/* An endpoint: the envelope of SPEC 3 over a server. It reads the envelope,
+ * finds the command, lets it run, and sends replies in the order of requests,
+ * those that wait for the disk or for a job included.
+ *
+ * A command either replies before it returns, or, when it is marked CMD_LATER
+ * and rq->kept is true, any time later: then rq and everything that rq's
+ * message holds stay valid until reply_end() or reply_error(). */
+#ifndef ENDPOINT_H
+#define ENDPOINT_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "json.h"
+#include "servers/conn.h"
+#include "servers/metrics.h"
+
+struct endpoint;
+struct request;
+struct options;
+struct policy;
+
+/* Codes of error replies, in the order of SPEC 3's table. */
+enum reply_code {
+    REPLY_INVALID_JSON, REPLY_INVALID_ENVELOPE, REPLY_MISSING_FIELD, REPLY_INVALID_PARAMETER,
+    REPLY_INVALID_TIMESTAMP, REPLY_UNKNOWN_TYPE, REPLY_BAD_DIMENSION, REPLY_TOO_LARGE,
+    REPLY_NOT_FOUND, REPLY_STORE_FULL, REPLY_STORAGE, REPLY_UNKNOWN_ADAPTER, REPLY_BAD_ADAPTER,
+    REPLY_RATE_LIMITED, REPLY_BUSY, REPLY_INTERNAL, REPLY_CODES
+};
+
+enum { CMD_LATER = 1 };   /* may reply after it has returned, when ep->slow */
+
+struct command {
+    const char *name;                    /* lower case; a list ends with NULL */
+    void      (*run)(struct request *);
+    unsigned    flags;
+};
+
+/* What may be subscribed to, as bits. */
+enum { EVENT_ADDED = 1, EVENT_UPDATED = 2, EVENT_REMOVED = 4, EVENT_STATS = 8, EVENT_MATCH = 16 };
+
+struct endpoint {
+    struct server         server;        /* first: ops get it back */
+    const char           *name;          /* "memory", "inference" */
+    const char           *protocol;      /* subprotocol that is echoed */
+    const struct command *commands;      /* its own, searched before those of both */
+    void                 *app;           /* what the commands work on */
+    bool                  slow;          /* CMD_LATER commands may have to wait: keep their messages */
+    unsigned              events;        /* EVENT_ bits that can be subscribed to */
+    size_t                max_reply;
+    double                rate;          /* requests per minute and connection, 0: off */
+    int64_t             (*wall)(struct endpoint *);   /* ms since 1970, as this endpoint tells time */
+    bool                (*ready)(struct endpoint *);  /* for /readyz */
+    void                (*stats)(struct endpoint *, struct json_out *); /* its own members of `stats` */
+    bool                (*watch)(struct request *, struct slice query, uint32_t query_id);
+                                         /* a standing query was given: false when it replied an error */
+    void                (*unwatch)(struct endpoint *, struct conn_ref, uint32_t query_id); /* 0: all of it */
+    struct metrics        metrics;
+    const struct options *options;
+    struct policy        *policy;
+    uint64_t              durable;       /* highest sequence number on disk */
+    struct session       *waiting;       /* connections with replies that wait */
+    struct session       *listening;     /* connections with subscriptions */
+    struct event         *held;          /* events that wait for the disk, oldest first */
+    struct event        **held_end;
+    struct timer          ticker;        /* for `stats` events */
+};
+
+struct request {
+    struct endpoint      *ep;
+    struct conn_ref       conn;
+    const struct command *cmd;
+    struct slice          id;            /* JSON text of the id, or empty */
+    struct slice          type;          /* lower-cased */
+    struct slice          data;          /* JSON text of the object to read parameters from */
+    bool                  flat;          /* that is the envelope itself: type, id, timestamp are not parameters */
+    bool                  kept;          /* valid until replied; false: only until the command returns */
+    int64_t               now_us;        /* when it came, monotonic */
+    struct slice          message;       /* the whole text, for a content hash */
+
+    /* The endpoint's own. */
+    struct request       *next;
+    struct session       *session;
+    uint8_t               state;
+    bool                  failed;
+    uint64_t              seq;
+    struct json_out       out;
+    char                 *reply;
+    size_t                reply_len, bytes;
+};
+
+/* The writer, standing where the value of "data" goes; write exactly one value.
+ * To cut a long list: keep a copy of *out before each item, and when out->full
+ * is set after it, put the copy back and stop; leave room for what closes. */
+struct json_out *reply_begin(struct request *rq);
+
+/* Send it, after the replies to earlier requests. Too large: the client gets
+ * `Reply too large` instead. seq: only once that is on disk (0: at once). */
+void reply_end(struct request *rq);
+void reply_end_durable(struct request *rq, uint64_t seq);
+
+/* The error reply: `sentence` as SPEC 3 begins it. */
+void reply_error(struct request *rq, enum reply_code code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+void reply_busy(struct request *rq, int64_t retry_after_ms);
+
+/* Is the client still there? (Work for one that is gone can be dropped with reply_drop().) */
+bool request_alive(const struct request *rq);
+void reply_drop(struct request *rq);
+
+/* Up to seq everything is on disk: replies and events that waited leave. Or:
+ * what waited for seq and later has failed, with the reason. */
+void endpoint_durable(struct endpoint *ep, uint64_t seq);
+void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why);
+
+/* An event to everyone who subscribed to that bit, once seq is on disk (0: at once).
+ * data: one JSON value. event_to(): to one connection (standing queries). */
+void endpoint_event(struct endpoint *ep, unsigned bit, uint64_t seq, struct slice data);
+void endpoint_event_to(struct endpoint *ep, struct conn_ref to, unsigned bit, uint64_t seq, struct slice data);
+bool endpoint_listens(const struct endpoint *ep, unsigned bit);  /* does anybody? */
+
+#endif

@@ -1,0 +1,71 @@
+/* Parameters of commands, declared as tables and read by one function, so that
+ * every one is checked the same way and no bad value becomes a silent default.
+ *
+ * A command describes its parameters beside a struct that it fills with defaults
+ * first; what the client gave is written over them:
+ *
+ *     struct search { struct slice text; int64_t limit; double min_similarity; };
+ *     static const struct param search_params[] = {
+ *         { "text",           PARAM_TEXT,   offsetof(struct search, text), .max = 16384 },
+ *         { "limit",          PARAM_INT,    offsetof(struct search, limit), .min = 1, .max = 100 },
+ *         { "min_similarity", PARAM_NUMBER, offsetof(struct search, min_similarity), .min = -1, .max = 1 },
+ *         { 0 }
+ *     };
+ *     struct search s = { .limit = 5 };
+ *     if (!params_read(rq, search_params, &s)) return;     the error has been replied
+ */
+#ifndef PARAMS_H
+#define PARAMS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "json.h"
+
+enum param_kind {
+    PARAM_TEXT,    /* struct slice: a string; max: bytes (0: no bound), above: `Text too long` */
+    PARAM_BOOL,    /* bool */
+    PARAM_INT,     /* int64_t, an integer within min..max */
+    PARAM_NUMBER,  /* double within min..max */
+    PARAM_TIME,    /* int64_t, ms since 1970: ISO-8601, or a number; else `Invalid timestamp` */
+    PARAM_ENUM,    /* int64_t: index of the word in `words` ("strength|recent|…", any ASCII case) */
+    PARAM_OBJECT,  /* struct slice: text of an object; max: bytes in compact form (0: no bound) */
+    PARAM_LIST,    /* struct slice: text of an array (elements are read by the command) */
+    PARAM_ANY,     /* struct slice: text of any value but null */
+    PARAM_TAGS,    /* struct slice: text of a list of at most 16 strings of at most 64 bytes */
+    PARAM_VECTOR,  /* struct param_vector: list of numbers, or base64 of little-endian float32 */
+    PARAM_GROUP    /* an object with parameters of its own, in `group`, named group.name in errors;
+                      offsets are of the same struct */
+};
+
+struct param {
+    const char        *name;
+    enum param_kind    kind;
+    size_t             at;        /* offsetof the field */
+    double             min, max;
+    bool               required;  /* absent or null: `Missing required field: name` */
+    const char        *words;     /* PARAM_ENUM; for others what the error says is allowed (or NULL) */
+    const struct param *group;
+};
+
+/* Where a vector goes: cap floats at v, set by the command beforehand; n is how
+ * many came (0: absent; may be above cap, then v holds the first cap). */
+struct param_vector { float *v; size_t cap, n; };
+
+struct request;
+
+/* Read the parameters of rq into out. false: an error reply has been sent. */
+bool params_read(struct request *rq, const struct param *params, void *out);
+
+/* Time text as SPEC 3 has it (RFC 3339 or a date alone), and back:
+ * YYYY-MM-DDTHH:MM:SS.mmmZ (24 characters, no NUL). */
+bool time_parse(struct slice s, int64_t *ms);
+void time_print(char out[24], int64_t ms);
+void json_put_time(struct json_out *out, int64_t ms);
+
+/* Without white space around: ASCII's six only, or all of Unicode's. */
+struct slice trim_ascii(struct slice s);
+struct slice trim_unicode(struct slice s);
+
+#endif
