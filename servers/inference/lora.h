@@ -1,0 +1,31 @@
+/* PEFT LoRA adapters (FORMATS.md 3 in docs/): y = Wx + b + s B(Ax), unmerged, one for
+ * each text of a batch. Files are read and copied, nothing stays mapped. */
+#ifndef LORA_H
+#define LORA_H
+
+#include <stddef.h>
+#include <stdint.h>
+
+struct encoder;
+struct fault;
+struct lora;
+
+/* Open an adapter directory for this encoder: reads and checks configuration and
+ * tensor table. NULL with f filled (exit 65, one line of file, tensor, reason). It is
+ * usable once lora_step() has said 0. */
+struct lora *lora_open(const struct encoder *e, const char *dir, struct fault *f);
+
+/* Read, check and pack one tensor. 1: go on; 0: ready; -1: failed, f filled. */
+int lora_step(struct lora *l, struct fault *f);
+
+/* Both in one go, for a start. */
+struct lora *lora_load(const struct encoder *e, const char *dir, struct fault *f);
+
+void lora_free(struct lora *l);
+
+uint32_t       lora_rank(const struct lora *l);        /* r of the configuration */
+double         lora_alpha(const struct lora *l);
+const char    *lora_targets(const struct lora *l);     /* last parts of module names, each ended by NUL, the list by another */
+const uint8_t *lora_fingerprint(const struct lora *l); /* [32], once ready */
+
+#endif
