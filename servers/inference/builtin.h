@@ -17,7 +17,7 @@
 
 /* Four of five random pairs of sentences have a cosine below this:
  * tests/test_builtin.c measures it over tests/data/sentences.txt. */
-#define BUILTIN_MIN_SIMILARITY 0.12
+#define BUILTIN_MIN_SIMILARITY 0.15
 
 /* What tells these vectors from those of any other embedder or version. */
 extern const uint8_t builtin_fingerprint[32];
