@@ -1,0 +1,394 @@
+#include "servers/options.h"
+
+#include <ctype.h>
+#include <errno.h>
+#include <limits.h>
+#include <math.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+enum kind { TEXT, LIST, SWITCH, BYTES, NUMBER, WORD, PORT, PORTS, SYNC, MODE, MODE_FILE };
+
+struct flag {
+    const char *name;
+    enum kind   kind;
+    size_t      at;          /* offsetof its field in struct options */
+    double      initial, min, max;
+    const char *words;       /* WORD: "refuse|evict" */
+    const char *value, *help;
+};
+
+#define AT(f) offsetof(struct options, f)
+#define MAX_BYTES 1099511627776.0   /* 1 TiB */
+
+/* In the order of SPEC 1. */
+static const struct flag flags[] = {
+    { "host", TEXT, AT(host), 0, 0, 0, 0, "ADDR", "address to serve (localhost: 127.0.0.1 and ::1)" },
+    { "memory-port", PORT, AT(memory_port), 5000, 0, 65535, 0, "N", "port of the memory server; 0: any" },
+    { "inference-port", PORTS, AT(inference_port), 5005, 0, 65535, 0, "N|N-M", "first free port of these (5005-5014)" },
+    { "only", WORD, AT(only), 0, 0, 0, "both|memory|inference", "memory|inference", "run one endpoint" },
+    { "data", TEXT, AT(data), 0, 0, 0, 0, "DIR", "where memories live" },
+    { "model", TEXT, AT(model), 0, 0, 0, 0, "DIR|builtin", "sentence encoder directory" },
+    { "adapter", LIST, AT(adapters), 0, 0, 0, 0, "NAME=DIR", "LoRA adapter (repeatable)" },
+    { "allow-origin", LIST, AT(origins), 0, 0, 0, 0, "ORIGIN", "let pages of this origin in (repeatable)" },
+    { "allow-host", LIST, AT(hosts), 0, 0, 0, 0, "HOST", "accept this Host header (repeatable)" },
+    { "token-file", TEXT, AT(token_file), 0, 0, 0, 0, "FILE", "clients must present this token" },
+    { "insecure", SWITCH, AT(insecure), 0, 0, 0, 0, 0, "serve a wider address without a token" },
+    { "buffer-memory", BYTES, AT(buffer_memory), 67108864, 65536, MAX_BYTES, 0, "BYTES", "for unfinished messages and unsent replies" },
+    { "max-connections", NUMBER, AT(max_connections), 1024, 1, 1000000, 0, "N", "per endpoint; above it 503" },
+    { "max-message", BYTES, AT(max_message), 1048576, 125, 1073741824, 0, "BYTES", "above it close 1009" },
+    { "max-memories", NUMBER, AT(max_memories), 100000, 1, 100000000, 0, "N", "above it see --when-full" },
+    { "when-full", WORD, AT(evict), 0, 0, 0, "refuse|evict", "refuse|evict", "refuse new memories or evict the weakest" },
+    { "forget", NUMBER, AT(forget), 0, 0, 1, 0, "THRESHOLD", "forget memories weaker than this; 0: never" },
+    { "sync", SYNC, AT(sync), 0, 0, 86400, 0, "always|SECONDS|never", "when a memory is on disk" },
+    { "rate", NUMBER, AT(rate), 0, 0, 1e9, 0, "N", "requests per minute and connection; 0: off" },
+    { "ping-interval", NUMBER, AT(ping_interval), 20, 0, 86400, 0, "S", "ping a quiet peer; 0: off" },
+    { "ping-timeout", NUMBER, AT(ping_timeout), 20, 0, 86400, 0, "S", "close one that stays quiet; 0: off" },
+    { "close-timeout", NUMBER, AT(close_timeout), 10, 0.01, 86400, 0, "S", "wait for the answer to a close" },
+    { "handshake-timeout", NUMBER, AT(handshake_timeout), 10, 0.01, 86400, 0, "S", "a request must be whole by then" },
+    { "log-level", WORD, AT(log_level), LOG_INFO, 0, 0, "error|warn|info|debug", "LEVEL", "error, warn, info or debug" },
+    { "log-format", WORD, AT(log_json), 0, 0, 0, "text|json", "text|json", "form of log lines" },
+    { "max-reply", BYTES, AT(max_reply), 4194304, 4096, 1073741824, 0, "BYTES", "a larger reply is cut or refused" },
+    { "message-timeout", NUMBER, AT(message_timeout), 60, 0.01, 86400, 0, "S", "a begun message must be whole by then" },
+    { "max-queue", NUMBER, AT(max_queue), 256, 1, 1000000, 0, "N", "texts waiting for the encoder" },
+    { "quantize", WORD, AT(int8), 0, 0, 0, "none|int8", "int8", "encoder weights as int8" },
+    { "no-sandbox", SWITCH, AT(no_sandbox), 0, 0, 0, 0, 0, "do without seccomp and Landlock" },
+    { "require-sandbox", SWITCH, AT(require_sandbox), 0, 0, 0, 0, 0, "refuse to run without them" },
+    { "config", TEXT, AT(config), 0, 0, 0, 0, "FILE", "`name = value` lines, names as these" },
+    { "inline-sync", SWITCH, AT(inline_sync), 0, 0, 0, 0, 0, "write in the loop, without a helper process" },
+    { "adapter-dir", TEXT, AT(adapter_dir), 0, 0, 0, 0, "DIR", "where load_adapter may load from" },
+    { "port-file", TEXT, AT(port_file), 0, 0, 0, 0, "FILE", "write the ports there once both listen" },
+    { "check", MODE, AT(mode), CHECK, 0, 0, 0, 0, "verify data, model and adapters, then exit" },
+    { "repair", MODE, AT(mode), REPAIR, 0, 0, 0, 0, "write a new log with every whole record" },
+    { "compact", MODE, AT(mode), COMPACT, 0, 0, 0, 0, "drop the garbage of the log" },
+    { "reembed", MODE, AT(mode), REEMBED, 0, 0, 0, 0, "embed every stored text again" },
+    { "export", MODE_FILE, AT(mode), EXPORT, 0, 0, 0, "FILE", "write memories as JSON lines" },
+    { "import", MODE_FILE, AT(mode), IMPORT, 0, 0, 0, "FILE", "read memories from JSON lines" },
+    { "sandbox-selftest", MODE, AT(mode), SELFTEST, 0, 0, 0, 0, "try what the sandbox must deny" },
+    { "help", MODE, AT(mode), HELP, 0, 0, 0, 0, "this text" },
+    { "version", MODE, AT(mode), VERSION, 0, 0, 0, 0, "version and what the kernel offers" },
+};
+#define N_FLAGS (sizeof flags / sizeof *flags)
+
+static void *field(struct options *o, const struct flag *f) { return (char *)o + f->at; }
+
+static const struct flag *find(const char *name, size_t len)
+{
+    for (size_t i = 0; i < N_FLAGS; i++)
+        if (strlen(flags[i].name) == len && !strncmp(flags[i].name, name, len)) return &flags[i];
+    return NULL;
+}
+
+/* A plain decimal number and nothing behind it but, for bytes, K, M or G. */
+static bool number(const char *s, double *v, bool bytes)
+{
+    char *end;
+    if (!isdigit((unsigned char)*s) && *s != '.') return false;
+    if (strpbrk(s, "xXpPeEnN")) return false;
+    *v = strtod(s, &end);
+    if (bytes && *end) {
+        const char *unit = "KMG", *u = strchr(unit, toupper((unsigned char)*end));
+        if (!u) return false;
+        for (const char *p = unit; p <= u; p++) *v *= 1024;
+        end++;
+    }
+    return !*end && isfinite(*v);
+}
+
+/* Index of s among words, or -1. */
+static long word(const char *words, const char *s)
+{
+    size_t n = strlen(s);
+    for (long i = 0; n; i++) {
+        size_t len = strcspn(words, "|");
+        if (len == n && !strncmp(words, s, n)) return i;
+        if (!words[len]) break;
+        words += len + 1;
+    }
+    return -1;
+}
+
+static bool is_double(const struct flag *f)
+{
+    return f->at == AT(forget) || f->at == AT(rate) || f->at == AT(ping_interval) ||
+           f->at == AT(ping_timeout) || f->at == AT(close_timeout) ||
+           f->at == AT(handshake_timeout) || f->at == AT(message_timeout);
+}
+
+static bool set_number(struct options *o, const struct flag *f, const char *s)
+{
+    double v;
+    if (!number(s, &v, f->kind == BYTES) || v < f->min || v > f->max) return false;
+    if (is_double(f)) { *(double *)field(o, f) = v; return true; }
+    if (v != floor(v)) return false;
+    *(int64_t *)field(o, f) = (int64_t)v;
+    return true;
+}
+
+static bool set_ports(struct options *o, const char *s)
+{
+    char *end;
+    if (!isdigit((unsigned char)*s)) return false;
+    long a = strtol(s, &end, 10), b = a;
+    if (*end == '-' && isdigit((unsigned char)end[1])) b = strtol(end + 1, &end, 10);
+    if (*end || a < 0 || b < a || b > 65535) return false;
+    o->inference_port = a;
+    o->inference_last = b;
+    return true;
+}
+
+static bool set_word(struct options *o, const struct flag *f, const char *s)
+{
+    long i = word(f->words, s);
+    if (i < 0) return false;
+    if (f->at == AT(evict) || f->at == AT(log_json) || f->at == AT(int8)) *(bool *)field(o, f) = i;
+    else *(int64_t *)field(o, f) = i;
+    return true;
+}
+
+static bool set_sync(struct options *o, const char *s)
+{
+    double v;
+    if (!strcmp(s, "always")) { o->sync = 0; return true; }
+    if (!strcmp(s, "never")) { o->sync = -1; return true; }
+    if (!number(s, &v, false) || v <= 0 || v > 86400) return false;
+    o->sync = v;
+    return true;
+}
+
+static bool set_switch(bool *b, const char *s)
+{
+    long i = s ? word("0|1|false|true|no|yes|off|on", s) : 1;
+    if (i >= 0) *b = i & 1;
+    return i >= 0;
+}
+
+static bool add(struct options_list *l, const char *s)
+{
+    if (l->n == OPTIONS_LIST || !*s) return false;
+    l->v[l->n++] = s;
+    return true;
+}
+
+/* Two kinds of maintenance at once contradict each other. */
+static bool set_mode(struct options *o, const struct flag *f, const char *s)
+{
+    if (o->mode != RUN && o->mode != (enum maintenance)f->initial) return false;
+    o->mode = (enum maintenance)f->initial;
+    if (f->kind == MODE_FILE) o->file = s;
+    return true;
+}
+
+/* Set one flag from text; s is NULL where none was given. */
+static bool set(struct options *o, const struct flag *f, const char *s)
+{
+    switch (f->kind) {
+    case SWITCH:    return set_switch(field(o, f), s);
+    case TEXT:      *(const char **)field(o, f) = s; return *s != 0;
+    case LIST:      return add(field(o, f), s);
+    case WORD:      return set_word(o, f, s);
+    case PORTS:     return set_ports(o, s);
+    case SYNC:      return set_sync(o, s);
+    case MODE: case MODE_FILE: return set_mode(o, f, s);
+    case BYTES: case NUMBER: case PORT: break;
+    }
+    return set_number(o, f, s);
+}
+
+static int bad_value(struct fault *ft, int status, const char *where, const char *s, const struct flag *f)
+{
+    char range[80] = "";
+    if (f->kind == NUMBER || f->kind == BYTES || f->kind == PORT)
+        snprintf(range, sizeof range, ", a number from %.15g to %.15g", f->min, f->max);
+    return fault_set(ft, status, "%s%s: bad value '%.100s' (want %s%s)", where, f->name, s ? s : "",
+                     f->value ? f->value : f->kind == SWITCH ? "true or false" : "one kind of maintenance", range);
+}
+
+static void defaults(struct options *o)
+{
+    *o = (struct options){ .host = "localhost", .model = "builtin", .inference_last = 5014 };
+    for (size_t i = 0; i < N_FLAGS; i++) {
+        const struct flag *f = &flags[i];
+        if (f->kind == BYTES || f->kind == NUMBER || f->kind == PORT || f->kind == PORTS) {
+            if (is_double(f)) *(double *)field(o, f) = f->initial;
+            else *(int64_t *)field(o, f) = (int64_t)f->initial;
+        }
+    }
+    o->log_level = LOG_INFO;
+}
+
+/* The environment: RECALLD_MAX_QUEUE for --max-queue; several values of a list
+ * separated by commas. */
+static int read_environment(struct options *o, struct fault *ft)
+{
+    for (size_t i = 0; i < N_FLAGS; i++) {
+        const struct flag *f = &flags[i];
+        char name[64] = "RECALLD_";
+        size_t n = 8;
+        for (const char *p = f->name; *p; p++) name[n++] = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
+        const char *s = getenv(name);
+        if (!s || f->kind == MODE || f->kind == MODE_FILE) continue;
+        if (f->kind != LIST) {
+            if (!set(o, f, s)) return bad_value(ft, 78, "environment: RECALLD_", s, f);
+            continue;
+        }
+        char *copy = strdup(s), *save = NULL;
+        if (!copy) return fault_set(ft, 71, "out of memory");
+        for (char *t = strtok_r(copy, ",", &save); t; t = strtok_r(NULL, ",", &save))
+            if (!set(o, f, t)) return bad_value(ft, 78, "environment: RECALLD_", t, f);
+    }
+    return 0;
+}
+
+static char *strip(char *s)
+{
+    while (isspace((unsigned char)*s)) s++;
+    for (size_t n = strlen(s); n && isspace((unsigned char)s[n - 1]);) s[--n] = 0;
+    return s;
+}
+
+static int read_line(struct options *o, char *line, const char *where, struct fault *ft)
+{
+    char *s = strip(line);
+    if (!*s || *s == '#') return 0;
+    char *eq = strchr(s, '=');
+    if (eq) *eq = 0;
+    char *name = strip(s), *copy = eq ? strdup(strip(eq + 1)) : NULL;
+    const struct flag *f = find(name, strlen(name));
+    if (!f || f->kind == MODE || f->kind == MODE_FILE || f->at == AT(config))
+        return fault_set(ft, 78, "%s: unknown name '%.100s'", where, name);
+    if (!copy && f->kind != SWITCH)
+        return fault_set(ft, 78, "%s: '%s' wants a value: %s = %s", where, name, name, f->value);
+    if (!set(o, f, copy)) return bad_value(ft, 78, where, copy, f);
+    return 0;
+}
+
+static int read_file(struct options *o, const char *path, struct fault *ft)
+{
+    FILE *in = fopen(path, "re");
+    if (!in) return fault_set(ft, 78, "--config %.200s: %s", path, strerror(errno));
+    char *line = NULL, where[320];
+    size_t cap = 0;
+    int bad = 0;
+    ssize_t len;
+    for (int n = 1; !bad && (len = getline(&line, &cap, in)) >= 0; n++) {
+        snprintf(where, sizeof where, "%.250s line %d: ", path, n);
+        bad = strlen(line) != (size_t)len ? fault_set(ft, 78, "%sa NUL byte", where)
+                                          : read_line(o, line, where, ft);
+    }
+    if (!bad && ferror(in)) bad = fault_set(ft, 78, "--config %.200s: cannot be read", path);
+    free(line);
+    fclose(in);
+    return bad;
+}
+
+/* One word of the command line; *i moves behind a value that was its own word. */
+static int read_word(struct options *o, int argc, char **argv, int *i, struct fault *ft)
+{
+    const char *s = argv[*i];
+    if (strncmp(s, "--", 2) || !s[2])
+        return fault_set(ft, 64, "unexpected argument '%.100s'; --help lists the flags", s);
+    const char *eq = strchr(s, '=');
+    const struct flag *f = find(s + 2, eq ? (size_t)(eq - s - 2) : strlen(s + 2));
+    if (!f) return fault_set(ft, 64, "unknown flag '%.100s'; --help lists them", s);
+    bool wants = f->kind != SWITCH && f->kind != MODE;
+    const char *value = eq ? eq + 1 : NULL;
+    if (wants && !value) {
+        if (*i + 1 == argc) return fault_set(ft, 64, "--%s wants a value: %s", f->name, f->value);
+        value = argv[++*i];
+    }
+    if (f->kind == MODE && value) return fault_set(ft, 64, "--%s takes no value", f->name);
+    if (!set(o, f, value)) return bad_value(ft, 64, "--", value, f);
+    return 0;
+}
+
+/* A list given by a later source replaces the one of an earlier. */
+static void merge(struct options_list *to, const struct options_list *from)
+{
+    if (from->n) *to = *from;
+}
+
+int options_read(struct options *o, int argc, char **argv, struct fault *ft)
+{
+    struct options cli;
+    /* First for --config alone and for errors of usage; then in order of rank. */
+    defaults(&cli);
+    for (int i = 1; i < argc; i++)
+        if (read_word(&cli, argc, argv, &i, ft)) return -1;
+    defaults(o);
+    const char *file = cli.config ? cli.config : getenv("RECALLD_CONFIG");
+    if (file && *file && read_file(o, file, ft)) return -1;
+    struct options_list adapters = o->adapters, origins = o->origins, hosts = o->hosts;
+    o->adapters.n = o->origins.n = o->hosts.n = 0;
+    if (read_environment(o, ft)) return -1;
+    merge(&adapters, &o->adapters), merge(&origins, &o->origins), merge(&hosts, &o->hosts);
+    o->adapters.n = o->origins.n = o->hosts.n = 0;
+    for (int i = 1; i < argc; i++)
+        if (read_word(o, argc, argv, &i, ft)) return -1;
+    merge(&adapters, &o->adapters), merge(&origins, &o->origins), merge(&hosts, &o->hosts);
+    o->adapters = adapters, o->origins = origins, o->hosts = hosts;
+    if (o->no_sandbox && o->require_sandbox)
+        return fault_set(ft, 64, "--no-sandbox and --require-sandbox contradict each other");
+    return 0;
+}
+
+void options_help(void)
+{
+    puts("usage: recalld [flags]\n\n"
+         "Two WebSocket servers in one process: memory (5000) and inference (5005).\n"
+         "Each flag also as RECALLD_NAME in the environment, or `name = value` in --config.\n");
+    for (size_t i = 0; i < N_FLAGS; i++) {
+        char left[64];
+        snprintf(left, sizeof left, "--%s %s", flags[i].name, flags[i].value ? flags[i].value : "");
+        printf("  %-32s %s\n", left, flags[i].help);
+    }
+}
+
+static void put_word(const struct options *o, const struct flag *f, struct json_out *out)
+{
+    const void *at = (const char *)o + f->at;
+    bool small = f->at == AT(evict) || f->at == AT(log_json) || f->at == AT(int8);
+    int64_t i = small ? *(const bool *)at : *(const int64_t *)at;
+    const char *w = f->words;
+    while (i-- > 0) w += strcspn(w, "|") + 1;
+    json_put_str(out, w, strcspn(w, "|"));
+}
+
+static void put_sync(const struct options *o, struct json_out *out)
+{
+    if (o->sync > 0) json_put_double(out, o->sync);
+    else json_put_text(out, o->sync < 0 ? "never" : "always");
+}
+
+static void put_ports(const struct options *o, struct json_out *out)
+{
+    char s[32];
+    snprintf(s, sizeof s, "%lld-%lld", (long long)o->inference_port, (long long)o->inference_last);
+    json_put_text(out, s);
+}
+
+void options_put(const struct options *o, struct json_out *out)
+{
+    for (size_t i = 0; i < N_FLAGS; i++) {
+        const struct flag *f = &flags[i];
+        const void *at = (const char *)o + f->at;
+        /* Paths and who may in are nobody's business but the operator's. */
+        if (f->kind >= MODE || f->kind == TEXT || f->kind == LIST) continue;
+        char name[40];
+        snprintf(name, sizeof name, "%s", f->name);
+        for (char *p = name; *p; p++)
+            if (*p == '-') *p = '_';
+        json_put_key(out, name);
+        switch (f->kind) {
+        case SWITCH: json_put_bool(out, *(const bool *)at); break;
+        case WORD:   put_word(o, f, out); break;
+        case SYNC:   put_sync(o, out); break;
+        case PORTS:  put_ports(o, out); break;
+        default:
+            if (is_double(f)) json_put_double(out, *(const double *)at);
+            else json_put_int(out, *(const int64_t *)at);
+        }
+    }
+}
