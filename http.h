@@ -21,6 +21,7 @@ struct http_header { struct slice name, value; };  /* value without blanks aroun
 
 struct http_head {
     struct slice method, target;   /* requests; target as sent */
+    struct slice authority;        /* of target in absolute form ("http://HERE/path") or CONNECT, else empty */
     struct slice path, query;      /* of target: without '?', query empty when there is none */
     uint8_t      minor;            /* HTTP/1.minor: 0 or 1 */
     int          status;           /* responses */
