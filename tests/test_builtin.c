@@ -163,16 +163,19 @@ Test(builtin_embed, shared_wording_is_what_makes_texts_similar)
     }
 }
 
-/* The sentences of tests/data/sentences.txt, embedded; returns how many. */
-static size_t sentences(float (*v)[DIM], size_t cap)
+/* The sentences of tests/data/sentences.txt and their vectors; returns how many. */
+enum { MOST = 200 };
+static char line[MOST][400];
+static float vector[MOST][DIM];
+
+static size_t sentences(void)
 {
     FILE *f = fopen("tests/data/sentences.txt", "r");
     cr_assert(f != NULL, "run from the top of the tree");
-    char line[400];
     size_t n = 0;
-    for (; n < cap && fgets(line, sizeof line, f); n++) {
-        line[strcspn(line, "\n")] = 0;
-        builtin_embed(text(line), true, v[n]);
+    for (; n < MOST && fgets(line[n], sizeof line[n], f); n++) {
+        line[n][strcspn(line[n], "\n")] = 0;
+        builtin_embed(text(line[n]), true, vector[n]);
     }
     fclose(f);
     return n;
@@ -180,43 +183,42 @@ static size_t sentences(float (*v)[DIM], size_t cap)
 
 Test(builtin_calibration, four_of_five_random_pairs_fall_below_the_default)
 {
-    static float v[200][DIM];
-    size_t n = sentences(v, 200), below = 0, pairs_seen = 0;
+    size_t n = sentences(), below = 0, pairs_seen = 0;
     cr_assert(n >= 100);
     for (size_t i = 0; i < n; i++)
         for (size_t k = 0; k < i; k++, pairs_seen++)
-            below += cosine(v[i], v[k]) < BUILTIN_MIN_SIMILARITY;
+            below += cosine(vector[i], vector[k]) < BUILTIN_MIN_SIMILARITY;
     double share = (double)below / (double)pairs_seen;
     cr_log_info("%.4f of %zu pairs lie below %g", share, pairs_seen, BUILTIN_MIN_SIMILARITY);
     cr_assert(share >= 0.80 && share < 0.83, "%.4f of %zu pairs", share, pairs_seen);
 }
 
-static const struct { const char *query; size_t line; } asked[] = {
-    { "What is my dog called?", 1 },
-    { "When does the train to Hamburg leave?", 2 },
-    { "Where is the key of the server room?", 3 },
-    { "How do I like my coffee?", 4 },
-    { "What am I allergic to?", 15 },
-    { "When is the dentist appointment?", 53 },
-    { "what is the password of the guest network", 105 },
-    { "where does my sister live", 40 },
-    { "flat tyre", 27 },
-    { "who plays violin", 7 },
-    { "smoke detector battery", 21 },
+static const struct { const char *query, *found; } asked[] = {
+    { "What is my dog called?", "My dog is called Rex" },
+    { "When does the train to Hamburg leave?", "The train to Hamburg leaves" },
+    { "Where is the key of the server room?", "Remember: the server room key" },
+    { "How do I like my coffee?", "I like my coffee black" },
+    { "What am I allergic to?", "I am allergic to peanuts" },
+    { "When is the dentist appointment?", "The dentist appointment is" },
+    { "what is the password of the guest network", "The password of the guest network" },
+    { "where does my sister live", "My sister lives in Toronto" },
+    { "flat tyre", "The bicycle has a flat tyre" },
+    { "who plays violin", "She plays the violin" },
+    { "smoke detector battery", "We should replace the battery" },
 };
 
 Test(builtin_calibration, a_question_finds_its_sentence_above_the_default)
 {
-    static float v[200][DIM];
-    size_t n = sentences(v, 200);
+    size_t n = sentences();
     for (size_t q = 0; q < sizeof asked / sizeof *asked; q++) {
         float x[DIM];
         builtin_embed(text(asked[q].query), true, x);
         size_t best = 0;
         for (size_t i = 1; i < n; i++)
-            if (cosine(x, v[i]) > cosine(x, v[best])) best = i;
-        cr_assert_eq(best + 1, asked[q].line, "\"%s\" found line %zu", asked[q].query, best + 1);
-        cr_assert(cosine(x, v[best]) >= BUILTIN_MIN_SIMILARITY);
+            if (cosine(x, vector[i]) > cosine(x, vector[best])) best = i;
+        cr_assert(!strncmp(line[best], asked[q].found, strlen(asked[q].found)),
+                  "\"%s\" found %s", asked[q].query, line[best]);
+        cr_assert(cosine(x, vector[best]) >= BUILTIN_MIN_SIMILARITY);
     }
 }
 
