@@ -56,10 +56,11 @@ struct embed_request {
     int status;
 
     /* the embedder's own */
-    struct embed_request *next;
+    struct embed_request *next;     /* lanes: of the next client */
+    struct embed_request *after;    /* of the same client, behind this one */
     struct embed_sequence *seq;     /* [n] */
-    uint32_t *ids;                  /* the tokens of all its texts, back to back */
-    uint32_t begun, finished;       /* of n */
+    uint32_t *ids;                  /* the tokens of all its texts */
+    size_t begun, running;          /* texts that were taken into a batch; of those, not yet ready */
     int64_t queued_ms;
 };
 
@@ -79,9 +80,6 @@ void embedder_close(struct embedder *e);    /* what waits is forgotten, done() i
 /* Ask. EMBED_DONE: vector, tokens and truncated are filled, done() is not called.
  * EMBED_QUEUED: they will be. Negative: refused, nothing happened. */
 int embedder_submit(struct embedder *e, struct embed_request *rq, int64_t now);
-
-/* Forget a queued request: done() will not be called. */
-void embedder_cancel(struct embedder *e, struct embed_request *rq);
 
 /* One granule of work (at most about 1 ms); true while there is more. now (ms) only
  * serves the estimate of embedder_retry_ms(). */
