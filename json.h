@@ -35,7 +35,8 @@ struct json {
     const char *err;           /* NULL, or what is wrong, in a few words */
     size_t      err_at;        /* byte offset of it */
     enum json_type type;       /* of the value that stands next */
-    struct slice key;          /* of the member that stands next, decoded; valid until json_next() */
+    struct slice key;          /* of the member that stands next, as it stands in the text (escapes and
+                                  all: keys are never decoded in place, so an object can be walked twice) */
     uint8_t     depth;
     uint8_t     flags;         /* the reader's own */
     uint64_t    in_object;     /* bit per level: object or array */
@@ -54,8 +55,11 @@ enum json_type json_next(struct json *in);
 /* Go into the array or object that stands next; json_next() walks it. */
 void json_enter(struct json *in);
 
-/* Is the member's name exactly this? */
+/* Is the member's name exactly this? Escapes in it are decoded as it is compared. */
 bool json_key(const struct json *in, const char *name);
+
+/* 64-bit FNV-1a of the decoded name: equal names have equal hashes. */
+uint64_t json_key_hash(const struct json *in);
 
 /* Take the value that stands next. Each gives a zero of its kind when the value
  * is of another type (that is no error of the text: ask in->type first). */
