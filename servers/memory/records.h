@@ -1,0 +1,96 @@
+/* The records in memory: rows of vectors, codes, fields and texts.
+ *
+ * Rows live in chunks that never move: vectors and codes in one aligned mapping
+ * each (huge pages where the system has them), freed rows are taken again. Two
+ * hash tables find a row by id and by text; a list keeps the order of storing.
+ * A hidden row is out of tables, list and scans but whole, so that it can be
+ * shown again; hide and show nest like the undoing of changes does: in reverse. */
+#ifndef RECORDS_H
+#define RECORDS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "memory.h"
+
+#define ROW_NONE   UINT32_MAX
+#define CHUNK_ROWS 4096u
+
+struct record {
+    uint8_t  id[MEMORY_ID];
+    struct memory_fields f;
+    char    *bytes;                        /* text, metadata, tags, one behind the other */
+    uint16_t text_len, metadata_len, tags_len;
+    uint8_t  state;                        /* ROW_FREE, ROW_LIVE, ROW_HIDDEN */
+    uint32_t prev, next;                   /* order of storing; next of a free row: the next free one */
+    uint32_t stamp;                        /* another for each memory that takes the row */
+    uint32_t text_hash;                    /* of text and type */
+    uint32_t type_hash, session_hash;      /* of the metadata's strings; 0: none */
+};
+
+enum { ROW_FREE, ROW_LIVE, ROW_HIDDEN };
+
+struct chunk {
+    float   *vectors;                      /* [CHUNK_ROWS][dimension] */
+    int8_t  *codes;                        /* [CHUNK_ROWS][COSINE_STRIDE(dimension)] */
+    float   *scale, *error;                /* of the codes, [CHUNK_ROWS]; error is -infinity where not live */
+    float   *weight;                       /* significance, rounded up, [CHUNK_ROWS] */
+    struct record *record;                 /* [CHUNK_ROWS] */
+    uint32_t live;
+    size_t   bytes;
+};
+
+struct table { uint32_t *row; size_t cap, used; };
+
+struct records {
+    uint32_t dimension, n_chunks;
+    uint32_t used;                         /* rows ever taken; all below are or were one */
+    uint32_t free, first, last;            /* free list; oldest and newest of the list */
+    uint32_t stamp;
+    size_t   live;
+    size_t   text_bytes;                   /* held for texts */
+    double   longest;                      /* no vector is longer */
+    uint64_t key[2];
+    struct table by_id, by_text;
+    struct chunk *chunks;
+};
+
+/* What the metadata says that means something here. The strings are decoded
+ * into `room`; p is NULL where there is none. */
+struct meta {
+    struct slice type, session;
+    double importance;                     /* negative: none */
+    bool   bad_importance;                 /* there, but not a number in 0..1 */
+    char   room[MEMORY_METADATA];
+};
+void meta_read(struct meta *meta, struct slice metadata);
+
+void records_open(struct records *rs, uint32_t dimension, const uint64_t key[2]);
+void records_close(struct records *rs);
+
+/* Take a row for m, all of it copied, behind row `after` in the order of
+ * storing (ROW_NONE: as the first; rs->last: as the newest). ROW_NONE: no room. */
+uint32_t records_put(struct records *rs, const struct memory *m, uint32_t after);
+
+void records_hide(struct records *rs, uint32_t row);
+void records_show(struct records *rs, uint32_t row);
+
+/* Give a hidden row back. */
+void records_free(struct records *rs, uint32_t row);
+
+/* Write the fields of a live row. */
+void records_fields(struct records *rs, uint32_t row, const struct memory_fields *f);
+
+uint32_t records_find(const struct records *rs, const uint8_t *id);
+uint32_t records_same(const struct records *rs, struct slice text, struct slice type);
+
+struct record *records_at(const struct records *rs, uint32_t row);
+const float   *records_vector(const struct records *rs, uint32_t row);
+void           records_view(const struct records *rs, uint32_t row, struct memory *m);
+uint32_t       records_hash(const struct records *rs, struct slice s); /* never 0; 0 for p NULL */
+
+/* Bytes held for all of it. */
+size_t records_bytes(const struct records *rs);
+
+#endif

@@ -1,0 +1,148 @@
+/* The memories: what SPEC 5 means, over records, index and significance.
+ *
+ * Knows no JSON on the wire, no socket, no file and no clock. Every change goes
+ * to the log through config.append before it is made here, and counts at once;
+ * it stays pending until store_durable() names its sequence number, and
+ * store_failed() undoes what is pending from one on, in reverse, streams and
+ * document frequencies included. */
+#ifndef STORE_H
+#define STORE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "index.h"
+#include "memory.h"
+#include "records.h"
+#include "significance.h"
+
+enum store_status {
+    STORE_OK = 0,
+    STORE_NOT_FOUND = -1,
+    STORE_FULL = -2,     /* and nothing may be evicted */
+    STORE_LOG = -3,      /* config.append refused: nothing has changed */
+    STORE_NO_ROOM = -4   /* out of memory: nothing has changed */
+};
+
+enum store_event { STORE_ADDED, STORE_UPDATED, STORE_REMOVED };
+enum store_reason { STORE_DELETED, STORE_FORGOTTEN, STORE_EVICTED, STORE_CLEARED };
+
+struct store_config {
+    uint32_t dimension;
+    size_t   max_memories;
+    bool     evict;          /* --when-full evict */
+    double   forget;         /* --forget; 0: never */
+    uint64_t seed[2];        /* of the hashes, random */
+    void    *user;
+    /* Put one change into the log: 0 and its sequence number, or negative. May be NULL (tests). */
+    int    (*append)(void *user, enum memory_change what, const struct memory *m, uint64_t *seq);
+    /* A change has become durable. m is valid during the call; may be NULL. */
+    void   (*event)(void *user, enum store_event what, enum store_reason why, const struct memory *m);
+};
+
+struct store;
+
+/* A new, empty store; NULL: out of memory. */
+struct store *store_new(const struct store_config *config);
+void store_free(struct store *st);
+
+/* Take what the log holds, record by record; then store_loaded() once, which
+ * rebuilds the streams. 0, or a store_status (NOT_FOUND for a change or delete
+ * without its put, which is skipped). */
+int  store_load(struct store *st, enum memory_change what, const struct memory *m);
+void store_loaded(struct store *st);
+
+/* Tell the time, before anything that needs it: wall clock and a clock that
+ * never jumps, both in ms. Gives the clock that counts (SPEC 5.5): never earlier
+ * than the newest memory stored. */
+int64_t store_clock(struct store *st, int64_t wall_ms, int64_t steady_ms);
+
+/* A text to be stored. */
+struct store_text {
+    uint8_t      id[MEMORY_ID];  /* a new random one; nobody has it */
+    struct slice text, metadata, tags;
+    const float *vector;         /* [dimension], unit length; NULL is right for a duplicate only */
+    double       significance;   /* as given, else negative */
+    int64_t      time_ms;        /* as given, else INT64_MIN */
+    bool         pinned;
+};
+
+struct store_added {
+    uint8_t  id[MEMORY_ID];
+    uint64_t seq;
+    struct memory_fields f;
+    bool     duplicate;
+    uint32_t n_evicted;          /* 0 or 1, more only after --max-memories was lowered */
+    uint8_t  evicted[4][MEMORY_ID];
+    size_t   count;              /* memories afterwards */
+};
+
+/* The row that holds this text with this metadata's type, or ROW_NONE: a store
+ * of it needs no vector. */
+uint32_t store_duplicate(const struct store *st, struct slice text, struct slice metadata);
+
+/* Would a new text be refused as things stand? (Ask before embedding it.) */
+bool store_full(const struct store *st);
+
+/* Keep a text, or reinforce the one that is there already. `near` is a finished
+ * scan for the nearest row, or NULL to look here and now. */
+int store_add(struct store *st, const struct store_text *t, struct scan *near,
+              struct store_added *out);
+
+/* Keep one with all its fields as they come (import). Its id must be free.
+ * STORE_OK, or 1 when it was a duplicate and has been left out. */
+int store_import(struct store *st, const struct memory *m, uint64_t *seq);
+
+/* What `update` may change; a slice with p NULL and a negative number stay. */
+struct store_update {
+    struct slice text, metadata, tags;
+    const float *vector;         /* of a new text */
+    double       significance;
+    int          pinned;         /* -1: stays */
+};
+int store_update(struct store *st, const uint8_t *id, const struct store_update *u, uint64_t *seq);
+int store_delete(struct store *st, const uint8_t *id, uint64_t *seq);
+int store_reinforce(struct store *st, uint32_t row, uint64_t *seq);
+
+/* Remove everything, pinned ones and streams too; how many there were, or a status. */
+long store_clear(struct store *st, uint64_t *seq);
+
+/* Forget what is too weak (5.6), at most once a minute unless `now` is asked
+ * for; how many. *seq is 0 when there was none. */
+long store_forget(struct store *st, bool now, uint64_t *seq);
+
+/* Components of a text that is not stored (`score`). */
+void store_score(struct store *st, const struct store_text *t, struct scan *near,
+                 struct memory_fields *out);
+
+/* Strength of a row by the clock that counts. */
+double store_strength(const struct store *st, uint32_t row);
+
+/* Everything up to seq is on disk: events go out, old versions are let go. */
+void store_durable(struct store *st, uint64_t seq);
+
+/* Nothing from seq on will be: undo it in reverse. */
+void store_failed(struct store *st, uint64_t seq);
+
+/* Begin a scan of the rows (index.h) by the store's clock. 0, or STORE_NO_ROOM. */
+int store_scan(struct store *st, struct scan *sc, const struct scan_config *config);
+
+/* The texts that answered: for each of the n rows whose type is "user" the next
+ * of the same session, when that is of type "assistant"; ROW_NONE else. */
+uint32_t store_reply_to(const struct store *st, uint32_t row);
+
+struct store_counts {
+    size_t   memories, pending;
+    uint64_t duplicates, forgotten, evicted;
+    uint64_t bytes;              /* really held for the memories */
+    double   avg_significance;
+    size_t   distribution[5];    /* significance in fifths */
+};
+void store_count(const struct store *st, struct store_counts *out);
+
+const struct records *store_records(const struct store *st);
+void store_view(const struct store *st, uint32_t row, struct memory *m); /* valid until the next change */
+uint32_t store_find(const struct store *st, const uint8_t *id);          /* row or ROW_NONE */
+
+#endif
