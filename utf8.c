@@ -1,0 +1,202 @@
+/* UTF-8. Two passes with one meaning: a vector pass runs ahead over what is
+ * right, and a scalar pass walks what it left: short pieces, the characters
+ * cut by a border, and the neighbourhood of an error, to name the exact byte.
+ *
+ * The vector pass is the lookup algorithm of John Keiser and Daniel Lemire,
+ * "Validating UTF-8 In Less Than One Instruction Per Byte" (2021): three tables
+ * of 16, indexed by nibbles of two neighbouring bytes, give bit sets of the
+ * faults that each nibble allows; a fault is a bit that all three have. */
+#include "utf8.h"
+
+#include <string.h>
+
+/* What may follow lead byte b (table 3-7); 0 when b leads nothing. */
+static int lead(struct utf8 *u, uint8_t b)
+{
+    u->lo = b == 0xe0 ? 0xa0 : b == 0xf0 ? 0x90 : 0x80;
+    u->hi = b == 0xed ? 0x9f : b == 0xf4 ? 0x8f : 0xbf;
+    u->need = b < 0xe0 ? 1 : b < 0xf0 ? 2 : 3;
+    return b >= 0xc2 && b <= 0xf4;
+}
+
+static size_t scalar(struct utf8 *u, const uint8_t *p, size_t i, size_t n)
+{
+    struct utf8 s = *u;
+    while (i < n) {
+        if (s.need) {
+            if (p[i] < s.lo || p[i] > s.hi) return i;
+            s = (struct utf8){(uint8_t)(s.need - 1), 0x80, 0xbf};
+            i++;
+        } else if (p[i] >= 0x80) {
+            if (!lead(&s, p[i])) return i;
+            i++;
+        } else {
+            uint64_t word = 0;
+            while (n - i >= 8 && (memcpy(&word, p + i, 8), !(word & 0x8080808080808080u))) i += 8;
+            while (i < n && p[i] < 0x80) i++;
+        }
+    }
+    *u = s;
+    return n;
+}
+
+#if !defined UTF8_PORTABLE && defined __GNUC__ && (defined __x86_64__ || defined __i386__)
+#include <cpuid.h>
+#include <immintrin.h>
+#define VECTOR __attribute__((target("avx2"))) static inline
+typedef __m256i vec;
+
+/* 1 when processor and system have AVX2. Asking is slow in a virtual machine, so it is
+ * done once; threads that ask together write the same answer. */
+static int has_vectors(void)
+{
+    static _Atomic signed char known = -1;
+    if (known >= 0) return known;
+    unsigned a, b, c, d, saved = 0;
+    int yes = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_OSXSAVE) && (c & bit_AVX);
+    if (yes) __asm__("xgetbv" : "=a"(saved), "=d"(d) : "c"(0));
+    yes = yes && (saved & 6) == 6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
+    known = (signed char)yes;
+    return yes;
+}
+
+VECTOR vec load(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
+VECTOR vec both(vec a, vec b)     { return _mm256_and_si256(a, b); }
+VECTOR vec either(vec a, vec b)   { return _mm256_or_si256(a, b); }
+VECTOR vec differ(vec a, vec b)   { return _mm256_xor_si256(a, b); }
+VECTOR vec all(uint8_t c)         { return _mm256_set1_epi8((char)c); }
+VECTOR vec low4(vec v)            { return both(v, all(15)); }
+VECTOR vec high4(vec v)           { return low4(_mm256_srli_epi16(v, 4)); }
+VECTOR vec above(vec v, uint8_t c) { return _mm256_subs_epu8(v, all(c)); }
+VECTOR int any_high(vec v)        { return _mm256_movemask_epi8(v) != 0; }
+VECTOR int any(vec v)             { return !_mm256_testz_si256(v, v); }
+VECTOR vec look(const uint8_t *table, vec i)
+{
+    __m128i t = _mm_loadu_si128((const __m128i *)(const void *)table);
+    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(t), i);
+}
+
+#elif !defined UTF8_PORTABLE && defined __aarch64__ && defined __ARM_NEON
+#include <arm_neon.h>
+#define VECTOR static inline
+typedef uint8x16_t vec;
+
+static int has_vectors(void) { return 1; }
+
+VECTOR vec load(const uint8_t *p) { return vld1q_u8(p); }
+VECTOR vec both(vec a, vec b)     { return vandq_u8(a, b); }
+VECTOR vec either(vec a, vec b)   { return vorrq_u8(a, b); }
+VECTOR vec differ(vec a, vec b)   { return veorq_u8(a, b); }
+VECTOR vec all(uint8_t c)         { return vdupq_n_u8(c); }
+VECTOR vec low4(vec v)            { return both(v, all(15)); }
+VECTOR vec high4(vec v)           { return vshrq_n_u8(v, 4); }
+VECTOR vec above(vec v, uint8_t c) { return vqsubq_u8(v, all(c)); }
+VECTOR int any_high(vec v)        { return vmaxvq_u8(v) > 0x7f; }
+VECTOR int any(vec v)             { return vmaxvq_u8(v) != 0; }
+VECTOR vec look(const uint8_t *table, vec i) { return vqtbl1q_u8(load(table), i); }
+#endif
+
+#ifdef VECTOR
+enum {
+    W = sizeof(vec),
+    SHORT = 1, LONG = 2, OVER3 = 4, LARGE = 8, SURR = 16, OVER2 = 32, LARGE2 = 64, OVER4 = 64, CONTS = 128,
+    CARRY = SHORT | LONG | CONTS
+};
+static const uint8_t first_high[16] = {
+    LONG, LONG, LONG, LONG, LONG, LONG, LONG, LONG, CONTS, CONTS, CONTS, CONTS,
+    SHORT | OVER2, SHORT, SHORT | OVER3 | SURR, SHORT | LARGE | LARGE2 | OVER4
+};
+#define BIG (CARRY | LARGE | LARGE2)
+static const uint8_t first_low[16] = {
+    CARRY | OVER2 | OVER3 | OVER4, CARRY | OVER2, CARRY, CARRY, CARRY | LARGE,
+    BIG, BIG, BIG, BIG, BIG, BIG, BIG, BIG, BIG | SURR, BIG, BIG
+};
+#define CONT (LONG | OVER2 | CONTS)
+static const uint8_t second_high[16] = {
+    SHORT, SHORT, SHORT, SHORT, SHORT, SHORT, SHORT, SHORT,
+    CONT | OVER3 | LARGE2 | OVER4, CONT | OVER3 | LARGE, CONT | SURR | LARGE, CONT | SURR | LARGE,
+    SHORT, SHORT, SHORT, SHORT
+};
+
+/* Nonzero where one of the W bytes at p cannot follow the three before it. */
+VECTOR vec faults(const uint8_t *p)
+{
+    vec now = load(p), last = load(p - 1);
+    vec pair = both(both(look(first_high, high4(last)), look(first_low, low4(last))),
+                    look(second_high, high4(now)));
+    vec third = either(above(load(p - 2), 0xe0 - 0x80), above(load(p - 3), 0xf0 - 0x80));
+    return differ(both(third, all(0x80)), pair);
+}
+
+/* The same for the block at i of n bytes where it lies at an edge: what is beyond counts as NUL. */
+VECTOR int edge_fault(const uint8_t *p, size_t i, size_t n)
+{
+    uint8_t room[3 + W] = {0};
+    size_t before = i < 3 ? i : 3, after = n - i < W ? n - i : W;
+    memcpy(room + 3 - before, p + i - before, before + after);
+    return any(faults(room + 3));
+}
+
+/* How many of n bytes, that begin with a character, are right up to a border of characters. */
+VECTOR size_t ahead(const uint8_t *p, size_t n)
+{
+    size_t i = 0;
+    while (i < n) {
+        if (n - i >= 4 * W && (!i || (p[i - 1] < 0xc0 && p[i - 2] < 0xe0 && p[i - 3] < 0xf0))) {
+            size_t was = i;
+            while (n - i >= 4 * W && !any_high(either(either(load(p + i), load(p + i + W)),
+                                   either(load(p + i + 2 * W), load(p + i + 3 * W))))) i += 4 * W;
+            if (i > was) continue;
+        }
+        if (i && n - i >= 2 * W) {
+            if (any(either(faults(p + i), faults(p + i + W)))) break;
+            i += 2 * W;
+        } else {
+            if (edge_fault(p, i, n)) break;
+            i = n - i > W ? i + W : n;
+        }
+    }
+    for (size_t back = 1; back <= 3 && back <= i; back++)
+        if (p[i - back] >= 0xc0) return i - back;
+    return i;
+}
+#endif
+
+size_t utf8_check(struct utf8 *u, const uint8_t *p, size_t n)
+{
+    size_t i = u->need < n ? u->need : n;
+    size_t right = scalar(u, p, 0, i);
+    if (right < i) return right;
+#ifdef VECTOR
+    if (n - i >= 16 && has_vectors()) i += ahead(p + i, n - i);
+#endif
+    return scalar(u, p, i, n);
+}
+
+int utf8_valid(const uint8_t *p, size_t n)
+{
+    struct utf8 u = {0};
+    return utf8_check(&u, p, n) == n && !u.need;
+}
+
+size_t utf8_put(uint8_t *out, uint32_t c)
+{
+    if (c < 0x80) {
+        out[0] = (uint8_t)c;
+        return 1;
+    }
+    size_t more = c < 0x800 ? 1 : c < 0x10000 ? 2 : 3;
+    for (size_t i = more; i > 0; i--, c >>= 6) out[i] = (uint8_t)(0x80 | (c & 0x3f));
+    out[0] = (uint8_t)((0xf0u << (3 - more)) | c);
+    return more + 1;
+}
+
+uint32_t utf8_get(const uint8_t **p)
+{
+    uint32_t c = *(*p)++;
+    if (c < 0x80) return c;
+    unsigned more = c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3;
+    c &= 0x3fu >> more;
+    while (more--) c = c << 6 | (*(*p)++ & 0x3f);
+    return c;
+}
