@@ -11,9 +11,9 @@
 #ifndef SERVERS_CONN_H
 #define SERVERS_CONN_H
 
-#include "loop.h"
-#include "net.h"
-#include "../ws.h"
+#include "servers/loop.h"
+#include "servers/net.h"
+#include "ws.h"
 
 #define CONN_HIGH_WATER 262144    /* more bytes wait to be sent: the connection is not read */
 #define CONN_RESERVE    4096      /* bytes a connection may hold when the budget is used up */
