@@ -1,0 +1,3 @@
+// @ts-check
+export * from './memory-interface.js';
+export * from './lora-interface.js';

@@ -1,0 +1,396 @@
+// The rules of SPEC-like promises of the clients, one by one, against the scripted server.
+import test from 'node:test';
+import assert from 'node:assert/strict';
+import { once } from 'node:events';
+import { spawnSync } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import WebSocket from 'ws';
+import { MemoryInterface } from '../../clients/memory-interface.js';
+import { LoRAInterface } from '../../clients/lora-interface.js';
+import { FakeServer } from './fake-server.mjs';
+
+const sleep = (ms) => new Promise((r) => { setTimeout(r, ms); });
+const quick = { WebSocket, log() {}, reconnectInterval: 20, maxRetries: 3, backoffFactor: 1, jitter: 0,
+  timeout: 1500, connectTimeout: 300, pingInterval: 50, pingTimeout: 80, steadyAfter: 200 };
+const types = (server) => server.received.map((m) => m.type);
+
+async function until(check, ms = 3000) {
+  for (const end = performance.now() + ms; !check();) {
+    if (performance.now() > end) assert.fail(`never came true: ${check}`);
+    await sleep(5);
+  }
+}
+
+/** A client of a fake server; both are ended with the test. */
+async function pair(t, { server = {}, client = {}, Kind = MemoryInterface } = {}) {
+  const fake = new FakeServer({ kind: Kind === MemoryInterface ? 'memory' : 'inference', ...server });
+  Object.assign(fake, server);
+  await fake.start();
+  const it = new Kind({ ...quick, serverUrl: `ws://localhost:${fake.port}`, ...client });
+  t.after(async () => { it.close(); await fake.stop().catch(() => {}); });
+  return [fake, it];
+}
+
+test('the defaults are the published ones', () => {
+  for (const [Kind, serverUrl] of [[MemoryInterface, 'ws://localhost:5000'], [LoRAInterface, 'ws://localhost:5005']]) {
+    const { options } = new Kind();
+    assert.equal(options.serverUrl, serverUrl);
+    assert.equal(options.reconnectInterval, 5000);
+    assert.equal(options.maxRetries, 5);
+  }
+});
+
+test('opening logs one line, asks stats first and then sends the queue in order', async (t) => {
+  const lines = [];
+  const [fake, memory] = await pair(t, { client: { log: (...words) => lines.push(words) } });
+  const asked = ['a', 'b', 'c'].map((x) => memory.store(x));
+  assert.equal(memory.metrics().queueLength, 3);
+  await Promise.all(asked);
+  assert.deepEqual(lines, [['Memory server connected']]);
+  assert.deepEqual(types(fake).slice(0, 4), ['stats', 'store', 'store', 'store']);
+  assert.deepEqual(fake.stored.map((s) => s.text), ['a', 'b', 'c']);
+  assert.equal(memory.lastStats.server, 'memory');
+});
+
+test('requests carry type, timestamp, data and an id that no other client uses', async (t) => {
+  const [fake, memory] = await pair(t);
+  await memory.store('x', { tags: ['t'] });
+  const m = fake.received.at(-1);
+  assert.equal(m.type, 'store');
+  assert.match(m.timestamp, /^\d{4}-\d\d-\d\dT.*Z$/);
+  assert.deepEqual(m.data, { tags: ['t'], text: 'x', metadata: { session_id: memory.session } });
+  assert.match(m.id, /^[0-9a-f]{24}-[0-9a-z]+$/);
+  assert.notEqual(memory.session, new MemoryInterface().session);
+});
+
+test('the hundred and first request in the queue is rejected, the hundred are sent', async (t) => {
+  const [fake, memory] = await pair(t);
+  const asked = Array.from({ length: 101 }, (_, i) => memory.store(`n${i}`));
+  await assert.rejects(asked.pop(), { code: 'queue_full' });
+  await Promise.all(asked);
+  assert.deepEqual(fake.stored.map((s) => s.text), Array.from({ length: 100 }, (_, i) => `n${i}`));
+});
+
+test('a broken link goes open, waiting, connecting, open and tells so', async (t) => {
+  const [, memory] = await pair(t, { server: { script: (m, n) => (n === 1 ? 'close:1001' : 'answer') } });
+  const states = [];
+  const closes = [];
+  memory.on('status', (s) => states.push(s.state));
+  memory.on('close', (c) => closes.push(c));
+  await memory.store('x');
+  assert.deepEqual(states, ['connecting', 'open', 'waiting', 'connecting', 'open']);
+  assert.deepEqual(closes, [{ code: 1001, reason: 'The server is shutting down. (as scripted)', final: false }]);
+  assert.equal(memory.metrics().reconnects, 1);
+});
+
+test('tries that fail are counted from the last steady connection on', async (t) => {
+  let bad = false;
+  const [fake, memory] = await pair(t, { server: { handshake: () => bad && { status: 503 } },
+    client: { steadyAfter: 60 } });
+  await memory.connect();
+  await sleep(120); // steady: the count is zero again
+  bad = true;
+  for (const ws of fake.wss.clients) ws.terminate();
+  await until(() => memory.state === 'failed');
+  assert.equal(fake.connections, 1 + 3);
+  assert.match(memory.reason, /HTTP 200.*Gave up after 3 retries/);
+});
+
+test('a server that drops every connection at once is given up, too', async (t) => {
+  const [fake, memory] = await pair(t, { server: { script: () => 'drop' }, client: { steadyAfter: 5000 } });
+  await assert.rejects(memory.store('x'), { code: 'failed' });
+  assert.equal(fake.connections, 1 + 3);
+});
+
+test('waits grow by the factor, keep under the maximum and are spread by the jitter', async (t) => {
+  const waits = [];
+  const memory = new MemoryInterface({ ...quick, serverUrl: 'ws://localhost:1', reconnectInterval: 10,
+    backoffFactor: 2, maxInterval: 30, maxRetries: 4 });
+  t.after(() => memory.close());
+  memory.on('status', (s) => s.state === 'waiting' && waits.push(s.delay));
+  await assert.rejects(memory.connect());
+  assert.deepEqual(waits, [10, 20, 30, 30]);
+  const spread = [];
+  const shaky = new MemoryInterface({ ...quick, serverUrl: 'ws://localhost:1', jitter: 0.5, maxRetries: 8, reconnectInterval: 8 });
+  shaky.on('status', (s) => s.state === 'waiting' && spread.push(s.delay));
+  await assert.rejects(shaky.connect());
+  assert.ok(spread.every((d) => d >= 4 && d <= 12) && new Set(spread).size > 1, spread.join());
+});
+
+test('after failure requests are rejected at once, retry() starts again', async (t) => {
+  let bad = true;
+  const [, memory] = await pair(t, { server: { handshake: () => bad && { status: 503 } } });
+  await assert.rejects(memory.connect(), { code: 'failed' });
+  await assert.rejects(memory.store('x'), { code: 'failed' });
+  bad = false;
+  memory.retry();
+  assert.equal((await memory.store('y')).duplicate, false);
+  assert.equal(memory.state, 'open');
+});
+
+test('nobody looks at connect(): its failure is no unhandled rejection', async () => {
+  const memory = new MemoryInterface({ ...quick, serverUrl: 'ws://localhost:1', maxRetries: 0 });
+  memory.connect(); // an unhandled rejection would fail this file
+  await until(() => memory.state === 'failed');
+  await sleep(10);
+});
+
+test('final close codes end with a sentence and are not tried again', async (t) => {
+  for (const [code, state, words] of [[1000, 'closed', /ended/], [1002, 'failed', /protocol/], [1003, 'failed', /kind/],
+    [1007, 'failed', /UTF-8/], [1008, 'failed', /rules.*\(as scripted\)/]]) {
+    const [fake, memory] = await pair(t, { server: { script: (m) => (m.type === 'store' ? `close:${code}` : 'answer') } });
+    await assert.rejects(memory.store('x'), { code: state, message: words });
+    await sleep(60);
+    assert.equal(memory.state, state);
+    assert.equal(fake.connections, 1);
+  }
+});
+
+test('1009 rejects the largest request, asks for the limit and sends no larger one again', async (t) => {
+  const [fake, memory] = await pair(t, { server: { maxMessage: 2000,
+    script: (m) => (m.type === 'store' && m.data.text === 'hold' ? 'silent' : 'answer') } });
+  await memory.connect();
+  const held = memory.store('hold');
+  held.catch(() => {});
+  const large = memory.store('x'.repeat(3000));
+  await assert.rejects(large, { code: 'too_large' });
+  const before = fake.received.length;
+  await assert.rejects(memory.store('y'.repeat(2500)), { code: 'too_large', message: /2000 bytes/ });
+  await memory.store('small');
+  assert.equal(fake.received[before].type, 'config', 'the limit is asked before anything else');
+  assert.deepEqual(fake.stored.map((s) => s.text), ['small']);
+  assert.equal(fake.received.filter((m) => m.data?.text === 'hold').length, 2, 'the others are sent again');
+  assert.ok(!fake.received.some((m) => m.data?.text?.length > 2000));
+});
+
+test('a half-open link is found by a ping and replaced', async (t) => {
+  let deaf = true;
+  const [fake, memory] = await pair(t, { server: { script: (m) => (m.type === 'ping' && deaf ? 'deaf' : 'answer') } });
+  await memory.connect();
+  await until(() => memory.state === 'waiting');
+  assert.match(memory.reason, /no answer to a ping/);
+  deaf = false;
+  await memory.store('x');
+  assert.equal(fake.connections, 2);
+});
+
+test('pings go out only while nothing is outstanding', async (t) => {
+  const [fake, memory] = await pair(t, { server: { script: (m) => (m.type === 'store' ? 'delay:300' : 'answer') } });
+  await memory.connect();
+  await until(() => types(fake).includes('ping'));
+  const before = types(fake).filter((x) => x === 'ping').length;
+  await memory.store('slow');
+  assert.equal(types(fake).filter((x) => x === 'ping').length, before);
+  await until(() => types(fake).filter((x) => x === 'ping').length > before);
+});
+
+test('a timeout on a dead link also leads to a new one', async (t) => {
+  const [fake, memory] = await pair(t, { server: { script: (m, n) => (n === 1 ? 'deaf' : 'answer') },
+    client: { pingInterval: 60000 } });
+  await memory.connect();
+  await assert.rejects(memory.request('store', { text: 'x' }, { timeout: 60 }), { code: 'timeout' });
+  await until(() => fake.connections === 2);
+});
+
+test('a resent delete that finds nothing was carried out before', async (t) => {
+  const [, memory] = await pair(t, { server: { script: (m, n) => (n === 2 ? 'carry-out-drop' : 'answer') } });
+  const { id } = await memory.store('x');
+  assert.deepEqual(await memory.delete(id), { deleted: true });
+  await assert.rejects(memory.delete(id), { code: 'not_found', resent: false });
+});
+
+test('requests marked once are rejected by a break instead of being sent again', async (t) => {
+  const [fake, memory] = await pair(t, { server: { script: (m) => (m.type === 'cleanup' ? 'drop' : 'answer') } });
+  await memory.connect();
+  await assert.rejects(memory.request('cleanup', {}, { once: true }), { code: 'broken' });
+  await memory.store('x');
+  assert.equal(types(fake).filter((x) => x === 'cleanup').length, 1);
+});
+
+test('subscriptions and standing queries outlive a break and end when asked', async (t) => {
+  const [fake, memory] = await pair(t);
+  const added = [];
+  const matches = [];
+  const end = await memory.subscribe(['memory_added'], (d) => added.push(d.memory.text));
+  const endWatch = await memory.watch('blue bicycle', (d) => matches.push(d.memory.text), { min_similarity: 0.9 });
+  await memory.store('one');
+  for (const ws of fake.wss.clients) ws.terminate();
+  fake.queries.clear(); // as after a restart: the answer names another query
+  fake.queries.set('q-of-another', { ws: {}, vector: [], min: 2 });
+  await until(() => memory.state !== 'open');
+  await memory.store('blue bicycle');
+  await until(() => matches.length === 1);
+  assert.deepEqual(added, ['one', 'blue bicycle']);
+  await end();
+  await endWatch();
+  await memory.store('two');
+  await memory.stats();
+  assert.equal(added.length, 2);
+  assert.deepEqual(fake.received.filter((m) => m.type === 'unsubscribe').map((m) => m.data.events), [['memory_added'], ['match']]);
+});
+
+test('half a surrogate pair is sent as U+FFFD, whole ones as they are', async (t) => {
+  const [fake, memory] = await pair(t);
+  await memory.store('a\ud83d b😀');
+  assert.equal(fake.stored[0].text, 'a\ufffd b😀');
+});
+
+test('what cannot be written as JSON is rejected, not thrown', async () => {
+  const loop = {};
+  loop.loop = loop;
+  await assert.rejects(new MemoryInterface(quick).store('x', loop), TypeError);
+});
+
+test('garbage is told as an error event and ends nothing', async (t) => {
+  const [, memory] = await pair(t, { server: { script: () => 'scalar' } });
+  const errors = [];
+  memory.on('error', (e) => errors.push(e.code));
+  await memory.store('x');
+  assert.ok(errors.length >= 7 && errors.every((c) => c === 'garbage'));
+});
+
+test('401 and 403 are final and explained by what the server says over HTTP', async (t) => {
+  for (const [status, error, words] of [[401, 'token', /wants a token/], [403, 'Origin http://a.test is refused; --allow-origin', /refuses this page: Origin http:\/\/a\.test/]]) {
+    const [fake, memory] = await pair(t, { server: { handshake: () => ({ status }), httpRefusal: { status, error } } });
+    await assert.rejects(memory.connect(), { code: 'failed', message: words });
+    await sleep(50);
+    assert.equal(fake.connections, 1);
+  }
+});
+
+test('a page of another site is told that browsers block local addresses', async (t) => {
+  globalThis.location = { hostname: 'pages.example' };
+  t.after(() => { delete globalThis.location; });
+  const memory = new MemoryInterface({ ...quick, serverUrl: 'ws://localhost:1', maxRetries: 0 });
+  await assert.rejects(memory.connect(), /keeps pages of other sites .* http:\/\/localhost:1\//);
+});
+
+test('a token travels as a subprotocol', async (t) => {
+  let offered;
+  const [, memory] = await pair(t, { client: { token: 's3cret' },
+    server: { handshake: (n, rq) => { offered = rq.headers['sec-websocket-protocol']; } } });
+  await memory.connect();
+  assert.equal(offered, 'bearer.s3cret');
+});
+
+test('an address that is no URL fails at once', async () => {
+  await assert.rejects(new MemoryInterface({ ...quick, serverUrl: 'nonsense' }).connect(), { code: 'failed', message: /nonsense/ });
+});
+
+test('close() rejects what waits, and a second connect() starts anew', async (t) => {
+  const [, memory] = await pair(t, { server: { script: (m, n) => (n === 1 ? 'silent' : 'answer') } });
+  await memory.connect();
+  const waiting = memory.store('x');
+  memory.close();
+  await assert.rejects(waiting, { code: 'closed' });
+  await assert.rejects(memory.store('y'), { code: 'closed' });
+  await memory.connect();
+  await memory.store('z');
+});
+
+test('coming online or becoming visible tries at once', async (t) => {
+  const heard = new EventTarget();
+  globalThis.addEventListener = heard.addEventListener.bind(heard);
+  globalThis.removeEventListener = heard.removeEventListener.bind(heard);
+  globalThis.document = heard;
+  t.after(() => { for (const k of ['addEventListener', 'removeEventListener', 'document']) delete globalThis[k]; });
+  let bad = true;
+  const [fake, memory] = await pair(t, { server: { handshake: () => bad && { status: 503 } }, client: { reconnectInterval: 60000 } });
+  memory.connect();
+  await until(() => memory.state === 'waiting');
+  bad = false;
+  heard.dispatchEvent(new Event('online'));
+  await until(() => memory.state === 'open');
+  bad = true;
+  for (const ws of fake.wss.clients) ws.terminate();
+  await until(() => memory.state === 'waiting');
+  bad = false;
+  heard.hidden = true;
+  heard.dispatchEvent(new Event('visibilitychange'));
+  assert.equal(memory.state, 'waiting', 'a hidden page stays quiet');
+  heard.hidden = false;
+  heard.dispatchEvent(new Event('visibilitychange'));
+  await until(() => memory.state === 'open');
+  memory.close();
+  heard.dispatchEvent(new Event('online'));
+  assert.equal(memory.state, 'closed', 'closed by its owner stays closed');
+});
+
+test('metrics() counts latency, errors, reconnects and the queue', async (t) => {
+  const [, memory] = await pair(t, { server: { script: (m) => (m.type === 'store' ? 'delay:20' : 'answer') }, client: { pingInterval: 60000 } });
+  const told = [];
+  memory.on('metrics', (m) => told.push(m));
+  await memory.store('x');
+  await assert.rejects(memory.get('nobody'), { code: 'not_found' });
+  const m = memory.metrics();
+  assert.equal(m.status, 'open');
+  assert.ok(m.latency.p95 >= 19 && m.latency.p50 > 0 && m.latency.p50 <= m.latency.p95);
+  assert.equal(m.errorRate, 1 / 3);
+  assert.equal(m.queueLength, 0);
+  assert.equal(m.reconnects, 0);
+  assert.ok(told.length >= 3);
+});
+
+/** A WebSocket of a world in which only `ports` answer, with the given stats. */
+function world(ports) {
+  const opened = [];
+  class Toy {
+    constructor(url) {
+      opened.push(Number(new URL(url).port));
+      const stats = ports[opened.at(-1)];
+      queueMicrotask(() => (stats ? this.onopen?.() : this.onclose?.({ code: 1006, reason: '' })));
+      this.send = (text) => queueMicrotask(() => stats !== 'mute' && this.onmessage?.({
+        data: JSON.stringify({ status: 'success', id: JSON.parse(text).id, data: stats }) }));
+    }
+
+    close() {}
+  }
+  return [Toy, opened];
+}
+
+test('the inference port is asked of the memory endpoint, else searched from 5005 to 5014', async () => {
+  const inference = { server: 'inference' };
+  for (const [name, ports, expected, tried] of [
+    ['memory knows', { 5000: { server: 'memory', endpoints: { memory: 5000, inference: 5009 } }, 5009: inference }, 5009, [5000, 5009]],
+    ['memory is away, 5005', { 5005: inference }, 5005, [5000, 5005, 5005]],
+    ['5005 belongs to another program', { 5005: { server: 'else' }, 5006: inference }, 5006, [5000, 5005, 5006, 5006]],
+    ['5005 does not speak', { 5005: 'mute', 5006: inference }, 5006, [5000, 5005, 5006, 5006]],
+    ['memory runs alone', { 5000: { server: 'memory', endpoints: { memory: 5000 } }, 5014: inference }, 5014,
+      [5000, 5005, 5006, 5007, 5008, 5009, 5010, 5011, 5012, 5013, 5014, 5014]],
+  ]) {
+    const [Toy, opened] = world(ports);
+    const lora = new LoRAInterface({ ...quick, WebSocket: Toy });
+    await lora.connect();
+    assert.equal(lora.url, `ws://localhost:${expected}`, name);
+    assert.deepEqual(opened, tried, name);
+    lora.close();
+  }
+});
+
+test('an address given for inference is used as it is', async (t) => {
+  const [fake, lora] = await pair(t, { Kind: LoRAInterface });
+  const { embeddings } = await lora.embeddings(['a', 'b'], { adapter: 'legal' });
+  assert.equal(embeddings.length, 2);
+  assert.deepEqual(fake.received.at(-1).data, { text: ['a', 'b'], adapter: 'legal' });
+  assert.equal((await lora.similarity('a', 'a')).similarity.toFixed(3), '1.000');
+  assert.equal((await lora.adapters()).adapters[0].name, 'legal');
+  assert.equal((await lora.process('a', { context: ['b'] })).context_used, 0);
+  await assert.rejects(lora.loadAdapter('x', 'y'), { code: 'unknown_type' });
+  assert.equal(fake.connections, 1);
+});
+
+test('a program that closes its client ends by itself', () => {
+  const script = `
+    import WebSocket from 'ws';
+    import { MemoryInterface } from '../../clients/memory-interface.js';
+    import { FakeServer } from './fake-server.mjs';
+    const fake = await new FakeServer().start();
+    const memory = new MemoryInterface({ WebSocket, serverUrl: 'ws://localhost:' + fake.port });
+    await memory.store('x');
+    memory.close();
+    await fake.stop();`;
+  const r = spawnSync(process.execPath, ['--input-type=module', '-e', script],
+    { cwd: fileURLToPath(new URL('.', import.meta.url)), timeout: 4000, encoding: 'utf8' });
+  assert.equal(r.status, 0, r.stderr || 'it did not end');
+  assert.equal(r.stdout, 'Memory server connected\n');
+});
