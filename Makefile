@@ -54,13 +54,13 @@ $(BUILD)/%.o: %.c
 	@echo "  CC    $<"
 	$(Q)$(CC) $(FLAGS) $(WARN) $(DEFS) -MMD -MP -c -o $@ $<
 
-KFLAGS_avx2   = -O3 -mavx2 -mfma -mf16c
-KFLAGS_avx512 = -O3 -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c -mprefer-vector-width=512
+KFLAGS_avx2   = -O3 -ffp-contract=fast -mavx2 -mfma -mf16c
+KFLAGS_avx512 = -O3 -ffp-contract=fast -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c -mprefer-vector-width=512
 $(BUILD)/servers/inference/kernels_%.o: $(KSRC)
 	@mkdir -p $(@D)
 	@echo "  CC    $< ($*)"
 	$(Q)$(CC) $(FLAGS) $(WARN) -D_GNU_SOURCE $(KFLAGS_$*) -DKERNELS=$* -MMD -MP -c -o $@ $<
-$(BUILD)/servers/inference/kernels.o: CFLAGS += -O3
+$(BUILD)/servers/inference/kernels.o: DEFS = -D_GNU_SOURCE -O3 -ffp-contract=fast
 
 $(BUILD)/servers/pages.o: $(wildcard clients/*)
 
