@@ -52,17 +52,26 @@ struct endpoint {
     int64_t             (*wall)(struct endpoint *);   /* ms since 1970, as this endpoint tells time */
     bool                (*ready)(struct endpoint *);  /* for /readyz */
     void                (*stats)(struct endpoint *, struct json_out *); /* its own members of `stats` */
-    bool                (*watch)(struct request *, struct slice query, uint32_t query_id);
-                                         /* a standing query was given: false when it replied an error */
+    void                (*watch)(struct request *, struct slice query, uint32_t query_id);
+                                         /* a standing query was given: endpoint_watched() or an error
+                                            reply, now or (rq->kept) later */
     void                (*unwatch)(struct endpoint *, struct conn_ref, uint32_t query_id); /* 0: all of it */
     struct metrics        metrics;
     const struct options *options;
     struct policy        *policy;
     uint64_t              durable;       /* highest sequence number on disk */
+    const char           *model_name;    /* for `stats` */
+    const uint8_t        *fingerprint;   /* [32] of the embedder */
+    uint32_t              dimension;
+    const char           *sandbox;       /* what of it is on, for `stats`; or NULL */
+    const struct endpoint *other;        /* the other endpoint of this process, or NULL */
+    uint16_t              port;          /* that it listens on */
+    int64_t               started;       /* monotonic ms */
+
+    /* The endpoint's own. */
     struct session       *waiting;       /* connections with replies that wait */
     struct session       *listening;     /* connections with subscriptions */
-    struct event         *held;          /* events that wait for the disk, oldest first */
-    struct event        **held_end;
+    struct event         *held, *held_last; /* events that wait for the disk, oldest first */
     struct timer          ticker;        /* for `stats` events */
 };
 
@@ -70,23 +79,24 @@ struct request {
     struct endpoint      *ep;
     struct conn_ref       conn;
     const struct command *cmd;
-    struct slice          id;            /* JSON text of the id, or empty */
+    struct slice          id;            /* JSON text of the id as it was sent, or empty */
     struct slice          type;          /* lower-cased */
     struct slice          data;          /* JSON text of the object to read parameters from */
     bool                  flat;          /* that is the envelope itself: type, id, timestamp are not parameters */
     bool                  kept;          /* valid until replied; false: only until the command returns */
     int64_t               now_us;        /* when it came, monotonic */
     struct slice          message;       /* the whole text, for a content hash */
+    int64_t               user[2];       /* for the command, while it waits */
 
     /* The endpoint's own. */
     struct request       *next;
     struct session       *session;
-    uint8_t               state;
-    bool                  failed;
-    uint64_t              seq;
+    uint8_t               state;         /* enum state of endpoint.c */
+    bool                  replied, failed;
+    uint64_t              seq;           /* must be on disk before the reply leaves */
     struct json_out       out;
-    char                 *reply;
-    size_t                reply_len, bytes;
+    char                 *reply;         /* a reply that waits */
+    size_t                reply_len, held;  /* held: bytes taken from the budget */
 };
 
 /* The writer, standing where the value of "data" goes; write exactly one value.
@@ -104,6 +114,9 @@ void reply_error(struct request *rq, enum reply_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void reply_busy(struct request *rq, int64_t retry_after_ms);
 
+/* The client's connection, for rate limits, streams and standing queries. NULL: it is gone. */
+struct conn *request_conn(const struct request *rq);
+
 /* Is the client still there? (Work for one that is gone can be dropped with reply_drop().) */
 bool request_alive(const struct request *rq);
 void reply_drop(struct request *rq);
@@ -118,5 +131,23 @@ void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why);
 void endpoint_event(struct endpoint *ep, unsigned bit, uint64_t seq, struct slice data);
 void endpoint_event_to(struct endpoint *ep, struct conn_ref to, unsigned bit, uint64_t seq, struct slice data);
 bool endpoint_listens(const struct endpoint *ep, unsigned bit);  /* does anybody? */
+
+/* The standing query of this `subscribe` is in place: goes on with the reply. */
+void endpoint_watched(struct request *rq, uint32_t query_id);
+
+/* What a server calls (conn.h): set as server.ops. */
+extern const struct server_ops endpoint_ops;
+
+/* Begin: fill the fields above first; then this, then server_listen(). */
+void endpoint_init(struct endpoint *ep);
+
+/* The `stats` object of this endpoint. */
+void endpoint_stats(struct endpoint *ep, struct json_out *out);
+
+/* The same figures as Prometheus text into p[0..cap); returns its bytes. */
+size_t endpoint_metrics(struct endpoint *ep, char *p, size_t cap);
+
+/* Names of the reply codes: "invalid_json", … */
+extern const char *const reply_code_names[REPLY_CODES];
 
 #endif

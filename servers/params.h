@@ -6,9 +6,9 @@
  *
  *     struct search { struct slice text; int64_t limit; double min_similarity; };
  *     static const struct param search_params[] = {
- *         { "text",           PARAM_TEXT,   offsetof(struct search, text), .max = 16384 },
- *         { "limit",          PARAM_INT,    offsetof(struct search, limit), .min = 1, .max = 100 },
- *         { "min_similarity", PARAM_NUMBER, offsetof(struct search, min_similarity), .min = -1, .max = 1 },
+ *         { "text",           PARAM_TEXT,   .at = offsetof(struct search, text), .max = 16384 },
+ *         { "limit",          PARAM_INT,    .at = offsetof(struct search, limit), .min = 1, .max = 100 },
+ *         { "min_similarity", PARAM_NUMBER, .at = offsetof(struct search, min_similarity), .min = -1, .max = 1 },
  *         { 0 }
  *     };
  *     struct search s = { .limit = 5 };
@@ -22,6 +22,7 @@
 #include <stdint.h>
 
 #include "json.h"
+#include "servers/values.h"
 
 enum param_kind {
     PARAM_TEXT,    /* struct slice: a string; max: bytes (0: no bound), above: `Text too long` */
@@ -57,15 +58,5 @@ struct request;
 
 /* Read the parameters of rq into out. false: an error reply has been sent. */
 bool params_read(struct request *rq, const struct param *params, void *out);
-
-/* Time text as SPEC 3 has it (RFC 3339 or a date alone), and back:
- * YYYY-MM-DDTHH:MM:SS.mmmZ (24 characters, no NUL). */
-bool time_parse(struct slice s, int64_t *ms);
-void time_print(char out[24], int64_t ms);
-void json_put_time(struct json_out *out, int64_t ms);
-
-/* Without white space around: ASCII's six only, or all of Unicode's. */
-struct slice trim_ascii(struct slice s);
-struct slice trim_unicode(struct slice s);
 
 #endif

@@ -1,0 +1,305 @@
+/* The commands that both endpoints know, and what they say of themselves:
+ * `stats`, GET /stats and GET /metrics are one set of figures (SPEC 4.4). */
+#include <stdarg.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "servers/options.h"
+#include "servers/session.h"
+#include "servers/values.h"
+
+static void put_int(struct json_out *out, const char *key, uint64_t v)
+{
+    json_put_key(out, key);
+    json_put_int(out, (int64_t)v);
+}
+
+/* Rounded to thousandths: nobody wants 17 digits of a time. */
+static void put_num(struct json_out *out, const char *key, double v)
+{
+    json_put_key(out, key);
+    json_put_double(out, (double)(int64_t)(v * 1000 + (v < 0 ? -0.5 : 0.5)) / 1000);
+}
+
+static void open_at(struct json_out *out, const char *key)
+{
+    json_put_key(out, key);
+    json_open(out, '{');
+}
+
+static double uptime(const struct endpoint *ep)
+{
+    return (double)(loop_now(ep->server.loop) - ep->started) / 1000;
+}
+
+static void put_port(struct json_out *out, const char *key, const struct endpoint *a,
+                     const struct endpoint *b)
+{
+    const struct endpoint *ep = a && !strcmp(a->name, key) ? a : b && !strcmp(b->name, key) ? b : NULL;
+    json_put_key(out, key);
+    if (ep) json_put_int(out, ep->port);
+    else json_put_null(out);
+}
+
+static void put_identity(struct endpoint *ep, struct json_out *out)
+{
+    static const char hex[] = "0123456789abcdef";
+    char print[64];
+    for (size_t i = 0; i < 32; i++) {
+        print[2 * i] = hex[ep->fingerprint[i] >> 4];
+        print[2 * i + 1] = hex[ep->fingerprint[i] & 15];
+    }
+    json_put_key(out, "server"), json_put_text(out, ep->name);
+    json_put_key(out, "version"), json_put_text(out, RECALLD_VERSION);
+    open_at(out, "endpoints");
+    put_port(out, "memory", ep, ep->other);
+    put_port(out, "inference", ep, ep->other);
+    json_close(out, '}');
+    json_put_key(out, "model"), json_put_text(out, ep->model_name);
+    json_put_key(out, "model_fingerprint"), json_put_str(out, print, sizeof print);
+    put_int(out, "dimension", ep->dimension);
+    json_put_key(out, "device"), json_put_text(out, "cpu");
+    put_num(out, "uptime_s", uptime(ep));
+    json_put_key(out, "server_time"), json_put_time(out, ep->wall(ep));
+}
+
+static void put_traffic(const struct endpoint *ep, struct json_out *out)
+{
+    const struct server_counters *n = &ep->server.n;
+    const struct metrics *m = &ep->metrics;
+    open_at(out, "connections");
+    put_int(out, "active", n->open);
+    put_int(out, "total", n->total);
+    put_int(out, "rejected", n->rejected);
+    put_int(out, "max", ep->server.max_connections);
+    put_int(out, "attempts", n->attempts);
+    json_close(out, '}');
+    open_at(out, "messages");
+    put_int(out, "received", m->received);
+    put_int(out, "sent", m->sent);
+    put_int(out, "errors", m->errors);
+    put_int(out, "rate_limited", m->rate_limited);
+    json_close(out, '}');
+    open_at(out, "bytes");
+    put_int(out, "in", n->bytes_in);
+    put_int(out, "out", n->bytes_out);
+    json_close(out, '}');
+}
+
+static void put_times(const struct endpoint *ep, struct json_out *out)
+{
+    const struct histogram *h = &ep->metrics.latency;
+    struct loop_lag lag;
+    loop_lag(ep->server.loop, &lag);
+    open_at(out, "latency_ms");
+    put_num(out, "avg", histogram_avg_ms(h));
+    put_num(out, "p50", histogram_ms(h, 0.50));
+    put_num(out, "p95", histogram_ms(h, 0.95));
+    put_num(out, "p99", histogram_ms(h, 0.99));
+    put_num(out, "max", (double)h->max_us / 1000);
+    json_close(out, '}');
+    open_at(out, "loop_lag_ms");
+    put_num(out, "p99", lag.p99_ms);
+    put_num(out, "max", lag.max_ms);
+    json_close(out, '}');
+}
+
+static void put_codes(const struct endpoint *ep, struct json_out *out)
+{
+    open_at(out, "closes");
+    for (int i = 0; i < 17; i++) {
+        char code[8];
+        snprintf(code, sizeof code, "%d", 1000 + i);
+        if (ep->server.n.closes[i]) put_int(out, i < 16 ? code : "other", ep->server.n.closes[i]);
+    }
+    json_close(out, '}');
+    open_at(out, "errors_by_code");
+    for (int i = 0; i < REPLY_CODES; i++)
+        if (ep->metrics.errors_by_code[i])
+            put_int(out, reply_code_names[i], ep->metrics.errors_by_code[i]);
+    json_close(out, '}');
+}
+
+static const char no_gpu[] =
+    "{\"available\":false,\"allocated\":0,\"cached\":0,\"max_allocated\":0,\"utilization\":0}";
+
+static void put_machine(const struct endpoint *ep, struct json_out *out)
+{
+    struct usage u;
+    usage_read(&u, loop_now(ep->server.loop));
+    open_at(out, "memory");
+    put_num(out, "rss_mb", u.rss_mb);
+    put_num(out, "peak_rss_mb", u.peak_rss_mb);
+    json_close(out, '}');
+    open_at(out, "cpu");
+    put_num(out, "utilization", u.cpu);
+    put_num(out, "load1", u.load1);
+    json_close(out, '}');
+    json_put_key(out, "gpu");
+    json_put_raw(out, no_gpu, sizeof no_gpu - 1);
+    if (ep->sandbox) json_put_key(out, "sandbox"), json_put_text(out, ep->sandbox);
+}
+
+void endpoint_stats(struct endpoint *ep, struct json_out *out)
+{
+    json_open(out, '{');
+    put_identity(ep, out);
+    put_traffic(ep, out);
+    put_times(ep, out);
+    put_codes(ep, out);
+    put_machine(ep, out);
+    if (ep->stats) ep->stats(ep, out);
+    json_close(out, '}');
+}
+
+/* Prometheus text. */
+
+struct text { char *p; size_t len, cap; const char *endpoint; };
+
+static void add(struct text *t, const char *fmt, ...) __attribute__((format(printf, 2, 3)));
+
+/* A line that does not fit is left out whole. */
+static void add(struct text *t, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    int n = vsnprintf(t->p + t->len, t->cap - t->len, fmt, ap);
+    va_end(ap);
+    if (n > 0 && (size_t)n < t->cap - t->len) t->len += (size_t)n;
+}
+
+static void heading(struct text *t, const char *type, const char *name)
+{
+    add(t, "# TYPE recalld_%s %s\n", name, type);
+}
+
+static void sample(struct text *t, const char *name, double v)
+{
+    add(t, "recalld_%s{endpoint=\"%s\"} %.15g\n", name, t->endpoint, v);
+}
+
+static void line(struct text *t, const char *type, const char *name, double v)
+{
+    heading(t, type, name);
+    sample(t, name, v);
+}
+
+/* One series of several that differ in a label. */
+static void labelled(struct text *t, const char *name, const char *label, const char *value, double v)
+{
+    add(t, "recalld_%s{endpoint=\"%s\",%s=\"%s\"} %.15g\n", name, t->endpoint, label, value, v);
+}
+
+static void counters(struct text *t, const struct endpoint *ep)
+{
+    const struct server_counters *n = &ep->server.n;
+    const struct metrics *m = &ep->metrics;
+    line(t, "gauge", "connections_active", n->open);
+    line(t, "gauge", "connections_max", ep->server.max_connections);
+    line(t, "counter", "connections_total", (double)n->total);
+    line(t, "counter", "connections_rejected_total", (double)n->rejected);
+    line(t, "counter", "connection_attempts_total", (double)n->attempts);
+    line(t, "counter", "messages_received_total", (double)m->received);
+    line(t, "counter", "messages_sent_total", (double)m->sent);
+    line(t, "counter", "errors_total", (double)m->errors);
+    line(t, "counter", "rate_limited_total", (double)m->rate_limited);
+    line(t, "counter", "bytes_in_total", (double)n->bytes_in);
+    line(t, "counter", "bytes_out_total", (double)n->bytes_out);
+    heading(t, "counter", "closes_total");
+    for (int i = 0; i < 17; i++) {
+        char code[8];
+        snprintf(code, sizeof code, "%d", 1000 + i);
+        if (n->closes[i]) labelled(t, "closes_total", "code", i < 16 ? code : "other", (double)n->closes[i]);
+    }
+    heading(t, "counter", "errors_by_code_total");
+    for (int i = 0; i < REPLY_CODES; i++)
+        if (m->errors_by_code[i])
+            labelled(t, "errors_by_code_total", "code", reply_code_names[i], (double)m->errors_by_code[i]);
+}
+
+size_t endpoint_metrics(struct endpoint *ep, char *p, size_t cap)
+{
+    static const struct { double q; const char *name; } quantile[] = {
+        { 0.5, "0.5" }, { 0.95, "0.95" }, { 0.99, "0.99" } };
+    struct text t = { p, 0, cap, ep->name };
+    struct usage u;
+    struct loop_lag lag;
+    usage_read(&u, loop_now(ep->server.loop));
+    loop_lag(ep->server.loop, &lag);
+    line(&t, "gauge", "uptime_seconds", uptime(ep));
+    line(&t, "gauge", "resident_bytes", u.rss_mb * 1048576);
+    line(&t, "gauge", "cpu_utilization", u.cpu);
+    line(&t, "gauge", "loop_lag_p99_seconds", lag.p99_ms / 1000);
+    heading(&t, "summary", "request_seconds");
+    for (size_t i = 0; i < 3; i++)
+        labelled(&t, "request_seconds", "quantile", quantile[i].name,
+                 histogram_ms(&ep->metrics.latency, quantile[i].q) / 1000);
+    sample(&t, "request_seconds_sum", (double)ep->metrics.latency.sum_us / 1e6);
+    sample(&t, "request_seconds_count", (double)ep->metrics.latency.n);
+    counters(&t, ep);
+    /* The endpoint's own numbers, by their names in `stats`. */
+    char own[8192];
+    struct json_out out;
+    json_out(&out, own, sizeof own);
+    json_open(&out, '{');
+    if (ep->stats) ep->stats(ep, &out);
+    json_close(&out, '}');
+    struct json in;
+    json_init(&in, own, out.len);
+    json_next(&in);
+    json_enter(&in);
+    while (json_next(&in) > JSON_END) {
+        char name[64];
+        if (in.type != JSON_NUMBER || in.key.len >= sizeof name) continue;
+        memcpy(name, in.key.p, in.key.len);
+        name[in.key.len] = 0;
+        line(&t, "gauge", name, json_number(&in));
+    }
+    return t.len;
+}
+
+/* Commands. */
+
+static void on_stats(struct request *rq)
+{
+    endpoint_stats(rq->ep, reply_begin(rq));
+    reply_end(rq);
+}
+
+static void on_ping(struct request *rq)
+{
+    struct json_out *out = reply_begin(rq);
+    json_open(out, '{');
+    json_put_key(out, "pong"), json_put_bool(out, true);
+    json_put_key(out, "server_time"), json_put_time(out, rq->ep->wall(rq->ep));
+    json_close(out, '}');
+    reply_end(rq);
+}
+
+static void on_health(struct request *rq)
+{
+    struct json_out *out = reply_begin(rq);
+    json_open(out, '{');
+    json_put_key(out, "state"), json_put_text(out, "ok");
+    put_num(out, "uptime_s", uptime(rq->ep));
+    json_close(out, '}');
+    reply_end(rq);
+}
+
+static void on_config(struct request *rq)
+{
+    struct json_out *out = reply_begin(rq);
+    json_open(out, '{');
+    options_put(rq->ep->options, out);
+    put_int(out, "max_waiting", SESSION_WAITING);
+    put_int(out, "max_standing_queries", SESSION_QUERIES);
+    put_int(out, "high_water", CONN_HIGH_WATER);
+    put_int(out, "max_nesting", JSON_DEPTH);
+    json_close(out, '}');
+    reply_end(rq);
+}
+
+const struct command common_commands[] = {
+    { "stats", on_stats, 0 }, { "get_stats", on_stats, 0 }, { "status", on_stats, 0 },
+    { "ping", on_ping, 0 }, { "health_check", on_health, 0 }, { "config", on_config, 0 }, { 0 }
+};

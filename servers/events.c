@@ -1,0 +1,352 @@
+/* Subscriptions: who listens to what, events that wait for the disk, and slow
+ * subscribers, who lose the oldest events and hold up nobody. */
+#include <stddef.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "servers/params.h"
+#include "servers/session.h"
+
+/* One event's whole message; shared by those who have not got it yet. */
+struct event {
+    struct event   *next;               /* of those that wait for the disk */
+    uint64_t        seq;
+    unsigned        bit, refs;
+    struct conn_ref to;                 /* slot UINT32_MAX: everyone who listens */
+    size_t          len, name_end;      /* name_end: where "dropped" may be put in */
+    char            text[];
+};
+
+/* An event in the queue of one slow subscriber. */
+struct queued { struct queued *next; struct event *ev; };
+
+static const struct { unsigned bit; const char *name; } names[] = {
+    { EVENT_ADDED, "memory_added" }, { EVENT_UPDATED, "memory_updated" },
+    { EVENT_REMOVED, "memory_removed" }, { EVENT_STATS, "stats" }, { EVENT_MATCH, "match" },
+};
+#define N_NAMES (sizeof names / sizeof *names)
+
+static void unref(struct event *ev)
+{
+    if (!--ev->refs) free(ev);
+}
+
+static struct event *event_new(unsigned bit, uint64_t seq, struct slice data)
+{
+    const char *name = "";
+    for (size_t i = 0; i < N_NAMES; i++)
+        if (names[i].bit == bit) name = names[i].name;
+    size_t cap = data.len + 128;
+    struct event *ev = malloc(sizeof *ev + cap);
+    if (!ev) return NULL;
+    struct json_out out;
+    json_out(&out, ev->text, cap);
+    json_open(&out, '{');
+    json_put_key(&out, "status");
+    json_put_text(&out, "success");
+    json_put_key(&out, "event");
+    json_put_text(&out, name);
+    size_t name_end = out.len;
+    json_put_key(&out, "data");
+    json_put_raw(&out, data.p, data.len);
+    json_close(&out, '}');
+    *ev = (struct event){ .seq = seq, .bit = bit, .refs = 1, .to.slot = UINT32_MAX,
+                          .len = out.len, .name_end = name_end };
+    return ev;
+}
+
+/* Send one, with the number of those that were lost before it. */
+static void send_one(struct session *s, struct conn *c, const struct event *ev)
+{
+    s->ep->metrics.sent++;
+    if (!s->dropped) { conn_send(c, WS_TEXT, ev->text, ev->len); return; }
+    size_t cap = 0;
+    char *p = conn_reply_begin(c, &cap);
+    if (!p || cap < ev->len + 64) return;
+    struct json_out out;
+    json_out(&out, p + ev->name_end, 64);
+    out.comma = true;
+    json_put_key(&out, "dropped");
+    json_put_int(&out, (int64_t)s->dropped);
+    memcpy(p, ev->text, ev->name_end);
+    memcpy(p + ev->name_end + out.len, ev->text + ev->name_end, ev->len - ev->name_end);
+    conn_reply_end(c, WS_TEXT, ev->len + out.len);
+    s->dropped = 0;
+}
+
+static void drop_oldest(struct session *s)
+{
+    struct queued *q = s->oldest;
+    s->oldest = q->next;
+    if (!s->oldest) s->newest = NULL;
+    s->queued_bytes -= q->ev->len;
+    unref(q->ev);
+    free(q);
+}
+
+static void enqueue(struct session *s, struct event *ev)
+{
+    struct queued *q = malloc(sizeof *q);
+    if (!q) { s->dropped++; return; }
+    *q = (struct queued){ NULL, ev };
+    ev->refs++;
+    if (s->newest) s->newest->next = q;
+    else s->oldest = q;
+    s->newest = q;
+    s->queued_bytes += ev->len;
+    while (s->queued_bytes > SESSION_EVENTS) {
+        drop_oldest(s);
+        s->dropped++;
+    }
+}
+
+static void give(struct session *s, struct event *ev)
+{
+    struct conn *c = conn_get(&s->ep->server, s->conn);
+    if (!c || !(s->bits & ev->bit)) return;
+    if (s->oldest || conn_waiting(c) > CONN_HIGH_WATER) enqueue(s, ev);
+    else send_one(s, c, ev);
+}
+
+void events_drained(struct conn *c)
+{
+    struct session *s = *conn_user(c);
+    while (s && s->oldest && conn_waiting(c) <= CONN_HIGH_WATER) {
+        send_one(s, c, s->oldest->ev);
+        drop_oldest(s);
+    }
+}
+
+static void deliver(struct endpoint *ep, struct event *ev)
+{
+    if (ev->to.slot != UINT32_MAX) {
+        struct conn *c = conn_get(&ep->server, ev->to);
+        struct session *s = c ? *conn_user(c) : NULL;
+        if (s) give(s, ev);
+        return;
+    }
+    for (struct session *s = ep->listening, *next; s; s = next) {
+        next = s->next_listening;
+        give(s, ev);
+    }
+}
+
+static void post(struct endpoint *ep, struct event *ev)
+{
+    if (!ev) return;
+    if (ev->seq <= ep->durable) {
+        deliver(ep, ev);
+        unref(ev);
+        return;
+    }
+    ev->next = NULL;
+    if (ep->held) ep->held_last->next = ev;
+    else ep->held = ev;
+    ep->held_last = ev;
+}
+
+bool endpoint_listens(const struct endpoint *ep, unsigned bit)
+{
+    for (const struct session *s = ep->listening; s; s = s->next_listening)
+        if (s->bits & bit) return true;
+    return false;
+}
+
+void endpoint_event(struct endpoint *ep, unsigned bit, uint64_t seq, struct slice data)
+{
+    if (endpoint_listens(ep, bit)) post(ep, event_new(bit, seq, data));
+}
+
+void endpoint_event_to(struct endpoint *ep, struct conn_ref to, unsigned bit, uint64_t seq,
+                       struct slice data)
+{
+    struct event *ev = event_new(bit, seq, data);
+    if (ev) ev->to = to;
+    post(ep, ev);
+}
+
+void events_release(struct endpoint *ep, uint64_t durable)
+{
+    while (ep->held && ep->held->seq <= durable) {
+        struct event *ev = ep->held;
+        ep->held = ev->next;
+        deliver(ep, ev);
+        unref(ev);
+    }
+}
+
+void events_drop(struct endpoint *ep, uint64_t from)
+{
+    struct event **p = &ep->held, *last = NULL;
+    while (*p) {
+        struct event *ev = *p;
+        if (ev->seq < from) { last = ev; p = &ev->next; continue; }
+        *p = ev->next;
+        unref(ev);
+    }
+    ep->held_last = last;
+}
+
+/* `stats` events: one timer an endpoint, due when the first subscriber's is. */
+static void arm(struct endpoint *ep)
+{
+    int64_t at = LOOP_NEVER;
+    for (struct session *s = ep->listening; s; s = s->next_listening)
+        if ((s->bits & EVENT_STATS) && s->due < at) at = s->due;
+    loop_at(ep->server.loop, &ep->ticker, at);
+}
+
+static void tick(struct timer *t, int64_t now)
+{
+    struct endpoint *ep = (struct endpoint *)(void *)((char *)t - offsetof(struct endpoint, ticker));
+    char text[8192];
+    struct json_out out;
+    json_out(&out, text, sizeof text);
+    endpoint_stats(ep, &out);
+    struct event *ev = out.full ? NULL : event_new(EVENT_STATS, 0, (struct slice){ text, out.len });
+    for (struct session *s = ep->listening; s; s = s->next_listening) {
+        if (!(s->bits & EVENT_STATS) || s->due > now) continue;
+        if (ev) give(s, ev);
+        s->due = now + s->interval;
+    }
+    if (ev) unref(ev);
+    arm(ep);
+}
+
+static void set_listening(struct session *s, bool on)
+{
+    struct session **p = &s->ep->listening;
+    if (on == s->in_listening) return;
+    s->in_listening = on;
+    if (on) {
+        s->next_listening = *p;
+        *p = s;
+        return;
+    }
+    while (*p != s) p = &(*p)->next_listening;
+    *p = s->next_listening;
+}
+
+void events_closed(struct session *s)
+{
+    set_listening(s, false);
+    while (s->oldest) drop_oldest(s);
+    if (s->queries && s->ep->unwatch) s->ep->unwatch(s->ep, s->conn, 0);
+}
+
+/* Commands. */
+
+struct subscription {
+    struct slice events, query;
+    int64_t      interval_ms;
+};
+
+static const struct param params[] = {
+    { "events",      PARAM_LIST,   .at = offsetof(struct subscription, events) },
+    { "interval_ms", PARAM_INT,    .at = offsetof(struct subscription, interval_ms), .min = 100, .max = 3600000 },
+    { "query",       PARAM_OBJECT, .at = offsetof(struct subscription, query) },
+    { 0 }
+};
+
+/* The bits of a list of names, or 0 after an error was replied. */
+static unsigned read_bits(struct request *rq, struct slice list)
+{
+    struct json in;
+    unsigned bits = 0;
+    json_init(&in, (char *)list.p, list.len);
+    json_next(&in);
+    json_enter(&in);
+    while (json_next(&in) > JSON_END) {
+        struct slice s = json_slice(&in);
+        unsigned bit = 0;
+        for (size_t i = 0; i < N_NAMES; i++)
+            if (slice_is(s, names[i].name)) bit = names[i].bit & rq->ep->events;
+        if (!bit) {
+            reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: events (unknown name in the list)");
+            return 0;
+        }
+        bits |= bit;
+    }
+    if (!bits) reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: events (a list of one or more names)");
+    return bits;
+}
+
+static void answer(struct request *rq, const struct session *s, uint32_t query_id)
+{
+    struct json_out *out = reply_begin(rq);
+    json_open(out, '{');
+    json_put_key(out, "subscribed");
+    json_open(out, '[');
+    for (size_t i = 0; i < N_NAMES; i++)
+        if (s && (s->bits & names[i].bit)) json_put_text(out, names[i].name);
+    json_close(out, ']');
+    if (query_id) {
+        json_put_key(out, "query_id");
+        json_put_int(out, query_id);
+    }
+    json_close(out, '}');
+    reply_end(rq);
+}
+
+/* The subscription is complete: rq->user holds bits and interval. */
+static void begin(struct request *rq, uint32_t query_id)
+{
+    struct conn *c = request_conn(rq);
+    struct session *s = c ? session_of(c) : NULL;
+    if (!s) { reply_drop(rq); return; }
+    s->bits |= (unsigned)rq->user[0];
+    if (query_id) s->queries++;
+    if (rq->user[0] & EVENT_STATS) {
+        s->interval = rq->user[1];
+        s->due = loop_now(rq->ep->server.loop) + s->interval;
+    }
+    set_listening(s, true);
+    rq->ep->ticker.fire = tick;
+    arm(rq->ep);
+    answer(rq, s, query_id);
+}
+
+void endpoint_watched(struct request *rq, uint32_t query_id) { begin(rq, query_id); }
+
+static void on_subscribe(struct request *rq)
+{
+    static uint32_t last_id;
+    struct subscription p = { .interval_ms = 1000 };
+    if (!params_read(rq, params, &p)) return;
+    if (!p.events.p) { reply_error(rq, REPLY_MISSING_FIELD, "Missing required field: events"); return; }
+    unsigned bits = read_bits(rq, p.events);
+    struct conn *c = request_conn(rq);
+    struct session *s = c ? *conn_user(c) : NULL;
+    if (!bits) return;
+    rq->user[0] = bits;
+    rq->user[1] = p.interval_ms;
+    if (!(bits & EVENT_MATCH)) { begin(rq, 0); return; }
+    if (!p.query.p) reply_error(rq, REPLY_MISSING_FIELD, "Missing required field: query");
+    else if (s && s->queries == SESSION_QUERIES)
+        reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: query (at most 16 on a connection)");
+    else rq->ep->watch(rq, p.query, ++last_id ? last_id : ++last_id);
+}
+
+static void on_unsubscribe(struct request *rq)
+{
+    struct subscription p = { .interval_ms = 1000 };
+    if (!params_read(rq, params, &p)) return;
+    unsigned bits = p.events.p ? read_bits(rq, p.events) : ~0u;
+    if (!bits) return;
+    struct conn *c = request_conn(rq);
+    struct session *s = c ? *conn_user(c) : NULL;
+    if (s) {
+        s->bits &= ~bits;
+        if ((bits & EVENT_MATCH) && s->queries) {
+            s->queries = 0;
+            rq->ep->unwatch(rq->ep, rq->conn, 0);
+        }
+        if (!s->bits) set_listening(s, false);
+        arm(rq->ep);
+    }
+    answer(rq, s, 0);
+}
+
+const struct command events_commands[] = {
+    { "subscribe", on_subscribe, CMD_LATER }, { "unsubscribe", on_unsubscribe, 0 }, { 0 }
+};

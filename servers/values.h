@@ -1,0 +1,29 @@
+/* Values that JSON has no type for: times, and texts without the white space
+ * around them. Pure functions. */
+#ifndef VALUES_H
+#define VALUES_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "json.h"
+
+/* Milliseconds since 1970 of "2026-11-25T02:33:14.123Z" (RFC 3339: seconds, their
+ * fraction and the zone may be missing, then UTC) or of a date alone, its midnight UTC. */
+bool time_parse(struct slice s, int64_t *ms);
+
+/* Of a number: seconds below 1e11, milliseconds above. */
+bool time_number(double v, int64_t *ms);
+
+/* YYYY-MM-DDTHH:MM:SS.mmmZ, 24 characters, no NUL; years 0000 to 9999. */
+void time_print(char out[24], int64_t ms);
+void json_put_time(struct json_out *out, int64_t ms);
+
+/* Without white space around: ASCII's six only, or all of Unicode's (White_Space). */
+struct slice trim_ascii(struct slice s);
+struct slice trim_unicode(struct slice s);
+
+/* Bytes that a JSON string (its text with the quotes, checked) has when decoded. */
+size_t json_decoded_len(struct slice raw);
+
+#endif
