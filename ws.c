@@ -89,22 +89,17 @@ static enum fault check(const struct ws *ws, const struct frame *f)
 /* to[i] = from[i] ^ key[i % 4], 5.3. to may lie before from and overlap it. */
 static void mask(uint8_t *to, const uint8_t *from, size_t n, const uint8_t key[4])
 {
-    typedef uint32_t lanes __attribute__((vector_size(32)));
+    typedef uint32_t lanes __attribute__((vector_size(16)));
     uint32_t k4;
     memcpy(&k4, key, 4);
     uint64_t k8 = (uint64_t)k4 << 32 | k4;
+    lanes k = { k4, k4, k4, k4 };
     size_t i = 0;
-    if (n >= 64) {
-        lanes k = { k4, k4, k4, k4, k4, k4, k4, k4 };
-        for (; i + 64 <= n; i += 64) {
-            lanes a, b;
-            memcpy(&a, from + i, 32);
-            memcpy(&b, from + i + 32, 32);
-            a ^= k;
-            b ^= k;
-            memcpy(to + i, &a, 32);
-            memcpy(to + i + 32, &b, 32);
-        }
+    for (; i + 16 <= n; i += 16) {
+        lanes v;
+        memcpy(&v, from + i, 16);
+        v ^= k;
+        memcpy(to + i, &v, 16);
     }
     for (; i + 8 <= n; i += 8) {
         uint64_t w;
