@@ -1,0 +1,61 @@
+/* The memory endpoint as a whole: store, journal, embedder and endpoint joined,
+ * and their work done in the turns of the loop. */
+#ifndef SERVICE_H
+#define SERVICE_H
+
+#include "servers/endpoint.h"
+#include "servers/inference/embedder.h"
+#include "servers/memory/journal.h"
+#include "servers/memory/store.h"
+#include "servers/options.h"
+
+struct memory_service {
+    struct endpoint       ep;            /* first; ep.app is this */
+    const struct options *options;
+    struct store         *store;
+    struct journal       *journal;
+    struct embedder      *embedder;
+    struct watch          disk;          /* answers of the disk helper */
+    struct hook           flush;         /* hands the turn's batch to the disk */
+    struct timer          due;           /* when the journal or the sweep wants a turn */
+    struct job            compaction;
+    uint64_t              live_bytes;    /* of the log, what lives */
+    int64_t               next_sweep;    /* forgetting, monotonic ms */
+    struct request       *syncing;       /* `sync` commands that wait, kept by their next in user[0] */
+    struct standing      *standing;      /* standing queries (commands) */
+
+    /* A compaction under way: rows that it has not handed over, [bit by row]. */
+    uint8_t              *unwritten;
+    uint32_t              cursor;        /* where it is in the order of storing */
+    struct request       *compacting;    /* the `compact` command that waits for it, or NULL */
+};
+
+/* Open the data and replay it; options, loop-independent. 0, or -1 with f. */
+int  memory_open(struct memory_service *ms, const struct options *o, struct embedder *e, struct fault *f);
+
+/* Join the loop (after memory_open() and endpoint_init()). */
+void memory_attach(struct memory_service *ms, struct loop *loop);
+
+/* Sync, mark the log as closed. 0, or -1 with f. */
+int  memory_close(struct memory_service *ms, struct fault *f);
+
+int64_t memory_wall(struct endpoint *ep);            /* the clock of SPEC 5.5 */
+bool    memory_ready(struct endpoint *ep);
+/* Has --sync always, so that success means on disk? */
+bool    memory_durable(const struct memory_service *ms);
+
+/* Begin a compaction; 0, or -1: one is under way or storage has stopped. */
+int  memory_compact(struct memory_service *ms);
+
+/* commands.c: the table, `stats` members, standing queries, a memory on the wire. */
+extern const struct command memory_commands[];
+void memory_stats(struct endpoint *ep, struct json_out *out);
+void memory_watch(struct request *rq, struct slice query, uint32_t query_id);
+void memory_unwatch(struct endpoint *ep, struct conn_ref conn, uint32_t query_id);
+void memory_put(const struct memory_service *ms, const struct memory *m, double strength,
+                bool embedding, struct json_out *out);    /* the members, between { and } */
+void memory_match(struct memory_service *ms, const struct memory *m); /* after one was added */
+void memory_synced(struct memory_service *ms, bool failed, const char *why);   /* answers `sync` */
+void memory_compacted(struct memory_service *ms, const char *why);    /* answers `compact` */
+
+#endif
