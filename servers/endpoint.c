@@ -493,7 +493,6 @@ void endpoint_durable(struct endpoint *ep, uint64_t seq)
 {
     if (seq <= ep->durable) return;
     ep->durable = seq;
-    events_release(ep, seq);
     pump_all(ep);
 }
 
@@ -523,7 +522,6 @@ static void fail(struct request *rq, const char *why)
 
 void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why)
 {
-    events_drop(ep, from);
     for (struct session *s = ep->waiting; s; s = s->next_waiting)
         for (struct request *rq = s->first; rq; rq = rq->next)
             if (rq->state == READY && rq->seq >= from) fail(rq, why);

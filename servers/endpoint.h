@@ -71,7 +71,6 @@ struct endpoint {
     /* The endpoint's own. */
     struct session       *waiting;       /* connections with replies that wait */
     struct session       *listening;     /* connections with subscriptions */
-    struct event         *held, *held_last; /* events that wait for the disk, oldest first */
     struct timer          ticker;        /* for `stats` events */
 };
 
@@ -121,15 +120,15 @@ struct conn *request_conn(const struct request *rq);
 bool request_alive(const struct request *rq);
 void reply_drop(struct request *rq);
 
-/* Up to seq everything is on disk: replies and events that waited leave. Or:
- * what waited for seq and later has failed, with the reason. */
+/* Up to seq everything is on disk: replies that waited leave. Or: what waited for
+ * seq and later has failed, with the reason. */
 void endpoint_durable(struct endpoint *ep, uint64_t seq);
 void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why);
 
-/* An event to everyone who subscribed to that bit, once seq is on disk (0: at once).
- * data: one JSON value. event_to(): to one connection (standing queries). */
-void endpoint_event(struct endpoint *ep, unsigned bit, uint64_t seq, struct slice data);
-void endpoint_event_to(struct endpoint *ep, struct conn_ref to, unsigned bit, uint64_t seq, struct slice data);
+/* An event to everyone who subscribed to that bit; data: one JSON value. To one
+ * connection: of a standing query. Never between reply_begin() and reply_end(). */
+void endpoint_event(struct endpoint *ep, unsigned bit, struct slice data);
+void endpoint_event_to(struct endpoint *ep, struct conn_ref to, unsigned bit, struct slice data);
 bool endpoint_listens(const struct endpoint *ep, unsigned bit);  /* does anybody? */
 
 /* The standing query of this `subscribe` is in place: goes on with the reply. */

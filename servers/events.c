@@ -1,5 +1,5 @@
-/* Subscriptions: who listens to what, events that wait for the disk, and slow
- * subscribers, who lose the oldest events and hold up nobody. */
+/* Subscriptions: who listens to what, and slow subscribers, who lose the oldest
+ * events and hold up nobody. */
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,10 +9,7 @@
 
 /* One event's whole message; shared by those who have not got it yet. */
 struct event {
-    struct event   *next;               /* of those that wait for the disk */
-    uint64_t        seq;
     unsigned        bit, refs;
-    struct conn_ref to;                 /* slot UINT32_MAX: everyone who listens */
     size_t          len, name_end;      /* name_end: where "dropped" may be put in */
     char            text[];
 };
@@ -31,7 +28,7 @@ static void unref(struct event *ev)
     if (!--ev->refs) free(ev);
 }
 
-static struct event *event_new(unsigned bit, uint64_t seq, struct slice data)
+static struct event *event_new(unsigned bit, struct slice data)
 {
     const char *name = "";
     for (size_t i = 0; i < N_NAMES; i++)
@@ -50,8 +47,7 @@ static struct event *event_new(unsigned bit, uint64_t seq, struct slice data)
     json_put_key(&out, "data");
     json_put_raw(&out, data.p, data.len);
     json_close(&out, '}');
-    *ev = (struct event){ .seq = seq, .bit = bit, .refs = 1, .to.slot = UINT32_MAX,
-                          .len = out.len, .name_end = name_end };
+    *ev = (struct event){ .bit = bit, .refs = 1, .len = out.len, .name_end = name_end };
     return ev;
 }
 
@@ -117,34 +113,6 @@ void events_drained(struct conn *c)
     }
 }
 
-static void deliver(struct endpoint *ep, struct event *ev)
-{
-    if (ev->to.slot != UINT32_MAX) {
-        struct conn *c = conn_get(&ep->server, ev->to);
-        struct session *s = c ? *conn_user(c) : NULL;
-        if (s) give(s, ev);
-        return;
-    }
-    for (struct session *s = ep->listening, *next; s; s = next) {
-        next = s->next_listening;
-        give(s, ev);
-    }
-}
-
-static void post(struct endpoint *ep, struct event *ev)
-{
-    if (!ev) return;
-    if (ev->seq <= ep->durable) {
-        deliver(ep, ev);
-        unref(ev);
-        return;
-    }
-    ev->next = NULL;
-    if (ep->held) ep->held_last->next = ev;
-    else ep->held = ev;
-    ep->held_last = ev;
-}
-
 bool endpoint_listens(const struct endpoint *ep, unsigned bit)
 {
     for (const struct session *s = ep->listening; s; s = s->next_listening)
@@ -152,39 +120,21 @@ bool endpoint_listens(const struct endpoint *ep, unsigned bit)
     return false;
 }
 
-void endpoint_event(struct endpoint *ep, unsigned bit, uint64_t seq, struct slice data)
+void endpoint_event(struct endpoint *ep, unsigned bit, struct slice data)
 {
-    if (endpoint_listens(ep, bit)) post(ep, event_new(bit, seq, data));
+    struct event *ev = endpoint_listens(ep, bit) ? event_new(bit, data) : NULL;
+    for (struct session *s = ep->listening; ev && s; s = s->next_listening) give(s, ev);
+    if (ev) unref(ev);
 }
 
-void endpoint_event_to(struct endpoint *ep, struct conn_ref to, unsigned bit, uint64_t seq,
-                       struct slice data)
+void endpoint_event_to(struct endpoint *ep, struct conn_ref to, unsigned bit, struct slice data)
 {
-    struct event *ev = event_new(bit, seq, data);
-    if (ev) ev->to = to;
-    post(ep, ev);
-}
-
-void events_release(struct endpoint *ep, uint64_t durable)
-{
-    while (ep->held && ep->held->seq <= durable) {
-        struct event *ev = ep->held;
-        ep->held = ev->next;
-        deliver(ep, ev);
-        unref(ev);
-    }
-}
-
-void events_drop(struct endpoint *ep, uint64_t from)
-{
-    struct event **p = &ep->held, *last = NULL;
-    while (*p) {
-        struct event *ev = *p;
-        if (ev->seq < from) { last = ev; p = &ev->next; continue; }
-        *p = ev->next;
-        unref(ev);
-    }
-    ep->held_last = last;
+    struct conn *c = conn_get(&ep->server, to);
+    struct session *s = c ? *conn_user(c) : NULL;
+    struct event *ev = s ? event_new(bit, data) : NULL;
+    if (!ev) return;
+    give(s, ev);
+    unref(ev);
 }
 
 /* `stats` events: one timer an endpoint, due when the first subscriber's is. */
@@ -203,7 +153,7 @@ static void tick(struct timer *t, int64_t now)
     struct json_out out;
     json_out(&out, text, sizeof text);
     endpoint_stats(ep, &out);
-    struct event *ev = out.full ? NULL : event_new(EVENT_STATS, 0, (struct slice){ text, out.len });
+    struct event *ev = out.full ? NULL : event_new(EVENT_STATS, (struct slice){ text, out.len });
     for (struct session *s = ep->listening; s; s = s->next_listening) {
         if (!(s->bits & EVENT_STATS) || s->due > now) continue;
         if (ev) give(s, ev);

@@ -39,8 +39,6 @@ struct session *session_of(struct conn *c);
 /* events.c */
 void events_drained(struct conn *c);
 void events_closed(struct session *s);
-void events_release(struct endpoint *ep, uint64_t durable);
-void events_drop(struct endpoint *ep, uint64_t from);
 extern const struct command events_commands[];
 
 /* common.c */
