@@ -26,6 +26,7 @@ struct memory_service {
 
     /* A compaction under way: rows that it has not handed over, [bit by row]. */
     uint8_t              *unwritten;
+    uint32_t              rows;          /* rows from here on were taken later */
     uint32_t              cursor;        /* where it is in the order of storing */
     struct request       *compacting;    /* the `compact` command that waits for it, or NULL */
 };
@@ -54,8 +55,9 @@ void memory_watch(struct request *rq, struct slice query, uint32_t query_id);
 void memory_unwatch(struct endpoint *ep, struct conn_ref conn, uint32_t query_id);
 void memory_put(const struct memory_service *ms, const struct memory *m, double strength,
                 bool embedding, struct json_out *out);    /* the members, between { and } */
+void memory_put_id(const uint8_t id[MEMORY_ID], struct json_out *out);     /* "id":"…" */
 void memory_match(struct memory_service *ms, const struct memory *m); /* after one was added */
-void memory_synced(struct memory_service *ms, bool failed, const char *why);   /* answers `sync` */
+void memory_synced(struct memory_service *ms, uint64_t durable, const char *why);  /* answers `sync` up to there */
 void memory_compacted(struct memory_service *ms, const char *why);    /* answers `compact` */
 
 #endif

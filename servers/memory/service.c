@@ -1,0 +1,327 @@
+#include "servers/memory/service.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <time.h>
+
+#define SWEEP_MS 60000
+
+static struct memory_service *of_disk(struct watch *w)
+{
+    return (struct memory_service *)(void *)((char *)w - offsetof(struct memory_service, disk));
+}
+static struct memory_service *of_due(struct timer *t)
+{
+    return (struct memory_service *)(void *)((char *)t - offsetof(struct memory_service, due));
+}
+static struct memory_service *of_flush(struct hook *h)
+{
+    return (struct memory_service *)(void *)((char *)h - offsetof(struct memory_service, flush));
+}
+static struct memory_service *of_compaction(struct job *j)
+{
+    return (struct memory_service *)(void *)((char *)j - offsetof(struct memory_service, compaction));
+}
+
+static int64_t wall_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+int64_t memory_wall(struct endpoint *ep)
+{
+    struct memory_service *ms = ep->app;
+    return store_clock(ms->store, wall_ms(), loop_clock());
+}
+
+bool memory_durable(const struct memory_service *ms) { return ms->options->sync == 0; }
+
+bool memory_ready(struct endpoint *ep)
+{
+    struct memory_service *ms = ep->app;
+    struct journal_state s;
+    journal_state(ms->journal, &s);
+    return !s.why;
+}
+
+/* The log on behalf of the store. */
+
+static bool unwritten(const struct memory_service *ms, uint32_t row)
+{
+    return row < ms->rows && (ms->unwritten[row / 8] >> row % 8 & 1);
+}
+
+/* A row that a compaction still has to write is about to go: it is written first. */
+static void keep_for_compaction(struct memory_service *ms, const uint8_t *id)
+{
+    uint32_t row = store_find(ms->store, id);
+    if (row == ROW_NONE || !unwritten(ms, row)) return;
+    struct memory m;
+    store_view(ms->store, row, &m);
+    ms->unwritten[row / 8] &= (uint8_t)~(1u << row % 8);
+    if (ms->cursor == row) ms->cursor = store_younger(ms->store, row);
+    journal_compact_keep(ms->journal, &m);
+}
+
+static int append(void *user, enum memory_change what, const struct memory *m, uint64_t *seq)
+{
+    struct memory_service *ms = user;
+    uint32_t row = what == MEMORY_CHANGE ? ROW_NONE : store_find(ms->store, m->id);
+    uint64_t old = 0;
+    if (row != ROW_NONE) {
+        struct memory was;
+        store_view(ms->store, row, &was);
+        old = journal_bytes_of(ms->journal, &was);
+    }
+    if (ms->unwritten && row != ROW_NONE) keep_for_compaction(ms, m->id);
+    int r = journal_append(ms->journal, what, m, seq);
+    if (r) return r;
+    ms->live_bytes -= old;
+    if (what == MEMORY_PUT) ms->live_bytes += journal_bytes_of(ms->journal, m);
+    return 0;
+}
+
+static void event(void *user, enum store_event what, enum store_reason why, const struct memory *m)
+{
+    static const char *const reasons[] = { "deleted", "forgotten", "evicted", "cleared" };
+    static const unsigned bits[] = { EVENT_ADDED, EVENT_UPDATED, EVENT_REMOVED };
+    static char text[131072];            /* a memory of the greatest size, every byte escaped */
+    struct memory_service *ms = user;
+    struct json_out out;
+    if (what == STORE_ADDED) memory_match(ms, m);
+    if (!endpoint_listens(&ms->ep, bits[what])) return;
+    json_out(&out, text, sizeof text);
+    json_open(&out, '{');
+    if (what == STORE_REMOVED) {
+        memory_put_id(m->id, &out);
+        json_put_key(&out, "reason"), json_put_text(&out, reasons[why]);
+    } else {
+        json_put_key(&out, "memory");
+        json_open(&out, '{');
+        memory_put(ms, m, significance_strength(m->f.significance, memory_wall(&ms->ep) - m->f.time_ms), false, &out);
+        json_close(&out, '}');
+    }
+    json_close(&out, '}');
+    if (!out.full) endpoint_event(&ms->ep, bits[what], (struct slice){ text, out.len });
+}
+
+static bool replay_put(void *user, const struct memory *m, uint64_t seq)
+{
+    struct memory_service *ms = user;
+    (void)seq;
+    return store_load(ms->store, MEMORY_PUT, m) == STORE_OK;
+}
+
+static bool replay_change(void *user, const struct memory *m, uint64_t seq)
+{
+    struct memory_service *ms = user;
+    (void)seq;
+    return store_load(ms->store, MEMORY_CHANGE, m) == STORE_OK;
+}
+
+static bool replay_delete(void *user, const uint8_t id[MEMORY_ID], uint64_t seq)
+{
+    struct memory_service *ms = user;
+    struct memory m = { .vector = NULL };
+    (void)seq;
+    memcpy(m.id, id, MEMORY_ID);
+    return store_load(ms->store, MEMORY_DELETE, &m) == STORE_OK;
+}
+
+/* What may be answered: with --sync always what is on disk, else what a kill of
+ * this process cannot lose. */
+static void settled(struct memory_service *ms, uint64_t seq)
+{
+    store_durable(ms->store, seq);
+    endpoint_durable(&ms->ep, seq);
+}
+
+static void on_written(void *user, uint64_t seq)
+{
+    struct memory_service *ms = user;
+    if (!memory_durable(ms)) settled(ms, seq);
+}
+
+static void on_durable(void *user, uint64_t seq)
+{
+    struct memory_service *ms = user;
+    if (memory_durable(ms)) settled(ms, seq);
+    memory_synced(ms, seq, NULL);
+}
+
+static void on_failed(void *user, uint64_t from, bool full, const char *why)
+{
+    struct memory_service *ms = user;
+    (void)full;
+    log_begin(LOG_ERROR, "memory", "storage failed");
+    log_text("reason", why);
+    log_int("from_seq", (int64_t)from);
+    log_end();
+    store_failed(ms->store, from);
+    endpoint_failed(&ms->ep, from, why);
+    memory_synced(ms, UINT64_MAX, why);
+}
+
+static void on_compacted(void *user, const char *why)
+{
+    struct memory_service *ms = user;
+    struct journal_state s;
+    journal_state(ms->journal, &s);
+    free(ms->unwritten);
+    ms->unwritten = NULL;
+    log_begin(why ? LOG_ERROR : LOG_INFO, "memory", why ? "compaction failed" : "log compacted");
+    if (why) log_text("reason", why);
+    log_int("log_bytes", (int64_t)s.bytes);
+    log_end();
+    memory_compacted(ms, why);
+}
+
+/* Compaction: the rows that live now, in the order of storing. */
+
+static bool next_living(void *user, struct memory *m)
+{
+    struct memory_service *ms = user;
+    for (uint32_t row; (row = ms->cursor) != ROW_NONE;) {
+        ms->cursor = store_younger(ms->store, row);
+        if (!unwritten(ms, row)) continue;
+        ms->unwritten[row / 8] &= (uint8_t)~(1u << row % 8);
+        store_view(ms->store, row, m);
+        return true;
+    }
+    return false;
+}
+
+/* Remember which rows live; how many, or -1 without memory. */
+static int64_t snapshot(struct memory_service *ms)
+{
+    int64_t n = 0;
+    ms->rows = store_records(ms->store)->used;
+    ms->unwritten = calloc(1, ms->rows / 8 + 1);
+    if (!ms->unwritten) return -1;
+    ms->cursor = store_oldest(ms->store);
+    for (uint32_t r = ms->cursor; r != ROW_NONE; r = store_younger(ms->store, r), n++)
+        ms->unwritten[r / 8] |= (uint8_t)(1u << r % 8);
+    return n;
+}
+
+int memory_compact(struct memory_service *ms)
+{
+    struct journal_living living = { .next = next_living, .user = ms };
+    if (journal_compacting(ms->journal)) return -1;
+    int64_t n = snapshot(ms);
+    if (n < 0) return -1;
+    living.n = (uint64_t)n;
+    if (!journal_compact_begin(ms->journal, &living)) {
+        loop_job(ms->ep.server.loop, &ms->compaction);
+        return 0;
+    }
+    free(ms->unwritten);
+    ms->unwritten = NULL;
+    return -1;
+}
+
+static bool step_compaction(struct job *j)
+{
+    struct memory_service *ms = of_compaction(j);
+    return journal_compact_step(ms->journal, loop_now(ms->ep.server.loop));
+}
+
+/* Turns of the loop. */
+
+static void arm(struct memory_service *ms)
+{
+    int64_t at = journal_due(ms->journal);
+    if (ms->options->forget > 0 && ms->next_sweep < at) at = ms->next_sweep;
+    loop_at(ms->ep.server.loop, &ms->due, at == INT64_MAX ? LOOP_NEVER : at);
+}
+
+/* At the end of a turn: what it stored goes to the disk. */
+static void on_flush(struct hook *h)
+{
+    struct memory_service *ms = of_flush(h);
+    int64_t now = loop_now(ms->ep.server.loop);
+    journal_flush(ms->journal, now);
+    if (journal_compacting(ms->journal)) loop_job(ms->ep.server.loop, &ms->compaction);
+    else if (journal_compact_due(ms->journal, ms->live_bytes, now)) memory_compact(ms);
+    arm(ms);
+}
+
+static void on_due(struct timer *t, int64_t now)
+{
+    struct memory_service *ms = of_due(t);
+    if (ms->options->forget > 0 && now >= ms->next_sweep) {
+        uint64_t seq = 0;
+        memory_wall(&ms->ep);
+        store_forget(ms->store, false, &seq);
+        ms->next_sweep = now + SWEEP_MS;
+    }
+    /* What else is due is done by on_flush(), in this turn. */
+}
+
+static void on_disk(struct watch *w, unsigned events)
+{
+    struct memory_service *ms = of_disk(w);
+    (void)events;
+    journal_ready(ms->journal, loop_now(ms->ep.server.loop));
+}
+
+int memory_open(struct memory_service *ms, const struct options *o, struct embedder *e, struct fault *f)
+{
+    struct store_config sc = { .dimension = embedder_dimension(e), .max_memories = (size_t)o->max_memories,
+                               .evict = o->evict, .forget = o->forget, .user = ms,
+                               .append = append, .event = event };
+    struct journal_config jc = {
+        .dir = o->data, .dimension = embedder_dimension(e), .fingerprint = embedder_fingerprint(e),
+        .sync_ms = o->sync < 0 ? JOURNAL_SYNC_NEVER : (int64_t)(o->sync * 1000 + 0.999),
+        .in_process = o->inline_sync,
+        .replay = { replay_put, replay_change, replay_delete, ms },
+        .events = { on_written, on_durable, on_failed, on_compacted, ms } };
+    if (getrandom(sc.seed, sizeof sc.seed, 0) != sizeof sc.seed)
+        return fault_set(f, 71, "no random numbers from the system");
+    ms->options = o;
+    ms->embedder = e;
+    ms->ep.app = ms;
+    ms->ep.wall = memory_wall;
+    ms->ep.ready = memory_ready;
+    ms->ep.commands = memory_commands;
+    ms->ep.stats = memory_stats;
+    ms->ep.watch = memory_watch;
+    ms->ep.unwatch = memory_unwatch;
+    ms->ep.events = EVENT_ADDED | EVENT_UPDATED | EVENT_REMOVED | EVENT_STATS | EVENT_MATCH;
+    if (!(ms->store = store_new(&sc))) return fault_set(f, 71, "out of memory");
+    if (!(ms->journal = journal_open(&jc, f))) return -1;
+    store_loaded(ms->store);
+    struct memory m;
+    for (uint32_t r = store_oldest(ms->store); r != ROW_NONE; r = store_younger(ms->store, r)) {
+        store_view(ms->store, r, &m);
+        ms->live_bytes += journal_bytes_of(ms->journal, &m);
+    }
+    return 0;
+}
+
+void memory_attach(struct memory_service *ms, struct loop *loop)
+{
+    struct journal_state s;
+    journal_state(ms->journal, &s);
+    ms->ep.durable = s.seq;
+    ms->flush.run = on_flush;
+    ms->due.fire = on_due;
+    ms->compaction.step = step_compaction;
+    ms->next_sweep = loop_clock() + SWEEP_MS;
+    loop_on_flush(loop, &ms->flush);
+    if (journal_fd(ms->journal) < 0) return;
+    ms->disk = (struct watch){ .fd = journal_fd(ms->journal), .ready = on_disk };
+    loop_watch(loop, &ms->disk, LOOP_READ);
+}
+
+int memory_close(struct memory_service *ms, struct fault *f)
+{
+    int bad = journal_close(ms->journal, loop_clock(), f);
+    store_free(ms->store);
+    free(ms->unwritten);
+    return bad;
+}
