@@ -1,0 +1,694 @@
+// uses: servers/inference/wordpiece.c servers/inference/vocab.c servers/inference/unicode.c servers/inference/tokenizer.c servers/inference/model.c servers/log.c json.c number.c utf8.c base64.c
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "servers/inference/tokenizer.h"
+#include "servers/inference/unicode.h"
+#include "servers/log.h"
+#include "test.h"
+
+#define COUNT(a) (sizeof (a) / sizeof *(a))
+
+static struct slice text_of(const char *s)
+{
+    return (struct slice){ s, strlen(s) };
+}
+
+/* ---- code points ---- */
+
+static const struct { uint32_t c; unsigned kind; } kinds[] = {
+    { 0, UNICODE_DROP }, { 9, UNICODE_SPACE }, { 10, UNICODE_SPACE }, { 11, UNICODE_DROP },
+    { 12, UNICODE_DROP }, { 13, UNICODE_SPACE }, { 0x1f, UNICODE_DROP }, { ' ', UNICODE_SPACE },
+    { '!', UNICODE_PUNCT }, { '/', UNICODE_PUNCT }, { '0', UNICODE_OTHER }, { '9', UNICODE_OTHER },
+    { ':', UNICODE_PUNCT }, { '@', UNICODE_PUNCT }, { 'A', UNICODE_HAS_LOWER }, { '[', UNICODE_PUNCT },
+    { '`', UNICODE_PUNCT }, { 'a', UNICODE_OTHER }, { '{', UNICODE_PUNCT }, { '~', UNICODE_PUNCT },
+    { 0x7f, UNICODE_DROP }, { 0x85, UNICODE_DROP }, { 0xa0, UNICODE_SPACE }, { 0xa1, UNICODE_PUNCT },
+    { 0xad, UNICODE_DROP }, { 0xc9, UNICODE_HAS_BASE | UNICODE_HAS_LOWER }, { 0x300, UNICODE_MARK },
+    { 0x378, UNICODE_OTHER }, { 0x5c0, UNICODE_PUNCT }, { 0x93f, UNICODE_OTHER },
+    { 0x947, UNICODE_MARK_STARTER }, { 0x1680, UNICODE_SPACE }, { 0x1b44, UNICODE_ORDERED },
+    { 0x200b, UNICODE_DROP }, { 0x2028, UNICODE_SPACE }, { 0x2029, UNICODE_SPACE },
+    { 0x202e, UNICODE_DROP }, { 0x2014, UNICODE_PUNCT }, { 0x3000, UNICODE_SPACE },
+    { 0x3001, UNICODE_PUNCT }, { 0x33ff, UNICODE_OTHER }, { 0x3400, UNICODE_IDEOGRAPH },
+    { 0x4dbf, UNICODE_IDEOGRAPH }, { 0x4dc0, UNICODE_OTHER }, { 0x4e00, UNICODE_IDEOGRAPH },
+    { 0x9fff, UNICODE_IDEOGRAPH }, { 0xa000, UNICODE_OTHER }, { 0xac00, UNICODE_HAS_BASE },
+    { 0xd7a3, UNICODE_HAS_BASE }, { 0xd7a4, UNICODE_OTHER }, { 0xe000, UNICODE_DROP },
+    { 0xf8ff, UNICODE_DROP }, { 0xf900, UNICODE_IDEOGRAPH | UNICODE_HAS_BASE },
+    { 0xfeff, UNICODE_DROP }, { 0xfffd, UNICODE_DROP }, { 0x1d165, UNICODE_ORDERED },
+    { 0x1f600, UNICODE_OTHER }, { 0x1ffff, UNICODE_OTHER }, { 0x20000, UNICODE_IDEOGRAPH },
+    { 0x2a6df, UNICODE_IDEOGRAPH }, { 0x2a6e0, UNICODE_OTHER }, { 0x2b81f, UNICODE_IDEOGRAPH },
+    { 0x2b820, UNICODE_OTHER }, { 0x2b91f, UNICODE_OTHER }, { 0x2b920, UNICODE_IDEOGRAPH },
+    { 0x2f800, UNICODE_IDEOGRAPH | UNICODE_HAS_BASE }, { 0x2fa1f, UNICODE_IDEOGRAPH },
+    { 0x30000, UNICODE_OTHER }, { 0xe0001, UNICODE_DROP }, { 0xe0100, UNICODE_MARK_STARTER },
+    { 0xf0000, UNICODE_DROP }, { 0x10fffd, UNICODE_DROP }, { 0x10ffff, UNICODE_OTHER },
+    { 0x110000, UNICODE_OTHER }, { 0xffffffff, UNICODE_OTHER },
+};
+
+Test(unicode_kind, both_sides_of_every_border_are_told_apart)
+{
+    for (size_t i = 0; i < COUNT(kinds); i++)
+        cr_assert_eq(unicode_kind(kinds[i].c), kinds[i].kind, "U+%04X is %u", kinds[i].c,
+                     unicode_kind(kinds[i].c));
+}
+
+static const struct { uint32_t c; size_t n; uint32_t base[4]; } bases[] = {
+    { 'a', 1, { 'a' } }, { 0xe9, 1, { 'e' } }, { 0x1eaf, 1, { 'a' } }, { 0x212a, 1, { 'K' } },
+    { 0x1fef, 1, { '`' } }, { 0x958, 1, { 0x915 } }, { 0xac00, 2, { 0x1100, 0x1161 } },
+    { 0xac01, 3, { 0x1100, 0x1161, 0x11a8 } }, { 0xd7a3, 3, { 0x1112, 0x1175, 0x11c2 } },
+    { 0xf900, 1, { 0x8c48 } }, { 0xfacf, 1, { 0x2284a } }, { 0x9cb, 2, { 0x9c7, 0x9be } },
+    { 0x1d15e, 2, { 0x1d157, 0x1d165 } }, { 0x1d160, 3, { 0x1d158, 0x1d165, 0x1d16e } },
+    { 0x2f800, 1, { 0x4e3d } }, { 0x2fa1d, 1, { 0x2a600 } }, { 0x10ffff, 1, { 0x10ffff } },
+    { 0x30000, 1, { 0x30000 } }, { 0x110000, 1, { 0x110000 } },
+};
+
+Test(unicode_base, is_the_decomposition_without_its_accents)
+{
+    for (size_t i = 0; i < COUNT(bases); i++) {
+        uint32_t out[4] = {0};
+        size_t n = unicode_base(bases[i].c, out);
+        cr_assert_eq(n, bases[i].n, "U+%04X gives %zu", bases[i].c, n);
+        for (size_t k = 0; k < n; k++)
+            cr_assert_eq(out[k], bases[i].base[k], "U+%04X gives U+%04X", bases[i].c, out[k]);
+    }
+}
+
+static const uint32_t lowers[][2] = {
+    { 'A', 'a' }, { 'Z', 'z' }, { '@', '@' }, { '[', '[' }, { 0xc0, 0xe0 }, { 0xd7, 0xd7 },
+    { 0x100, 0x101 }, { 0x101, 0x101 }, { 0x130, 'i' }, { 0x178, 0xff }, { 0x1c4, 0x1c6 },
+    { 0x1c5, 0x1c6 }, { 0x3a3, 0x3c3 }, { 0x410, 0x430 }, { 0x42f, 0x44f }, { 0x10a0, 0x2d00 },
+    { 0x13a0, 0xab70 }, { 0x1e9e, 0xdf }, { 0x2126, 0x3c9 }, { 0xa7c6, 0x1d8e }, { 0xff21, 0xff41 },
+    { 0x10400, 0x10428 }, { 0x1e921, 0x1e943 }, { 0x1e922, 0x1e922 }, { 0x10ffff, 0x10ffff },
+};
+
+Test(unicode_lower, is_simple_lower_case_over_all_of_unicode)
+{
+    for (size_t i = 0; i < COUNT(lowers); i++)
+        cr_assert_eq(unicode_lower(lowers[i][0]), lowers[i][1], "U+%04X gives U+%04X", lowers[i][0],
+                     unicode_lower(lowers[i][0]));
+    for (uint32_t c = 0; c < 0x110000; c++) {
+        bool has = unicode_kind(c) & UNICODE_HAS_LOWER;
+        cr_assert_eq(has, unicode_lower(c) != c, "U+%04X: flag and table differ", c);
+    }
+}
+
+Test(unicode_order, only_what_moves_has_a_class)
+{
+    for (uint32_t c = 0; c < 0x110000; c++) {
+        bool ordered = (unicode_kind(c) & UNICODE_KIND) == UNICODE_ORDERED;
+        cr_assert_eq(ordered, unicode_order_of(c) != 0, "U+%04X", c);
+    }
+}
+
+static const struct { const char *bytes; size_t len, taken; uint32_t c; } decoded[] = {
+    { "a", 1, 1, 'a' }, { "\0", 1, 1, 0 }, { "\xc3\xa9", 2, 2, 0xe9 }, { "\xe2\x82\xac", 3, 3, 0x20ac },
+    { "\xf0\x9f\x98\x80", 4, 4, 0x1f600 }, { "\xf4\x8f\xbf\xbf", 4, 4, 0x10ffff },
+    { "\xc3", 1, 1, 0xfffd }, { "\xe2\x82", 2, 1, 0xfffd }, { "\x80", 1, 1, 0xfffd },
+    { "\xc0\x80", 2, 1, 0xfffd }, { "\xc1\xbf", 2, 1, 0xfffd }, { "\xe0\x9f\xbf", 3, 1, 0xfffd },
+    { "\xed\xa0\x80", 3, 1, 0xfffd }, { "\xf0\x8f\xbf\xbf", 4, 1, 0xfffd },
+    { "\xf4\x90\x80\x80", 4, 1, 0xfffd }, { "\xf5\x80\x80\x80", 4, 1, 0xfffd },
+    { "\xff", 1, 1, 0xfffd }, { "\xc3(", 2, 1, 0xfffd }, { "\xe2(\xa1", 3, 1, 0xfffd },
+};
+
+Test(unicode_next, broken_bytes_come_one_at_a_time_as_fffd)
+{
+    for (size_t i = 0; i < COUNT(decoded); i++) {
+        const unsigned char *p = (const unsigned char *)decoded[i].bytes, *begin = p;
+        uint32_t c = unicode_next(&p, p + decoded[i].len);
+        cr_assert_eq(c, decoded[i].c, "row %zu gives U+%04X", i, c);
+        cr_assert_eq((size_t)(p - begin), decoded[i].taken, "row %zu takes %td", i, p - begin);
+    }
+}
+
+/* ---- the vocabulary ---- */
+
+static struct vocab vocab_of(const char *lines, struct fault *f, int *r)
+{
+    struct vocab v;
+    *r = vocab_lines(&v, lines, strlen(lines), f);
+    return v;
+}
+
+static const struct { const char *lines, *token; uint32_t id; } found[] = {
+    { "a\nb\nc\n", "a", 0 }, { "a\nb\nc\n", "c", 2 }, { "a\nb\nc", "c", 2 },
+    { "a\nb\nc\n", "d", VOCAB_NONE }, { "a\r\nb\r\n", "b", 1 }, { " a \nb\n", " a ", 0 },
+    { "a\n\nb\n", "b", 2 }, { "a\n\n\n", "a", 0 }, { "a\nb\na\n", "a", 2 },
+    { "a\xe2\x80\xa8z\nb\n", "b", 1 },      /* U+2028 ends no line here */
+    { "x\x0b\n\x0c\n\x85", "", VOCAB_NONE }, { "\xc2\x85\nb", "b", 1 }, { "##a\na", "##a", 0 },
+};
+
+Test(vocab_lines, line_number_is_the_id_and_only_the_line_end_is_stripped)
+{
+    for (size_t i = 0; i < COUNT(found); i++) {
+        struct fault f = {0};
+        int r;
+        struct vocab v = vocab_of(found[i].lines, &f, &r);
+        if (r) cr_assert_str_eq(f.why, "line 3 is not UTF-8", "row %zu: %s", i, f.why);
+        else cr_assert_eq(vocab_id(&v, text_of(found[i].token)), found[i].id, "row %zu: %u", i,
+                          vocab_id(&v, text_of(found[i].token)));
+        cr_assert_eq(r, found[i].lines[0] == 'x' ? -1 : 0, "row %zu", i);
+        vocab_free(&v);
+    }
+}
+
+Test(vocab_lines, every_one_of_many_tokens_is_found)
+{
+    enum { N = 70000 };
+    char *text = malloc(N * 8);
+    size_t len = 0;
+    for (unsigned i = 0; i < N; i++) len += (size_t)sprintf(text + len, "t%u\n", i);
+    struct vocab v;
+    struct fault f;
+    cr_assert_eq(vocab_lines(&v, text, len, &f), 0);
+    cr_assert_eq(v.n, N);
+    cr_assert_eq(v.longest, 6);
+    for (unsigned i = 0; i < N; i++) {
+        char token[16];
+        snprintf(token, sizeof token, "t%u", i);
+        cr_assert_eq(vocab_id(&v, text_of(token)), i, "%s", token);
+        snprintf(token, sizeof token, "u%u", i);
+        cr_assert_eq(vocab_id(&v, text_of(token)), VOCAB_NONE, "%s", token);
+    }
+    vocab_free(&v);
+    free(text);
+}
+
+/* ---- the files ---- */
+
+#define SPECIALS "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n"
+static const struct { const char *vocab, *config, *json, *why; } refused[] = {
+    { "", NULL, NULL, "vocab.txt: it is empty" },
+    { NULL, NULL, NULL, "no vocabulary: neither vocab.txt nor model.vocab in tokenizer.json" },
+    { "[UNK]\n[SEP]\n", NULL, NULL, "the vocabulary has no [CLS]" },
+    { "[UNK]\n[CLS]\n", NULL, NULL, "the vocabulary has no [SEP]" },
+    { "[CLS]\n[SEP]\n", NULL, NULL, "the vocabulary has no [UNK]" },
+    { SPECIALS, "{\"unk_token\":\"<unk>\"}", NULL, "the vocabulary has no <unk>" },
+    { SPECIALS "\xff\n", NULL, NULL, "vocab.txt: line 6 is not UTF-8" },
+    { SPECIALS, "[]", NULL, "tokenizer_config.json: it is no JSON object" },
+    { SPECIALS, "{", NULL, "tokenizer_config.json: no JSON: " },
+    { SPECIALS, "{} {}", NULL, "tokenizer_config.json: no JSON: " },
+    { SPECIALS, "", NULL, "tokenizer_config.json: no JSON: " },
+    { SPECIALS, "{\"do_lower_case\":1}", NULL, "tokenizer_config.json: do_lower_case must be true or false" },
+    { SPECIALS, "{\"strip_accents\":\"\"}", NULL, "tokenizer_config.json: strip_accents must be true or false" },
+    { SPECIALS, "{\"tokenize_chinese_chars\":[]}", NULL,
+      "tokenizer_config.json: tokenize_chinese_chars must be true or false" },
+    { SPECIALS, "{\"cls_token\":\"\"}", NULL, "tokenizer_config.json: cls_token must be a text of 1 to 63 bytes" },
+    { SPECIALS, "{\"cls_token\":7}", NULL, "tokenizer_config.json: cls_token must be a text of 1 to 63 bytes" },
+    { SPECIALS, "{\"pad_token\":{}}", NULL, "tokenizer_config.json: pad_token must be a text of 1 to 63 bytes" },
+    { SPECIALS, "{\"pad_token\":\"a\\u0000b\"}", NULL,
+      "tokenizer_config.json: pad_token must be a text of 1 to 63 bytes" },
+    { SPECIALS, NULL, "{\"model\":{\"type\":\"BPE\"}}", "tokenizer.json: model.type must be WordPiece" },
+    { SPECIALS, NULL, "{\"model\":[]}", "tokenizer.json: model must be an object" },
+    { SPECIALS, NULL, "{\"model\":{\"max_input_chars_per_word\":200}}",
+      "tokenizer.json: model.max_input_chars_per_word must be 100" },
+    { SPECIALS, NULL, "{\"normalizer\":null}", "tokenizer.json: normalizer must be an object" },
+    { SPECIALS, NULL, "{\"normalizer\":{\"type\":\"NFC\"}}",
+      "tokenizer.json: normalizer.type must be BertNormalizer" },
+    { SPECIALS, NULL, "{\"normalizer\":{\"clean_text\":false}}",
+      "tokenizer.json: normalizer.clean_text false is not supported" },
+    { NULL, NULL, "{\"model\":{\"vocab\":[]}}", "tokenizer.json: model.vocab is no object" },
+    { NULL, NULL, "{\"model\":{\"vocab\":{}}}", "tokenizer.json: model.vocab: 0 tokens have ids up to 0" },
+    { NULL, NULL, "{\"model\":{\"vocab\":{\"a\":0,\"b\":2}}}",
+      "tokenizer.json: model.vocab: 2 tokens have ids up to 3" },
+    { NULL, NULL, "{\"model\":{\"vocab\":{\"a\":0,\"b\":0}}}",
+      "tokenizer.json: model.vocab: two tokens have id 0" },
+    { NULL, NULL, "{\"model\":{\"vocab\":{\"\":0,\"b\":0}}}",
+      "tokenizer.json: model.vocab: two tokens have id 0" },
+    { NULL, NULL, "{\"model\":{\"vocab\":{\"a\":-1}}}",
+      "tokenizer.json: model.vocab: an id is no whole number from 0 to 16777215" },
+    { NULL, NULL, "{\"model\":{\"vocab\":{\"a\":16777216}}}",
+      "tokenizer.json: model.vocab: an id is no whole number from 0 to 16777215" },
+    { NULL, NULL, "{\"model\":{\"vocab\":{\"a\":0.5}}}",
+      "tokenizer.json: model.vocab: an id is no whole number from 0 to 16777215" },
+    { NULL, NULL, "{\"model\":{\"vocab\":{\"a\":0", "tokenizer.json: no JSON: " },
+};
+
+static struct tokenizer_text copy(const char *s)
+{
+    return (struct tokenizer_text){ s ? strdup(s) : NULL, s ? strlen(s) : 0 };
+}
+
+/* A tokenizer of these texts; freed by put_away(). */
+struct made { struct tokenizer t; struct tokenizer_text file[3]; struct fault f; int r; };
+
+static void make(struct made *m, const char *vocab, const char *config, const char *json)
+{
+    *m = (struct made){ .file = { copy(vocab), copy(config), copy(json) } };
+    m->r = tokenizer_read(&m->t, m->file[0], m->file[1], m->file[2], &m->f);
+}
+
+static void put_away(struct made *m)
+{
+    tokenizer_close(&m->t);
+    for (size_t i = 0; i < 3; i++) free(m->file[i].p);
+}
+
+Test(tokenizer_read, what_is_wrong_is_refused_by_name)
+{
+    for (size_t i = 0; i < COUNT(refused); i++) {
+        struct made m;
+        make(&m, refused[i].vocab, refused[i].config, refused[i].json);
+        cr_assert_eq(m.r, -1, "row %zu was accepted", i);
+        cr_assert(!strncmp(m.f.why, refused[i].why, strlen(refused[i].why)), "row %zu: %s", i, m.f.why);
+        cr_assert_eq(m.f.exit, 65);
+        put_away(&m);
+    }
+}
+
+static const struct { const char *config, *json; bool lower, strip, ideographs; } options[] = {
+    { NULL, NULL, true, true, true },
+    { "{}", "{}", true, true, true },
+    { "{\"do_lower_case\":false}", NULL, false, false, true },
+    { "{\"do_lower_case\":false,\"strip_accents\":true}", NULL, false, true, true },
+    { "{\"strip_accents\":null}", NULL, true, true, true },
+    { "{\"strip_accents\":false}", NULL, true, false, true },
+    { "{\"tokenize_chinese_chars\":false}", NULL, true, true, false },
+    { NULL, "{\"normalizer\":{\"type\":\"BertNormalizer\",\"lowercase\":false}}", false, false, true },
+    { NULL, "{\"normalizer\":{\"lowercase\":false,\"strip_accents\":true}}", false, true, true },
+    { NULL, "{\"normalizer\":{\"handle_chinese_chars\":false}}", true, true, false },
+    { "{\"do_lower_case\":true}", "{\"normalizer\":{\"lowercase\":false}}", true, true, true },
+    { "{\"strip_accents\":null}", "{\"normalizer\":{\"strip_accents\":false}}", true, false, true },
+    { NULL, "{\"truncation\":{\"max_length\":128},\"padding\":{\"strategy\":{\"Fixed\":128}}}", true, true, true },
+    { "{\"model_max_length\":512,\"never_split\":null,\"pad_token\":null}", "{\"model\":{}}", true, true, true },
+};
+
+Test(tokenizer_read, configuration_wins_over_tokenizer_json_over_the_default)
+{
+    for (size_t i = 0; i < COUNT(options); i++) {
+        struct made m;
+        make(&m, SPECIALS, options[i].config, options[i].json);
+        cr_assert_eq(m.r, 0, "row %zu: %s", i, m.f.why);
+        cr_assert_eq(m.t.wordpiece.lower, options[i].lower, "row %zu: lower", i);
+        cr_assert_eq(m.t.wordpiece.strip_accents, options[i].strip, "row %zu: strip", i);
+        cr_assert_eq(m.t.wordpiece.ideographs, options[i].ideographs, "row %zu: ideographs", i);
+        put_away(&m);
+    }
+}
+
+Test(tokenizer_read, a_vocabulary_in_tokenizer_json_serves_where_vocab_txt_is_absent)
+{
+    struct made m;
+    make(&m, NULL, "{\"unk_token\":{\"content\":\"<u>\",\"special\":true}}",
+         "{\"model\":{\"type\":\"WordPiece\",\"continuing_subword_prefix\":\"@@\",\"vocab\":"
+         "{\"@@\\u0062\":4,\"[CLS]\":0,\"a\\\\\":3,\"<u>\":2,\"[SEP]\":1,\"a\":5,\"\":6}}}");
+    cr_assert_eq(m.r, 0, "%s", m.f.why);
+    cr_assert_eq(m.t.wordpiece.vocab.n, 7);
+    cr_assert_eq(vocab_id(&m.t.wordpiece.vocab, text_of("a\\")), 3);
+    struct wordpiece_token out[4];
+    cr_assert_eq(wordpiece_cut(&m.t.wordpiece, text_of("ab <u>x"), out, 4), 4);
+    uint32_t want[] = { 5, 4, 2, 2 };
+    for (size_t i = 0; i < 4; i++) cr_assert_eq(out[i].id, want[i], "piece %zu is %u", i, out[i].id);
+    put_away(&m);
+}
+
+static void write_file(const char *dir, const char *name, const char *text)
+{
+    char path[300];
+    snprintf(path, sizeof path, "%s/%s", dir, name);
+    FILE *file = fopen(path, "w");
+    cr_assert_not_null(file);
+    fputs(text, file);
+    fclose(file);
+}
+
+Test(tokenizer_open, reads_a_directory_and_names_it_in_errors)
+{
+    char dir[] = "/tmp/recalld-test-XXXXXX", path[300];
+    cr_assert_not_null(mkdtemp(dir));
+    struct tokenizer t;
+    struct fault f;
+    cr_assert_eq(tokenizer_open(&t, dir, &f), -1);
+    cr_assert(!strncmp(f.why, dir, strlen(dir)) && strstr(f.why, "no vocabulary"), "%s", f.why);
+    tokenizer_close(&t);
+    write_file(dir, "vocab.txt", SPECIALS "hello\n");
+    write_file(dir, "tokenizer_config.json", "{\"do_lower_case\": false}");
+    cr_assert_eq(tokenizer_open(&t, dir, &f), 0, "%s", f.why);
+    cr_assert(!t.wordpiece.lower);
+    cr_assert_eq(vocab_id(&t.wordpiece.vocab, text_of("hello")), 5);
+    tokenizer_close(&t);
+    const char *names[] = { "vocab.txt", "tokenizer_config.json" };
+    for (size_t i = 0; i < 2; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
+        unlink(path);
+    }
+    rmdir(dir);
+}
+
+/* ---- pieces, with a vocabulary of our own: golden ids ---- */
+
+static const char small[] = SPECIALS    /* 0 to 4 */
+    "hello\nwor\n##ld\nun\n##aff\n##able\n!\n,\ncafe\nco\n##ok\n"      /* 5 to 15 */
+    "\xe6\x97\xa5\n\xe6\x9c\xac\n##\xe6\x9c\xac\n"                      /* 16 to 18: 日 本 ##本 */
+    "\xe1\x84\x92\n##\xe1\x85\xa1\n##\xe1\x86\xab\n"                    /* 19 to 21: jamo of 한 */
+    "\xcf\x83\n##\xcf\x83\n##\xcf\x82\n"                                /* 22 to 24: σ ##σ ##ς */
+    "i\n##\xcc\x87\nCaf\xc3\xa9\n\xc3\xa9\n`\na\n##a\n[\ncls\n]\n"      /* 25 to 34 */
+    "\xe2\x80\x94\n\xe8\xb1\x88\n\xf0\xa0\x80\x80\n"                    /* 35 to 37: — 豈 U+20000 */
+    "\xf0\x9d\x85\x98\n##\xf0\x9d\x85\xa5\n##\xf0\x9d\x85\xae\n"        /* 38 to 40 */
+    "x\n##\xe1\xad\x84\n##\xf0\x9d\x85\xad\n"                           /* 41 to 43: ccc 9 and 226 */
+    "A\n##B\n";                                                         /* 44, 45 */
+
+enum { LOWER = 0, CASED = 1, KEEP = 2, WHOLE = 3 };
+static const char *const modes[] = {
+    "{}", "{\"do_lower_case\":false}", "{\"strip_accents\":false}", "{\"tokenize_chinese_chars\":false}",
+};
+
+static const struct { const char *text; int mode; const char *pieces; } golden[] = {
+    { "", LOWER, "" },
+    { " \t\r\n\xe3\x80\x80\xc2\xa0", LOWER, "" },
+    { "hello", LOWER, "5:0-5" },
+    { "  Hello WORLD  ", LOWER, "5:2-7 6:8-11 7:11-13" },
+    { "hello!hello", LOWER, "5:0-5 11:5-6 5:6-11" },
+    { "hello,, !", LOWER, "5:0-5 12:5-6 12:6-7 11:8-9" },
+    { "unaffable", LOWER, "8:0-2 9:2-5 10:5-9" },
+    { "unaffablex", LOWER, "1:0-10" },
+    { "xyz hello", LOWER, "1:0-3 5:4-9" },
+    { "caf\xc3\xa9", LOWER, "13:0-5" },
+    { "cafe\xcc\x81", LOWER, "13:0-4" },
+    { "CAF\xc3\x89", LOWER, "13:0-5" },
+    { "Caf\xc3\xa9", CASED, "27:0-5" },
+    { "Cafe\xcc\x81", CASED, "1:0-6" },
+    { "\xc3\x89", KEEP, "28:0-2" },
+    { "\xc3\x89", LOWER, "1:0-2" },
+    { "he\0llo", LOWER, "1:0-2" },                                      /* C string ends there */
+    { "he\x01l\xc2\xadlo", LOWER, "5:0-8" },                            /* Cc and Cf are dropped */
+    { "hel\xef\xbf\xbdlo", LOWER, "5:0-8" },
+    { "hel\xee\x80\x80lo", LOWER, "5:0-8" },                            /* private use */
+    { "hel\xfflo", LOWER, "5:0-6" },                                    /* no UTF-8 */
+    { "hello\xe2\x80\xa8hello", LOWER, "5:0-5 5:8-13" },                /* U+2028 is white space */
+    { "hello\x0bhello", LOWER, "1:0-11" },                              /* VT is a control */
+    { "\xe6\x97\xa5\xe6\x9c\xac", LOWER, "16:0-3 17:3-6" },
+    { "hello\xe6\x97\xa5hello", LOWER, "5:0-5 16:5-8 5:8-13" },
+    { "\xe6\x97\xa5\xe6\x9c\xac", WHOLE, "16:0-3 18:3-6" },
+    { "\xef\xa4\x80", LOWER, "36:0-3" },                                /* U+F900 to U+8C48 */
+    { "\xf0\xa0\x80\x80\xf0\xa0\x80\x80", LOWER, "37:0-4 37:4-8" },     /* one each */
+    { "\xed\x95\x9c", LOWER, "19:0-3 20:0-3 21:0-3" },
+    { "\xed\x95\x9c", CASED, "1:0-3" },
+    { "\xce\xa3\xce\xa3", LOWER, "22:0-2 23:2-4" },                     /* no final sigma */
+    { "\xce\xa3\xcf\x82", LOWER, "22:0-2 24:2-4" },
+    { "\xc4\xb0", LOWER, "25:0-2" },                                    /* I with dot */
+    { "\xc4\xb0", KEEP, "25:0-2 26:0-2" },
+    { "\xe1\xbf\xaf", LOWER, "29:0-3" },                                /* decomposes to ` */
+    { "a\xe2\x80\x94""a", LOWER, "30:0-1 35:1-4 30:4-5" },
+    { "[CLS]", LOWER, "2:0-5" },
+    { "[cls]", LOWER, "32:0-1 33:1-4 34:4-5" },
+    { "hello[SEP]world", LOWER, "5:0-5 3:5-10 6:10-13 7:13-15" },
+    { "hel[MASK]lo", LOWER, "1:0-3 4:3-9 1:9-11" },
+    { "[PAD][UNK][", LOWER, "0:0-5 1:5-10 32:10-11" },
+    { "[CLS", LOWER, "32:0-1 33:1-4" },
+    { "[[CLS]]", LOWER, "32:0-1 2:1-6 34:6-7" },
+    { "\xf0\x9d\x85\xa0", LOWER, "38:0-4 39:0-4 40:0-4" },              /* U+1D160 in three parts */
+    { "x\xf0\x9d\x85\xad\xe1\xad\x84", LOWER, "41:0-1 42:5-8 43:1-5" }, /* canonical ordering */
+    { "x\xe1\xad\x84\xf0\x9d\x85\xad", LOWER, "41:0-1 42:1-4 43:4-8" },
+    { "x\xf0\x9d\x85\xad\xf3\xa0\x84\x80\xe1\xad\x84", LOWER, "41:0-1 43:1-5 42:9-12" }, /* parted */
+    { "x\xf0\x9d\x85\xad\xcc\x80\xe1\xad\x84", LOWER, "41:0-1 42:7-10 43:1-5" },
+    { "AB", CASED, "44:0-1 45:1-2" },
+    { "AB", LOWER, "1:0-2" },
+};
+
+static void print_pieces(const struct wordpiece *w, struct slice text, char *out, size_t cap)
+{
+    struct wordpiece_token piece[300];
+    size_t n = wordpiece_cut(w, text, piece, 300), len = 0;
+    *out = 0;
+    for (size_t i = 0; i < n && len < cap; i++)
+        len += (size_t)snprintf(out + len, cap - len, "%s%u:%u-%u", i ? " " : "", piece[i].id,
+                                piece[i].start, piece[i].end);
+}
+
+Test(wordpiece_cut, gives_the_golden_pieces_and_where_they_stood)
+{
+    for (size_t i = 0; i < COUNT(golden); i++) {
+        struct made m;
+        char got[400];
+        make(&m, small, modes[golden[i].mode], NULL);
+        cr_assert_eq(m.r, 0, "%s", m.f.why);
+        print_pieces(&m.t.wordpiece, text_of(golden[i].text), got, sizeof got);
+        cr_assert_str_eq(got, golden[i].pieces, "row %zu, \"%s\": %s", i, golden[i].text, got);
+        put_away(&m);
+    }
+}
+
+static const struct { size_t chars; const char *ends; size_t pieces; } lengths[] = {
+    { 99, "", 99 }, { 100, "", 100 }, { 101, "", 1 }, { 400, "", 1 }, { 100, "!", 101 },
+    { 101, "!", 2 }, { 100, "\xcc\x81", 100 }, { 100, "\xc3\xa1", 1 }, { 99, "\xc3\xa1", 100 },
+    { 101, " a", 2 }, { 100, "\xe2\x80\x8b", 100 },
+};
+
+Test(wordpiece_cut, a_word_over_a_hundred_code_points_is_one_unk)
+{
+    struct made m;
+    make(&m, small, NULL, NULL);
+    for (size_t i = 0; i < COUNT(lengths); i++) {
+        char text[500];
+        memset(text, 'a', lengths[i].chars);
+        strcpy(text + lengths[i].chars, lengths[i].ends);
+        struct wordpiece_token out[500];
+        size_t n = wordpiece_cut(&m.t.wordpiece, text_of(text), out, 500);
+        cr_assert_eq(n, lengths[i].pieces, "row %zu gives %zu", i, n);
+        if (lengths[i].chars > 100) {
+            cr_assert_eq(out[0].id, 1);
+            cr_assert_eq(out[0].end, lengths[i].chars);
+        }
+    }
+    put_away(&m);
+}
+
+Test(wordpiece_cut, more_than_the_room_is_counted_and_not_written)
+{
+    struct made m;
+    make(&m, small, NULL, NULL);
+    const char *text = "hello world hello [SEP] world!";    /* 5 6 7 5 3 6 7 11 */
+    static const uint32_t ids[] = { 5, 6, 7, 5, 3, 6, 7, 11 };
+    for (size_t cap = 0; cap <= 10; cap++) {
+        struct wordpiece_token out[11] = {{0}};
+        memset(out, 0xee, sizeof out);
+        size_t n = wordpiece_cut(&m.t.wordpiece, text_of(text), out, cap);
+        cr_assert(cap < 8 ? n > cap : n == 8, "cap %zu gives %zu", cap, n);
+        for (size_t i = 0; i < 11; i++)
+            cr_assert_eq(out[i].id, i < cap && i < 8 ? ids[i] : 0xeeeeeeee, "cap %zu, piece %zu", cap, i);
+    }
+    put_away(&m);
+}
+
+Test(wordpiece_cut, an_unk_takes_back_the_pieces_of_its_word)
+{
+    struct made m;
+    char got[100];
+    make(&m, small, NULL, NULL);
+    print_pieces(&m.t.wordpiece, text_of("hello unaffq hello"), got, sizeof got);
+    cr_assert_str_eq(got, "5:0-5 1:6-12 5:13-18");
+    struct wordpiece_token out[2];
+    size_t n = wordpiece_cut(&m.t.wordpiece, text_of("unaffq hello"), out, 2);
+    cr_assert_eq(n, 2);
+    cr_assert_eq(out[1].id, 5);
+    put_away(&m);
+}
+
+static uint64_t seed = 1;
+static uint32_t rnd(uint32_t below)
+{
+    seed = seed * 6364136223846793005u + 1442695040888963407u;
+    return (uint32_t)((seed >> 33) % below);
+}
+
+Test(wordpiece_cut, any_bytes_give_pieces_inside_the_text_in_order)
+{
+    static const char parts[][8] = { "[CLS]", "hello", " ", "\xe6\x97", "\xf0\x9d", "\x85\xa0", "\xcc\x80",
+                                     "\xe1\xad\x84", "A", "!", "\0\0", "[SE", "P]", "\xed\x95\x9c" };
+    struct made m;
+    make(&m, small, NULL, NULL);
+    for (int round = 0; round < 20000; round++) {
+        char text[256];
+        size_t len = 0;
+        while (len < 240 && rnd(30)) {
+            if (rnd(3)) text[len++] = (char)rnd(256);
+            else {
+                const char *p = parts[rnd(COUNT(parts))];
+                len += (size_t)snprintf(text + len, 8, "%s", p);
+            }
+        }
+        struct wordpiece_token out[256];
+        size_t n = wordpiece_cut(&m.t.wordpiece, (struct slice){ text, len }, out, 256);
+        cr_assert(n <= len, "%zu pieces of %zu bytes", n, len);
+        for (size_t i = 0; i < n; i++)
+            cr_assert(out[i].start < out[i].end && out[i].end <= len && out[i].id < m.t.wordpiece.vocab.n);
+    }
+    put_away(&m);
+}
+
+/* ---- the real vocabulary, beside npm's @huggingface/tokenizers ---- */
+
+static const struct { const char *script; uint32_t first, last; } scripts[] = {
+    { "latin", 0x41, 0x7a }, { "latin 1", 0xc0, 0xff }, { "latin extended", 0x100, 0x24f },
+    { "ipa", 0x250, 0x2af }, { "greek", 0x3ac, 0x3ce }, { "greek extended", 0x1f80, 0x1faf },
+    { "cyrillic", 0x400, 0x52f }, { "armenian", 0x561, 0x586 }, { "hebrew", 0x5d0, 0x5ea },
+    { "arabic", 0x620, 0x64a }, { "syriac", 0x712, 0x72f }, { "thaana", 0x780, 0x7a5 },
+    { "nko", 0x7ca, 0x7ea }, { "devanagari", 0x900, 0x97f }, { "bengali", 0x995, 0x9a8 },
+    { "bengali signs", 0x9c7, 0x9cc }, { "gurmukhi", 0xa59, 0xa5c }, { "gujarati", 0xa95, 0xaa8 },
+    { "oriya", 0xb15, 0xb28 }, { "tamil", 0xbbe, 0xbc2 }, { "telugu", 0xc15, 0xc28 },
+    { "kannada", 0xcbe, 0xcc4 }, { "malayalam", 0xd15, 0xd3a }, { "sinhala", 0xdcf, 0xdd4 },
+    { "thai", 0xe01, 0xe3a }, { "lao", 0xe94, 0xea3 }, { "tibetan", 0xf40, 0xf47 },
+    { "myanmar", 0x1000, 0x109f }, { "georgian", 0x10d0, 0x10fa }, { "hangul jamo", 0x1100, 0x11ff },
+    { "ethiopic", 0x1200, 0x1248 }, { "cherokee", 0x13a0, 0x13f5 }, { "canadian", 0x1401, 0x167f },
+    { "ogham", 0x1681, 0x169c }, { "runic", 0x16a0, 0x16ea }, { "khmer", 0x1780, 0x17b3 },
+    { "mongolian", 0x1820, 0x1877 }, { "balinese", 0x1b05, 0x1b44 }, { "vietnamese", 0x1ea0, 0x1ef9 },
+    { "punctuation", 0x2010, 0x2027 }, { "currency", 0x20a0, 0x20bf }, { "letterlike", 0x2100, 0x214f },
+    { "arrows", 0x2190, 0x21ff }, { "glagolitic", 0x2c00, 0x2c5f }, { "coptic", 0x2c80, 0x2ce3 },
+    { "hiragana", 0x3041, 0x3096 }, { "katakana", 0x30a1, 0x30fa }, { "bopomofo", 0x3105, 0x312f },
+    { "cjk", 0x4e00, 0x9fa5 }, { "cjk compatibility", 0xf900, 0xfaca }, { "yi", 0xa000, 0xa48c },
+    { "hangul", 0xac00, 0xd7a3 }, { "halfwidth", 0xff21, 0xff9d }, { "linear b", 0x10000, 0x1000b },
+    { "gothic", 0x10330, 0x10349 }, { "deseret", 0x10400, 0x1044f }, { "music", 0x1d15e, 0x1d172 },
+    { "mathematical", 0x1d400, 0x1d454 }, { "emoji", 0x1f600, 0x1f64f }, { "controls", 0x1, 0x1f },
+    { "marks", 0x300, 0x36f }, { "spaces", 0x2000, 0x200f }, { "symbols", 0x21, 0x2f },
+};
+enum { PER_SCRIPT = 50, TEXT = 600 };
+
+static size_t put(char *out, uint32_t c)
+{
+    if (c == 0x3a3 || (c >= 0x1d15e && c < 0x1d160 && !rnd(2))) c = 'a';    /* Σ: see the golden rows */
+    return utf8_put((uint8_t *)out, c);
+}
+
+/* Words of one script, with words of the vocabulary, marks and ASCII between. */
+static size_t write_text(char *out, size_t script, const struct vocab *v)
+{
+    size_t len = 0, words = 1 + rnd(8);
+    for (size_t w = 0; w < words && len < TEXT - 150; w++) {
+        size_t n = 1 + rnd(w % 3 ? 4 : 9);
+        for (size_t i = 0; i < n; i++) {
+            len += put(out + len, scripts[script].first + rnd(scripts[script].last - scripts[script].first + 1));
+            if (!rnd(6)) len += put(out + len, 0x300 + rnd(0x30));
+        }
+        if (!rnd(3)) out[len++] = " .,-'!\t[]A"[rnd(10)];
+        if (!rnd(2)) {
+            struct slice t = v->token[999 + rnd(v->n - 999)];
+            if (t.len > 2 && !memcmp(t.p, "##", 2)) t = (struct slice){ t.p + 2, t.len - 2 };
+            if (t.len < 40) memcpy(out + len, t.p, t.len), len += t.len;
+        }
+        if (!rnd(25)) len += (size_t)sprintf(out + len, "[MASK]");
+        if (rnd(3)) out[len++] = ' ';
+    }
+    return len;
+}
+
+static char *slurp(const char *path, size_t *len)
+{
+    FILE *file = fopen(path, "rb");
+    if (!file) return NULL;
+    fseek(file, 0, SEEK_END);
+    *len = (size_t)ftell(file);
+    rewind(file);
+    char *p = malloc(*len + 1);
+    *len = fread(p, 1, *len, file);
+    p[*len] = 0;
+    fclose(file);
+    return p;
+}
+
+static const char *vocab_path(void)
+{
+    const char *path = getenv("RECALLD_VOCAB");
+    return path ? path : "../shared/data/bert-base-uncased-vocab.txt";
+}
+
+static void write_json(const char *path, char (*text)[TEXT], const size_t *len, size_t n)
+{
+    FILE *file = fopen(path, "w");
+    cr_assert_not_null(file);
+    for (size_t i = 0; i < n; i++) {
+        fputs(i ? ",\"" : "[\"", file);
+        for (size_t k = 0; k < len[i]; k++) {
+            unsigned char c = (unsigned char)text[i][k];
+            if (c < 0x20 || c == '"' || c == '\\') fprintf(file, "\\u%04x", c);
+            else putc(c, file);
+        }
+        putc('"', file);
+    }
+    fputs("]", file);
+    fclose(file);
+}
+
+/* The ids that npm's tokenizer gives, line by line, against ours; -1: it is not there. */
+static long compare(const struct wordpiece *w, char (*text)[TEXT], const size_t *len, size_t n)
+{
+    char path[] = "/tmp/recalld-ids-XXXXXX", command[600], line[8 * TEXT], ours[8 * TEXT];
+    close(mkstemp(path));
+    write_json(path, text, len, n);
+    snprintf(command, sizeof command, "node tests/inference/ids.mjs '%s' %s %d 2>/dev/null", vocab_path(), path,
+             w->lower);
+    FILE *ids = popen(command, "r");
+    size_t same = 0;
+    for (size_t i = 0; i < n && fgets(line, sizeof line, ids); i++, same++) {
+        struct wordpiece_token out[TEXT];
+        size_t got = wordpiece_cut(w, (struct slice){ text[i], len[i] }, out, TEXT), at = 0;
+        ours[0] = 0;
+        for (size_t k = 0; k < got; k++)
+            at += (size_t)sprintf(ours + at, "%s%u", k ? " " : "", out[k].id);
+        line[strcspn(line, "\n")] = 0;
+        cr_assert_str_eq(ours, line, "%s, \"%.*s\":\n ours %s\n npm  %s", scripts[i / PER_SCRIPT].script,
+                         (int)len[i], text[i], ours, line);
+    }
+    pclose(ids);
+    unlink(path);
+    return same ? (long)same : -1;
+}
+
+static void against_npm(const char *config)
+{
+    enum { N = COUNT(scripts) * PER_SCRIPT };
+    struct fault f;
+    struct tokenizer t = {0};
+    struct tokenizer_text file = {0}, options_text = copy(config), none = {0};
+    file.p = slurp(vocab_path(), &file.len);
+    if (!file.p) cr_skip_test("no vocabulary at %s", vocab_path());
+    cr_assert_eq(tokenizer_read(&t, file, options_text, none, &f), 0, "%s", f.why);
+    char (*text)[TEXT] = malloc(N * sizeof *text);
+    size_t *len = malloc(N * sizeof *len);
+    seed = 7;
+    for (size_t i = 0; i < N; i++) len[i] = write_text(text[i], i / PER_SCRIPT, &t.wordpiece.vocab);
+    long same = compare(&t.wordpiece, text, len, N);
+    free(text);
+    free(len);
+    tokenizer_close(&t);
+    free(file.p);
+    free(options_text.p);
+    if (same < 0) cr_skip_test("node or @huggingface/tokenizers is not installed");
+    cr_assert_eq(same, N, "%ld of %d texts compared", same, (int)N);
+}
+
+Test(wordpiece_npm, same_ids_lower_cased)
+{
+    against_npm("{}");
+}
+
+Test(wordpiece_npm, same_ids_cased)
+{
+    against_npm("{\"do_lower_case\":false}");
+}
+
+Test(wordpiece_speed, english_is_cut_at_20_megabytes_a_second)
+{
+    struct fault f;
+    struct tokenizer t = {0};
+    struct tokenizer_text file = {0}, none = {0};
+    file.p = slurp(vocab_path(), &file.len);
+    if (!file.p) cr_skip_test("no vocabulary at %s", vocab_path());
+    cr_assert_eq(tokenizer_read(&t, file, none, none, &f), 0);
+    size_t len = 0, pieces = 0;
+    char *text = slurp("tests/data/sentences.txt", &len);
+    struct wordpiece_token *out = malloc(len * sizeof *out);
+    clock_t begin = clock();
+    int rounds = 200;
+    for (int i = 0; i < rounds; i++) pieces += wordpiece_cut(&t.wordpiece, (struct slice){ text, len }, out, len);
+    double seconds = (double)(clock() - begin) / CLOCKS_PER_SEC, rate = (double)len * rounds / seconds / 1e6;
+    cr_log_info("%.1f MB/s, %.2f bytes a piece", rate, (double)len * rounds / (double)pieces);
+    printf("wordpiece: %.1f MB/s\n", rate);
+#if defined __OPTIMIZE__ && !defined SANITIZED && !defined TEST_MINI
+    cr_assert(rate >= 20, "%.1f MB/s", rate);
+#endif
+    free(out);
+    free(text);
+    tokenizer_close(&t);
+    free(file.p);
+}
