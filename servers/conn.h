@@ -18,6 +18,7 @@
 #define CONN_HIGH_WATER 262144    /* more bytes wait to be sent: the connection is not read */
 #define CONN_RESERVE    4096      /* bytes a connection may hold when the budget is used up */
 #define CONN_LINGER     1048576   /* bytes thrown away at most after our last byte */
+#define CONN_SLAB       64        /* connections are allocated by so many */
 
 struct conn;
 struct conn_pool;
@@ -78,12 +79,14 @@ struct server {
     struct server_counters   n;
 
     /* conn's own */
-    struct conn_slot        *slot;              /* [slots] */
-    uint32_t                 slots, free_slot;
+    struct server           *next;              /* of the pool */
+    struct conn            **slab;              /* [slabs] of CONN_SLAB each */
+    struct conn             *vacant;            /* places not in use */
+    uint32_t                 slabs, serial;
     struct watch             listener[2];
-    struct timer             resume;            /* listening paused: descriptors used up */
-    bool                     accepting, paused;
+    struct timer             resume;            /* not accepting: descriptors are used up */
     uint32_t                 extra;             /* connections over the limit, being told so */
+    bool                     accepting, ending;
 };
 
 /* max_reply: bytes of the largest message for conn_reply_begin(); budget: the

@@ -1,0 +1,402 @@
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "servers/conn_impl.h"
+
+#define MAPPED    65536     /* blocks from this size on are mapped, not allocated */
+#define PAGE      4096
+#define SPARE_MAX 4194304   /* bytes of mapped blocks kept for the next large messages */
+
+static void *map(size_t bytes)
+{
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return p == MAP_FAILED ? NULL : p;
+}
+
+static size_t whole_pages(size_t n) { return (n + PAGE - 1) & ~(size_t)(PAGE - 1); }
+
+/* Blocks. */
+
+static bool is_mapped(const struct block *b) { return b->cap >= MAPPED; }
+
+/* A spare block for cap bytes that does not hold much more than that. */
+static struct block *take_spare(struct conn_pool *pool, size_t cap)
+{
+    for (struct block **at = &pool->spare; *at; at = &(*at)->next) {
+        struct block *b = *at;
+        if (b->cap < cap || b->cap / 4 > cap) continue;
+        *at = b->next;
+        pool->spare_bytes -= b->cap;
+        return b;
+    }
+    return NULL;
+}
+
+struct block *block_new(struct conn_pool *pool, size_t cap)
+{
+    struct block *b;
+    if (cap > SIZE_MAX / 2) return NULL;
+    if (cap < MAPPED) {
+        if (!(b = malloc(sizeof *b + cap))) return NULL;
+        b->cap = cap;
+        b->counted = sizeof *b + cap;
+    } else if (!(b = take_spare(pool, cap))) {
+        size_t bytes = whole_pages(sizeof *b + cap);
+        if (!(b = map(bytes))) return NULL;
+        b->cap = bytes - sizeof *b;
+        b->counted = PAGE;
+    }
+    b->next = NULL;
+    b->from = b->to = 0;
+    pool->held += b->counted;
+    return b;
+}
+
+static void room_made(struct conn_pool *pool, size_t bytes)
+{
+    pool->held -= bytes;
+    pool->moved = loop_now(pool->loop);
+}
+
+void block_free(struct conn_pool *pool, struct block *b)
+{
+    room_made(pool, b->counted);
+    if (!is_mapped(b)) {
+        free(b);
+    } else if (pool->spare_bytes + b->cap <= SPARE_MAX) {
+        b->next = pool->spare;
+        pool->spare = b;
+        pool->spare_bytes += b->cap;
+    } else {
+        munmap(b, sizeof *b + b->cap);
+    }
+}
+
+void block_count(struct conn_pool *pool, struct block *b)
+{
+    size_t now = whole_pages(sizeof *b + b->to);
+    if (now <= b->counted) return;
+    pool->held += now - b->counted;
+    b->counted = now;
+}
+
+/* What a connection holds. */
+
+struct held *conn_hold_bytes(struct conn *c)
+{
+    if (!c->held) c->held = calloc(1, sizeof *c->held);
+    return c->held;
+}
+
+void conn_let_go(struct conn *c)
+{
+    struct held *h = c->held;
+    if (!h || h->in || h->out || h->taken) return;
+    free(h);
+    c->held = NULL;
+}
+
+static size_t holds(const struct conn *c)
+{
+    size_t n = 0;
+    if (!c->held) return 0;
+    if (c->held->in) n += c->held->in->counted;
+    for (const struct block *b = c->held->out; b; b = b->next) n += b->counted;
+    return n + c->held->taken;
+}
+
+size_t conn_room(const struct conn *c)
+{
+    const struct conn_pool *pool = c->server->pool;
+    size_t room = pool->held < pool->budget ? pool->budget - pool->held : 0;
+    if (room >= CONN_RESERVE) return room;
+    size_t own = holds(c), reserve = own < CONN_RESERVE ? CONN_RESERVE - own : 0;
+    return room > reserve ? room : reserve;
+}
+
+/* Keep p[0..n), which may lie in the input block, in a block that has, where
+ * the budget allows it, room for `want` bytes from where they begin. */
+bool conn_keep(struct conn *c, const uint8_t *p, size_t n, size_t want)
+{
+    struct conn_pool *pool = c->server->pool;
+    struct held *h = conn_hold_bytes(c);
+    if (!h) return false;
+    struct block *b = h->in;
+    size_t room = conn_room(c);
+    if (want > n && want - n > room) want = n + room;
+    if (want < n) want = n;
+    if (b && p >= b->p && p < b->p + b->cap) {
+        b->from = (size_t)(p - b->p);
+        b->to = b->from + n;
+        if (b->cap - b->from >= want) return true;
+    }
+    if (b && b->cap >= want) {
+        memmove(b->p, p, n);
+    } else {
+        struct block *larger = block_new(pool, want);
+        if (!larger) return false;
+        memcpy(larger->p, p, n);
+        if (b) block_free(pool, b);
+        h->in = b = larger;
+    }
+    b->from = 0;
+    b->to = n;
+    block_count(pool, b);
+    return true;
+}
+
+bool conn_append(struct conn *c, const uint8_t *p, size_t n)
+{
+    struct block *b = c->held ? c->held->in : NULL;
+    if (!b) return conn_keep(c, p, n, n);
+    if (b->cap - b->to < n) {
+        struct conn_pool *pool = c->server->pool;
+        size_t len = b->to - b->from;
+        struct block *larger = block_new(pool, len + n);
+        if (!larger) return false;
+        memcpy(larger->p, b->p + b->from, len);
+        larger->to = len;
+        block_free(pool, b);
+        c->held->in = b = larger;
+    }
+    memcpy(b->p + b->to, p, n);
+    b->to += n;
+    block_count(c->server->pool, b);
+    return true;
+}
+
+void conn_drop_input(struct conn *c)
+{
+    if (!c->held || !c->held->in) return;
+    block_free(c->server->pool, c->held->in);
+    c->held->in = NULL;
+    conn_let_go(c);
+}
+
+bool conn_take(struct conn *c, size_t bytes)
+{
+    struct held *h = bytes <= conn_room(c) ? conn_hold_bytes(c) : NULL;
+    if (!h) return false;
+    h->taken += bytes;
+    c->server->pool->held += bytes;
+    return true;
+}
+
+void conn_give(struct conn *c, size_t bytes)
+{
+    if (!bytes) return;
+    c->held->taken -= bytes;
+    room_made(c->server->pool, bytes);
+    conn_let_go(c);
+}
+
+/* Lists: a connection is on one at most. */
+
+static void unlink_starved(struct conn *c)
+{
+    struct conn **at = &c->server->pool->starved;
+    while (*at != c) at = &(*at)->next;
+    *at = c->next;
+    c->starved = false;
+}
+
+void conn_make_dirty(struct conn *c)
+{
+    struct conn_pool *pool = c->server->pool;
+    if (c->dirty || c->state == CONN_DEAD) return;
+    if (c->starved) unlink_starved(c);
+    c->dirty = true;
+    c->next = pool->dirty;
+    pool->dirty = c;
+    loop_job(pool->loop, &pool->resume);
+}
+
+static int64_t patience_ms(const struct conn *c)
+{
+    int32_t ms = c->server->ws.ping_timeout_ms;
+    return ms ? ms : CONN_STALL_MS;
+}
+
+void conn_starve(struct conn *c)
+{
+    struct conn_pool *pool = c->server->pool;
+    if (c->starved || c->dirty) return;
+    if (!pool->starved) {
+        pool->moved = loop_now(pool->loop);
+        loop_at(pool->loop, &pool->stuck, pool->moved + patience_ms(c));
+    }
+    c->starved = true;
+    conn_pause(c);
+    c->next = pool->starved;
+    pool->starved = c;
+}
+
+void conn_bury(struct conn *c)
+{
+    struct conn_pool *pool = c->server->pool;
+    if (c->starved) unlink_starved(c);
+    if (c->dirty) return;                 /* buried when it is gone on with */
+    c->next = pool->dead;
+    pool->dead = c;
+}
+
+/* Those that are dirty now; who becomes so meanwhile comes next time. */
+static bool resume(struct job *job)
+{
+    struct conn_pool *pool = CONTAINER(struct conn_pool, resume, job);
+    struct conn *c = pool->dirty;
+    pool->dirty = NULL;
+    while (c) {
+        struct conn *next = c->next;
+        c->dirty = false;
+        if (c->state == CONN_DEAD) conn_bury(c);
+        else conn_resume(c);
+        c = next;
+    }
+    return pool->dirty != NULL;
+}
+
+static void feed_starved(struct conn_pool *pool)
+{
+    struct conn *c = pool->starved;
+    if (!c || pool->held >= pool->budget) return;
+    while ((c = pool->starved)) conn_make_dirty(c);
+}
+
+static void flush(struct hook *hook)
+{
+    struct conn_pool *pool = CONTAINER(struct conn_pool, flush, hook);
+    if (pool->corked) conn_flush(pool->corked);
+    if (pool->starved) feed_starved(pool);
+}
+
+static void reap(struct hook *hook)
+{
+    struct conn_pool *pool = CONTAINER(struct conn_pool, reap, hook);
+    while (pool->dead) {
+        struct conn *c = pool->dead;
+        pool->dead = c->next;
+        server_vacate(c);
+    }
+}
+
+/* The greatest holder. */
+
+static struct conn *greatest(struct conn_pool *pool)
+{
+    struct conn *most = NULL;
+    size_t bytes = 0;
+    for (struct server *s = pool->servers; s; s = s->next) {
+        for (uint32_t i = 0; i < s->slabs * CONN_SLAB; i++) {
+            struct conn *c = &s->slab[i / CONN_SLAB][i % CONN_SLAB];
+            size_t n = c->server && !c->overrun && !c->broken ? holds(c) : 0;
+            if (n <= bytes) continue;
+            bytes = n;
+            most = c;
+        }
+    }
+    return most;
+}
+
+static void end_greatest(struct conn_pool *pool)
+{
+    struct conn *c = greatest(pool);
+    if (!c) return;
+    c->overrun = true;
+    if (c != pool->pumped) conn_drop_queue(c);
+    conn_make_dirty(c);
+}
+
+void pool_overdrawn(struct conn_pool *pool)
+{
+    while (pool->held > pool->budget + pool->out_cap) {
+        size_t before = pool->held;
+        end_greatest(pool);
+        if (pool->held == before) break;
+    }
+}
+
+static void stuck(struct timer *t, int64_t now)
+{
+    struct conn_pool *pool = CONTAINER(struct conn_pool, stuck, t);
+    if (!pool->starved) return;
+    int64_t patience = patience_ms(pool->starved);
+    if (now >= pool->moved + patience) {
+        end_greatest(pool);
+        pool->moved = now;
+    }
+    loop_at(pool->loop, t, pool->moved + patience);
+}
+
+/* The pool. */
+
+struct conn_pool *conn_pool_new(struct loop *loop, size_t max_reply, size_t budget)
+{
+    struct conn_pool *pool = calloc(1, sizeof *pool);
+    if (!pool) return NULL;
+    pool->loop = loop;
+    pool->max_reply = max_reply;
+    pool->budget = budget;
+    pool->out_cap = whole_pages(max_reply + CONN_OUT_SLACK);
+    pool->in = map(CONN_IN);
+    pool->out_base = map(pool->out_cap);
+    if (!pool->in || !pool->out_base) {
+        conn_pool_free(pool);
+        return NULL;
+    }
+    pool->out = (struct ws_out){ .p = pool->out_base, .cap = pool->out_cap };
+    pool->stuck.fire = stuck;
+    pool->flush.run = flush;
+    pool->reap.run = reap;
+    pool->resume.step = resume;
+    loop_on_flush(loop, &pool->flush);
+    loop_on_reap(loop, &pool->reap);
+    return pool;
+}
+
+void conn_pool_free(struct conn_pool *pool)
+{
+    if (!pool) return;
+    while (pool->spare) {
+        struct block *b = pool->spare;
+        pool->spare = b->next;
+        munmap(b, sizeof *b + b->cap);
+    }
+    if (pool->in) munmap(pool->in, CONN_IN);
+    if (pool->out_base) munmap(pool->out_base, pool->out_cap);
+    free(pool);
+}
+
+void pool_join(struct conn_pool *pool, struct server *s)
+{
+    s->next = pool->servers;
+    pool->servers = s;
+}
+
+static void leave_list(struct conn **at, const struct server *s)
+{
+    while (*at) {
+        if ((*at)->server == s) *at = (*at)->next;
+        else at = &(*at)->next;
+    }
+}
+
+void pool_leave(struct conn_pool *pool, struct server *s)
+{
+    struct server **at = &pool->servers;
+    leave_list(&pool->dirty, s);
+    leave_list(&pool->starved, s);
+    leave_list(&pool->dead, s);
+    while (*at && *at != s) at = &(*at)->next;
+    if (*at) *at = s->next;
+}
+
+size_t conn_pool_held(const struct conn_pool *pool) { return pool->held; }
+
+uint64_t conn_worst_case(size_t max_reply, size_t budget, uint32_t connections)
+{
+    uint64_t each = sizeof(struct conn) + sizeof(struct held) + CONN_RESERVE;
+    return budget + CONN_IN + 2 * (uint64_t)(max_reply + CONN_OUT_SLACK) + SPARE_MAX +
+           each * connections;
+}
