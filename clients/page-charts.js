@@ -1,0 +1,92 @@
+// @ts-check
+import { $, h, s, figure } from './page-dom.js';
+
+const POINTS = 150; // five minutes of one every two seconds
+const W = 300;
+const H = 100;
+
+/** A line chart that grows to the right. */
+class Chart {
+  /** @param {string} title @param {string} unit @param {string[]} names one or two series */
+  constructor(title, unit, names) {
+    this.title = title;
+    this.unit = unit;
+    /** @type {(number | null)[][]} */
+    this.series = names.map(() => []);
+    this.now = h('span', { class: 'now dim', text: '–' });
+    this.top = h('span', { text: '' });
+    this.lines = names.map((_, i) => s('path', { class: i ? 'second' : 'first' }));
+    this.area = s('path', { class: 'area' });
+    this.cursor = s('line', { class: 'cursor', y1: 0, y2: H, visibility: 'hidden' });
+    this.svg = s('svg', { viewBox: `0 0 ${W} ${H}`, preserveAspectRatio: 'none', role: 'img' },
+      s('path', { class: 'grid', d: `M0 0H${W}M0 ${H}H${W}` }), this.area, ...this.lines, this.cursor);
+    const keys = names.length > 1 ? names.map((n, i) => h('span', { class: i ? 'key second' : 'key', text: n })) : [];
+    this.element = h('section', { class: 'card chart' },
+      h('h2', {}, title, this.now), this.svg,
+      h('div', { class: 'legend' }, h('span', {}, ...keys), this.top));
+    this.svg.addEventListener('pointermove', (/** @type {PointerEvent} */ e) => this.point(e));
+    this.svg.addEventListener('pointerleave', () => this.point(null));
+  }
+
+  /** @param {(number | null | undefined)[]} values */
+  push(values) {
+    values.forEach((v, i) => {
+      this.series[i].push(typeof v === 'number' && Number.isFinite(v) ? v : null);
+      if (this.series[i].length > POINTS) this.series[i].shift();
+    });
+    this.draw();
+  }
+
+  draw() {
+    const max = Math.max(...this.series.flat().map((v) => v ?? 0)) || 1;
+    const ceiling = [1, 1.5, 2, 3, 4, 5, 7.5, 10].map((m) => m * 10 ** Math.floor(Math.log10(max))).find((c) => c >= max * 1.05) ?? max * 2;
+    const x = (/** @type {number} */ i, /** @type {number} */ n) => W - (n - 1 - i) * (W / (POINTS - 1));
+    this.series.forEach((values, k) => {
+      let d = '';
+      let pen = false;
+      values.forEach((v, i) => {
+        if (v !== null) d += `${pen ? 'L' : 'M'}${x(i, values.length).toFixed(1)} ${(H - (v / ceiling) * H).toFixed(1)}`;
+        pen = v !== null;
+      });
+      this.lines[k].setAttribute('d', d);
+      if (k === 0 && d) {
+        const first = x(values.findIndex((v) => v !== null), values.length);
+        this.area.setAttribute('d', `${d.replaceAll('M', 'L').replace('L', 'M')}V${H}H${first.toFixed(1)}Z`);
+      }
+    });
+    this.top.textContent = `top ${figure(ceiling)} ${this.unit}`;
+    if (this.cursor.getAttribute('visibility') === 'hidden') this.show(-1);
+  }
+
+  /** @param {number} back which value, counted from the end */
+  show(back) {
+    const text = this.series.map((v) => figure(v.at(back))).join(' / ');
+    this.now.textContent = `${text} ${this.unit}${back < -1 ? `, ${(-1 - back) * 2} s ago` : ''}`;
+    this.svg.setAttribute('aria-label', `${this.title}: ${text} ${this.unit}`);
+  }
+
+  /** @param {PointerEvent | null} e */
+  point(e) {
+    if (!e || !this.series[0].length) {
+      this.cursor.setAttribute('visibility', 'hidden');
+      return this.show(-1);
+    }
+    const at = (e.offsetX / this.svg.clientWidth) * (POINTS - 1);
+    const back = -Math.min(this.series[0].length, Math.max(1, Math.round(POINTS - at)));
+    const x = W + (back + 1) * (W / (POINTS - 1));
+    for (const k of ['x1', 'x2']) this.cursor.setAttribute(k, String(x));
+    this.cursor.setAttribute('visibility', 'visible');
+    this.show(back);
+  }
+}
+
+export const charts = {
+  latency: new Chart('Latency', 'ms', ['memory', 'inference']),
+  memory: new Chart('Memory use', 'MB', ['resident']),
+  lag: new Chart('Loop lag', 'ms', ['p99']),
+  queue: new Chart('Queue', '', ['encoder', 'page']),
+};
+for (const chart of Object.values(charts)) {
+  $('charts').append(chart.element);
+  chart.draw();
+}

@@ -1,0 +1,55 @@
+// @ts-check
+/** Making elements: text is only ever set as text. */
+
+/** @param {string} id @returns {any} */
+export const $ = (id) => document.getElementById(id);
+
+/** @param {Element} node @param {Record<string, any>} props @param {any[]} children */
+function fill(node, props, children) {
+  for (const [key, value] of Object.entries(props)) {
+    if (value === null || value === undefined || value === false) continue;
+    if (key === 'text') node.textContent = value;
+    else if (typeof value === 'function') node.addEventListener(key, value);
+    else node.setAttribute(key, value === true ? '' : String(value));
+  }
+  node.append(...children.filter((c) => c !== null && c !== undefined && c !== false));
+  return node;
+}
+
+/** An element; functions among the props are listeners, `text` its text.
+ *  @param {string} tag @param {Record<string, any>} [props] @param {any[]} children
+ *  @returns {any} */
+export const h = (tag, props = {}, ...children) => fill(document.createElement(tag), props, children);
+
+/** @param {string} tag @param {Record<string, any>} [props] @param {any[]} children
+ *  @returns {any} */
+export const s = (tag, props = {}, ...children) =>
+  fill(document.createElementNS('http://www.w3.org/2000/svg', tag), props, children);
+
+/** Three significant figures, without the noise. @param {any} x */
+export function figure(x) {
+  if (typeof x !== 'number' || !Number.isFinite(x)) return '–';
+  if (Math.abs(x) >= 100) return Math.round(x).toLocaleString('en');
+  return String(Number(x.toPrecision(3)));
+}
+
+/** @param {string} iso @param {number} [now] */
+export function ago(iso, now = Date.now()) {
+  const seconds = Math.max(0, (now - Date.parse(iso)) / 1000);
+  if (!Number.isFinite(seconds)) return '';
+  if (seconds < 60) return 'now';
+  for (const [unit, size] of /** @type {[string, number][]} */ ([['d', 86400], ['h', 3600], ['min', 60]])) {
+    if (seconds >= size) return `${Math.floor(seconds / size)} ${unit} ago`;
+  }
+  return '';
+}
+
+/** Runs `act` once things have been quiet for `ms`. @param {() => any} act @param {number} ms */
+export function calm(act, ms) {
+  /** @type {any} */
+  let timer;
+  return () => {
+    clearTimeout(timer);
+    timer = setTimeout(act, ms);
+  };
+}
