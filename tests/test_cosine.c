@@ -1,0 +1,169 @@
+// uses: servers/memory/cosine.c
+#include "servers/memory/cosine.h"
+
+#include "memories.h"
+#include "test.h"
+
+static const uint32_t dimensions[] = { 1, 2, 3, 8, 31, 32, 33, 63, 64, 65, 100, 128, 384, 768, 1024, 1536, 4096, 8192 };
+enum { N_DIMENSIONS = sizeof dimensions / sizeof *dimensions };
+
+static void *aligned(size_t bytes) { return aligned_alloc(64, (bytes + 63) / 64 * 64); }
+
+Test(cosine, exact_product_is_the_plain_sum_and_the_same_in_every_kernel)
+{
+    static float a[8192], b[8192];
+    uint64_t seed = 1;
+    for (int i = 0; i < N_DIMENSIONS; i++) {
+        size_t n = dimensions[i];
+        random_vector(&seed, a, n);
+        random_vector(&seed, b, n);
+        cosine_use(0);
+        double first = cosine_exact(a, b, n);
+        cr_assert_float_eq(first, plain_cosine(a, b, n), 1e-13, "dimension %zu", n);
+        for (unsigned k = 1; cosine_kernel(k); k++) {
+            cosine_use(k);
+            cr_assert_eq(cosine_exact(a, b, n), first, "%s, dimension %zu", cosine_kernel(k), n);
+        }
+    }
+}
+
+static int32_t plain_product(const struct cosine_query *q, const int8_t *codes)
+{
+    int64_t sum = 0;
+    for (size_t j = 0; j < q->stride; j++) sum += (int64_t)codes[j] * q->whole[j];
+    return (int32_t)sum;
+}
+
+Test(cosine, integer_products_are_the_same_in_every_kernel)
+{
+    static float x[8192];
+    enum { ROWS = 5 };
+    uint64_t seed = 2;
+    for (int i = 0; i < N_DIMENSIONS; i++) {
+        size_t n = dimensions[i], stride = COSINE_STRIDE(n);
+        int8_t *codes = aligned(ROWS * stride);
+        void *buffer = malloc(cosine_query_bytes(n));
+        struct cosine_query q;
+        float scale, error;
+        for (int r = 0; r < ROWS; r++) {
+            random_vector(&seed, x, n);
+            cosine_encode(x, n, codes + (size_t)r * stride, &scale, &error);
+        }
+        random_vector(&seed, x, n);
+        for (int negate = 0; negate < 2; negate++) {
+            cosine_query(&q, buffer, x, n, negate);
+            for (unsigned k = 0; cosine_kernel(k); k++) {
+                int32_t out[ROWS];
+                cosine_use(k);
+                cosine_rows(&q, codes, ROWS, out);
+                for (size_t r = 0; r < ROWS; r++) {
+                    cr_assert_eq(out[r], plain_product(&q, codes + r * stride), "%s, dimension %zu, row %zu",
+                                 cosine_kernel(k), n, r);
+                }
+            }
+        }
+        free(codes);
+        free(buffer);
+    }
+}
+
+/* The worst there is for 32 bits: every code and every integer at its limit. */
+Test(cosine, extreme_vectors_do_not_overflow)
+{
+    static float x[8192];
+    for (int i = 0; i < N_DIMENSIONS; i++) {
+        size_t n = dimensions[i];
+        int8_t *codes = aligned(COSINE_STRIDE(n));
+        void *buffer = malloc(cosine_query_bytes(n));
+        struct cosine_query q;
+        float scale, error;
+        for (int sign = -1; sign <= 1; sign += 2) {
+            for (size_t j = 0; j < n; j++) x[j] = (float)(1 / sqrt((double)n));
+            cosine_encode(x, n, codes, &scale, &error);
+            cosine_query(&q, buffer, x, n, sign < 0);
+            for (unsigned k = 0; cosine_kernel(k); k++) {
+                int32_t out;
+                cosine_use(k);
+                cosine_rows(&q, codes, 1, &out);
+                cr_assert_float_eq(out * (double)scale * q.scale, sign, 1e-3, "%s, dimension %zu",
+                                   cosine_kernel(k), n);
+            }
+        }
+        free(codes);
+        free(buffer);
+    }
+}
+
+static void within_bound(const float *x, const float *y, size_t n, const char *what)
+{
+    int8_t *codes = aligned(COSINE_STRIDE(n));
+    void *buffer = malloc(cosine_query_bytes(n));
+    struct cosine_query q;
+    float scale, error;
+    int32_t out;
+    double length = cosine_encode(x, n, codes, &scale, &error);
+    cosine_query(&q, buffer, y, n, 0);
+    cosine_rows(&q, codes, 1, &out);
+    double estimate = out * (double)scale * q.scale;
+    double bound = error * q.length + q.error * length;
+    cr_assert(fabs(estimate - plain_cosine(x, y, n)) <= bound + 1e-9, "%s, dimension %zu: %g off, bound %g",
+              what, n, fabs(estimate - plain_cosine(x, y, n)), bound);
+    cr_assert(length >= sqrt(plain_cosine(x, x, n)), "%s: length", what);
+    cr_assert(q.length + q.error >= sqrt(plain_cosine(y, y, n)), "%s: length of the query", what);
+    free(codes);
+    free(buffer);
+}
+
+Test(cosine, the_error_never_passes_its_bound)
+{
+    static float x[8192], y[8192];
+    uint64_t seed = 3;
+    for (int i = 0; i < N_DIMENSIONS; i++) {
+        size_t n = dimensions[i];
+        for (int round = 0; round < 50; round++) {
+            random_vector(&seed, x, n);
+            random_vector(&seed, y, n);
+            within_bound(x, y, n, "random");
+            within_bound(x, x, n, "itself");
+            for (size_t j = 0; j < n; j++) y[j] = j == (size_t)round % n;
+            within_bound(x, y, n, "one axis");
+            within_bound(y, x, n, "row on one axis");
+            for (size_t j = 0; j < n; j++) y[j] = j % 2 ? 1e-6f : 1;
+            unit_length(y, n);
+            within_bound(x, y, n, "tiny beside large");
+            within_bound(y, x, n, "row tiny beside large");
+            memset(y, 0, n * sizeof *y);
+            within_bound(y, x, n, "row of zeros");
+        }
+    }
+}
+
+Test(cosine, the_bound_is_worth_something)
+{
+    static float x[384];
+    int8_t codes[COSINE_STRIDE(384)];
+    float scale, error;
+    uint64_t seed = 4;
+    random_vector(&seed, x, 384);
+    cosine_encode(x, 384, codes, &scale, &error);
+    cr_assert(error < 0.01, "error of a random vector: %g", (double)error);
+}
+
+static const struct { const char *name; float in[3]; int want; } normal_rows[] = {
+    { "plain", { 3, 0, 4 }, 0 },
+    { "tiny", { 1e-30f, 0, 0 }, 0 },
+    { "large", { 3e38f, 3e38f, 0 }, 0 },
+    { "zeros", { 0, 0, 0 }, -1 },
+    { "not a number", { NAN, 0, 1 }, -1 },
+    { "infinite", { INFINITY, 0, 1 }, -1 },
+};
+
+Test(cosine, normalise_gives_length_one_or_refuses)
+{
+    for (size_t i = 0; i < sizeof normal_rows / sizeof *normal_rows; i++) {
+        float out[3];
+        cr_assert_eq(cosine_normalise(out, normal_rows[i].in, 3), normal_rows[i].want, "%s", normal_rows[i].name);
+        if (normal_rows[i].want) continue;
+        cr_assert_float_eq(plain_cosine(out, out, 3), 1, 1e-6, "%s", normal_rows[i].name);
+    }
+}
