@@ -24,7 +24,7 @@ FLAGS   = -std=c11 $(CFLAGS) -fno-math-errno -ffp-contract=off -I. \
           $(if $(filter poll,$(LOOP)),-DLOOP_POLL)
 LINK    = $(if $(SAN),-fsanitize=$(SAN)) $(LDFLAGS) -lm
 
-LIB     = sha1 base64 utf8 json http ws
+LIB     = sha1 base64 utf8 number json http ws
 MAINS   = recalld recall echo
 KERNELS = $(if $(shell $(CC) -dM -E -x c /dev/null | grep -w __x86_64__),avx2 avx512)
 KSRC    = servers/inference/kernels.c
@@ -48,7 +48,7 @@ $(MAINS:%=$(BUILD)/%):
 	$(Q)$(CC) $(FLAGS) -o $@ $^ $(LINK)
 
 # ISO C in the library; the servers use Linux.
-$(BUILD)/servers/%.o tests/%.o: DEFS = -D_GNU_SOURCE
+$(BUILD)/servers/%.o: DEFS = -D_GNU_SOURCE
 $(BUILD)/%.o: %.c
 	@mkdir -p $(@D)
 	@echo "  CC    $<"
@@ -62,7 +62,13 @@ $(BUILD)/servers/inference/kernels_%.o: $(KSRC)
 	$(Q)$(CC) $(FLAGS) $(WARN) -D_GNU_SOURCE $(KFLAGS_$*) -DKERNELS=$* -MMD -MP -c -o $@ $<
 $(BUILD)/servers/inference/kernels.o: DEFS = -D_GNU_SOURCE -O3 -ffp-contract=fast
 
-$(BUILD)/servers/pages.o: $(wildcard clients/*)
+# The page and the clients, put into the binary as they are.
+ASSETS := $(sort $(wildcard clients/*.html clients/*.css clients/*.js))
+$(BUILD)/assets.inc: $(ASSETS) Makefile
+	@mkdir -p $(@D)
+	$(Q)n=0; for f in $(ASSETS); do n=$$((n + 1)); echo "ASSET($$n, \"$$f\")"; done > $@
+$(BUILD)/servers/assets.o: FLAGS += -I$(BUILD)
+$(BUILD)/servers/assets.o: $(BUILD)/assets.inc $(ASSETS)
 
 run: all
 	$(BUILD)/recalld

@@ -1,12 +1,14 @@
-/* The files of clients/, carried inside the binary as they are. */
+/* The page and the clients of clients/, carried inside the binary as they are. */
 #ifndef ASSETS_H
 #define ASSETS_H
 
+#include <stdbool.h>
+
 #include "utf8.h"
 
-struct asset { const char *path, *type; struct slice body; };
+struct asset { const char *type; struct slice body; };
 
-/* The file that is served at this path, or NULL. */
-const struct asset *asset_find(struct slice path);
+/* The file that is served at this path; `/` is the page. */
+bool asset_find(struct slice path, struct asset *a);
 
 #endif

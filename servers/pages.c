@@ -199,10 +199,10 @@ static void get(struct visit *v)
             if (!made[i].guarded || may(v)) made[i].get(v);
             return;
         }
-    const struct asset *a = asset_find(v->h->path);
-    if (a) {
+    struct asset a;
+    if (asset_find(v->h->path, &a)) {
         page_headers(v);
-        answer(v, 200, a->type, a->body);
+        answer(v, 200, a.type, a.body);
     } else if (is_path(v, "/ws")) {
         cors(v, true, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
         answer_text(v, 426, "upgrade required: this path is a WebSocket\n");
