@@ -6,7 +6,7 @@
 
 #include <stdint.h>
 
-#include "../../utf8.h"
+#include "utf8.h"
 
 #define MEMORY_ID        16    /* bytes of an id; a UUID in lower case on the wire */
 #define MEMORY_TEXT      16384 /* most bytes of a text, after trimming */
@@ -33,7 +33,7 @@ struct memory {
     const float *vector;     /* [dimension], unit length */
     struct slice text;       /* 1..MEMORY_TEXT bytes of UTF-8, trimmed */
     struct slice metadata;   /* a compact JSON object, "{}" at least */
-    struct slice tags;       /* a compact JSON list of strings, "[]" at least */
+    struct slice tags;       /* a JSON list of strings as json_put_str() writes them, "[]" at least */
 };
 
 /* What can happen to one; the numbers are the log's record types. A put of an

@@ -25,8 +25,10 @@ struct record {
     uint8_t  state;                        /* ROW_FREE, ROW_LIVE, ROW_HIDDEN */
     uint32_t prev, next;                   /* order of storing; next of a free row: the next free one */
     uint32_t stamp;                        /* another for each memory that takes the row */
+    uint64_t order;                        /* of storing; who replaces another keeps his */
     uint32_t text_hash;                    /* of text and type */
-    uint32_t type_hash, session_hash;      /* of the metadata's strings; 0: none */
+    uint32_t session_hash;                 /* of metadata.session_id; 0: none */
+    uint64_t type_hash;                    /* of metadata.type; 0: none */
 };
 
 enum { ROW_FREE, ROW_LIVE, ROW_HIDDEN };
@@ -48,6 +50,7 @@ struct records {
     uint32_t used;                         /* rows ever taken; all below are or were one */
     uint32_t free, first, last;            /* free list; oldest and newest of the list */
     uint32_t stamp;
+    uint64_t order;                        /* given last */
     size_t   live;
     size_t   text_bytes;                   /* held for texts */
     double   longest;                      /* no vector is longer */
@@ -69,9 +72,9 @@ void meta_read(struct meta *meta, struct slice metadata);
 void records_open(struct records *rs, uint32_t dimension, const uint64_t key[2]);
 void records_close(struct records *rs);
 
-/* Take a row for m, all of it copied, behind row `after` in the order of
- * storing (ROW_NONE: as the first; rs->last: as the newest). ROW_NONE: no room. */
-uint32_t records_put(struct records *rs, const struct memory *m, uint32_t after);
+/* Take a row for m, all of it copied, as the newest, or in the place of a row
+ * that was hidden just before. ROW_NONE: no room. */
+uint32_t records_put(struct records *rs, const struct memory *m, uint32_t instead);
 
 void records_hide(struct records *rs, uint32_t row);
 void records_show(struct records *rs, uint32_t row);
@@ -88,7 +91,7 @@ uint32_t records_same(const struct records *rs, struct slice text, struct slice 
 struct record *records_at(const struct records *rs, uint32_t row);
 const float   *records_vector(const struct records *rs, uint32_t row);
 void           records_view(const struct records *rs, uint32_t row, struct memory *m);
-uint32_t       records_hash(const struct records *rs, struct slice s); /* never 0; 0 for p NULL */
+uint64_t       records_hash(const struct records *rs, struct slice s); /* never 0; 0 for p NULL */
 
 /* Bytes held for all of it. */
 size_t records_bytes(const struct records *rs);

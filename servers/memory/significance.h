@@ -49,16 +49,18 @@ struct vocabulary {
     size_t    cap, used;
     uint32_t  texts;       /* D */
     uint64_t  key[2];
+    uint64_t *room;        /* [n_room] to take a text apart in; as large as the longest wanted */
+    size_t    n_room;
 };
 
 /* Count a text in. -1, and nothing changed: no room. */
 int  vocabulary_add(struct vocabulary *v, struct slice text);
-/* Count out one that was counted in. Never fails. */
+/* Count out one that was counted in: there is room for it since then. */
 void vocabulary_remove(struct vocabulary *v, struct slice text);
 void vocabulary_free(struct vocabulary *v);
 
 /* q of a text; negative: no room. */
-double vocabulary_information(const struct vocabulary *v, struct slice text);
+double vocabulary_information(struct vocabulary *v, struct slice text);
 
 /* 5.4: least significance by how the text begins, or by what its metadata says (negative: nothing). */
 double significance_floor(struct slice text, double importance);
