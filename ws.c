@@ -395,7 +395,8 @@ size_t ws_want(const struct ws *ws)
 
 int ws_send(struct ws *ws, enum ws_op op, const void *p, size_t len)
 {
-    if (op == WS_CONT || op == WS_CLOSE || (op > WS_BINARY && len > 125)) return WS_MISUSE;
+    bool data = op == WS_TEXT || op == WS_BINARY;
+    if (!data && ((op != WS_PING && op != WS_PONG) || len > 125)) return WS_MISUSE;
     if (ws->state != OPEN) return WS_CLOSING;
     return put_frame(ws, op, p, len) ? 0 : WS_FULL;
 }

@@ -108,6 +108,7 @@ static inline void session_closed(struct session *s, const struct ws_event *ev)
 static inline void session_keep(struct session *s)
 {
     size_t n, again;
+    if (!s->ws.lent) return;        /* a turn without bytes: what is kept is here already */
     uint8_t *p = ws_keep(&s->ws, &n);
     uint8_t *buf = bytes_copy(p, n);
     if (ws_want(&s->ws) <= n) s->broken = "ws_want() is not above what is kept";
@@ -157,7 +158,7 @@ static inline void session_feed(struct session *s, const uint8_t *p, size_t n, i
 
 static inline void session_close(struct session *s, uint16_t code, const char *reason, int64_t now)
 {
-    s->ours = ws_close(&s->ws, code, reason, now) == 0;
+    if (ws_close(&s->ws, code, reason, now) == 0) s->ours = true;
     session_flush(s);
 }
 
