@@ -1,0 +1,486 @@
+#include "json.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base64.h"
+#include "number.h"
+
+/* Reader's flags */
+enum {
+    STARTED = 1,  /* the outermost value was seen */
+    PENDING = 2,  /* a value stands at p, neither taken nor entered */
+    FRESH   = 4,  /* nothing of this container was seen yet */
+    EMPTY   = 8,  /* what was entered is no container: over at once */
+    ASIS    = 16  /* skipping: names are not decoded */
+};
+
+/* ---- strings, for both directions */
+
+/* How many of n bytes come before the first quote, backslash or control
+ * character. Into *high go bits of bytes that are not ASCII. */
+static size_t plain(const char *s, size_t n, uint64_t *high)
+{
+    const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
+    size_t i = 0;
+    for (; n - i >= 8; i += 8) {
+        uint64_t v;
+        memcpy(&v, s + i, 8);
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+        v = __builtin_bswap64(v);
+#endif
+        /* A borrow comes only out of a byte that is a hit itself, so the lowest hit is true. */
+        uint64_t quote = (v ^ ones * '"') - ones, slash = (v ^ ones * '\\') - ones;
+        uint64_t hit = (quote | slash | (v - ones * 0x20)) & ~v & tops;
+        *high |= v & tops;
+        if (hit) return i + (size_t)__builtin_ctzll(hit) / 8;
+    }
+    for (; i < n && s[i] != '"' && s[i] != '\\' && (unsigned char)s[i] >= 0x20; i++)
+        *high |= (unsigned char)s[i] & 0x80;
+    return i;
+}
+
+/* Four hex digits of a UTF-16 unit at s, which must be a low surrogate, or must be none.
+ * Returns what follows, or NULL with *wrong at the first byte that cannot be right. */
+static char *unit(char *s, const char *end, bool low, uint32_t *out, char **wrong)
+{
+    uint32_t v = 0;
+    for (int i = 0; i < 4; i++, s++) {
+        *wrong = s;
+        if (s == end) return NULL;
+        uint32_t c = (unsigned char)*s, letter = (c | 0x20) - 'a';
+        uint32_t digit = c - '0' < 10 ? c - '0' : letter + 10;
+        if (digit > 15 || (digit > 9 && letter > 5)) return NULL;
+        v = v << 4 | digit;
+        if (i == 0 && low && v != 0xd) return NULL;
+        if (i == 1 && ((v & 0xfc) == 0xdc) != low) return NULL;
+    }
+    *out = v;
+    return s;
+}
+
+/* What the escape at s stands for. Returns what follows, or NULL with *wrong
+ * at the first byte that cannot be right (section 7). */
+static char *escape(char *s, const char *end, uint32_t *out, char **wrong)
+{
+    static const char names[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
+    *wrong = ++s;
+    if (s == end) return NULL;
+    const char *name = memchr(names, *s, sizeof names - 1);
+    if (name) {
+        *out = (unsigned char)meant[name - names];
+        return s + 1;
+    }
+    if (*s != 'u') return NULL;
+    s = unit(s + 1, end, false, out, wrong);
+    if (!s || (*out & 0xfc00) != 0xd800) return s;
+    for (const char *next = "\\u"; *next; next++, s++) {
+        *wrong = s;
+        if (s == end || *s != *next) return NULL;
+    }
+    uint32_t low;
+    s = unit(s, end, true, &low, wrong);
+    if (s) *out = 0x10000 + ((*out & 0x3ff) << 10 | (low & 0x3ff));
+    return s;
+}
+
+/* ---- reader */
+
+static enum json_type fail(struct json *in, const char *at, const char *why)
+{
+    if (!in->err) {
+        in->err = why;
+        in->err_at = (size_t)(at - in->start);
+    }
+    in->flags &= (uint8_t)~PENDING;
+    return in->type = JSON_ERROR;
+}
+
+/* The byte that stands next behind white space; 0 at the end. */
+static char peek(struct json *in)
+{
+    while (in->p < in->end && (*in->p == ' ' || *in->p == '\n' || *in->p == '\r' || *in->p == '\t'))
+        in->p++;
+    return in->p < in->end ? *in->p : 0;
+}
+
+/* Check the string at p and move behind it. Its text between the quotes, or
+ * NULL. *escaped: it holds escapes. */
+static struct slice string(struct json *in, bool *escaped)
+{
+    char *from = in->p + 1, *s = from, *wrong;
+    const char *why = NULL;
+    uint64_t high = 0;
+    uint32_t c;
+    *escaped = false;
+    while (s += plain(s, (size_t)(in->end - s), &high), !why && s < in->end && *s == '\\') {
+        *escaped = true;
+        char *next = escape(s, in->end, &c, &wrong);
+        if (!next) why = "wrong escape";
+        s = next ? next : wrong;
+        if (why) break;
+    }
+    if (!why && s == in->end) why = "string without an end";
+    if (!why && *s != '"') why = "control character in a string";
+    size_t n = (size_t)(s - from) + (s < in->end);
+    struct utf8 u = {0};
+    size_t right = high ? utf8_check(&u, (const uint8_t *)from, n) : n;
+    if (right < n) fail(in, from + right, "wrong UTF-8");
+    else if (why) fail(in, s, why);
+    if (in->err) return (struct slice){0};
+    in->p = s + 1;
+    return (struct slice){from, (size_t)(s - from)};
+}
+
+/* Decode a checked string over itself. */
+static struct slice decode(struct json *in, struct slice text)
+{
+    char *from = in->start + (text.p - in->start), *end = from + text.len, *s = from, *out = from, *wrong;
+    while (s < end) {
+        char *slash = memchr(s, '\\', (size_t)(end - s));
+        size_t run = (size_t)((slash ? slash : end) - s);
+        memmove(out, s, run);
+        out += run;
+        s += run;
+        uint32_t c = 0;
+        if (!slash || !(s = escape(s, end, &c, &wrong))) break;
+        out += utf8_put((uint8_t *)out, c);
+    }
+    return (struct slice){from, (size_t)(out - from)};
+}
+
+/* Check that the number at p is one and move behind it; false on an error. */
+static bool number(struct json *in, struct number *n)
+{
+    size_t size = number_read(n, in->p, (size_t)(in->end - in->p));
+    if (!size) fail(in, in->p + n->len, "wrong number");
+    else if (!number_finite(n)) fail(in, in->p, "number beyond double");
+    in->p += size;
+    return !in->err;
+}
+
+static enum json_type word(struct json *in, const char *text, enum json_type type)
+{
+    for (const char *s = in->p; *text; s++, text++)
+        if (s == in->end || *s != *text) return fail(in, s, "no value");
+    return in->type = type;
+}
+
+/* See what stands next. */
+static enum json_type value(struct json *in)
+{
+    char c = peek(in);
+    in->flags |= PENDING;
+    if (c == '-' || (c >= '0' && c <= '9')) return in->type = JSON_NUMBER;
+    switch (c) {
+    case '"': return in->type = JSON_STRING;
+    case 'n': return word(in, "null", JSON_NULL);
+    case 'f': return word(in, "false", JSON_FALSE);
+    case 't': return word(in, "true", JSON_TRUE);
+    case '[': case '{':
+        if (in->depth == JSON_DEPTH) return fail(in, in->p, "nested too deep");
+        return in->type = c == '[' ? JSON_ARRAY : JSON_OBJECT;
+    default: return fail(in, in->p, in->p < in->end ? "no value" : "text without an end");
+    }
+}
+
+/* A member's name and colon. */
+static enum json_type member(struct json *in)
+{
+    bool escaped;
+    if (peek(in) != '"') return fail(in, in->p, "no name of a member");
+    in->key = string(in, &escaped);
+    if (in->err) return JSON_ERROR;
+    if (escaped && !(in->flags & ASIS)) in->key = decode(in, in->key);
+    if (peek(in) != ':') return fail(in, in->p, "no colon");
+    in->p++;
+    return value(in);
+}
+
+void json_init(struct json *in, char *text, size_t len)
+{
+    *in = (struct json){.start = text, .p = text, .end = text + len};
+}
+
+enum json_type json_next(struct json *in)
+{
+    if (in->flags & PENDING) json_skip(in);
+    if (in->err) return in->type = JSON_ERROR;
+    uint8_t was = in->flags;
+    in->flags &= STARTED | ASIS;
+    if (was & EMPTY) return in->type = JSON_END;
+    char c = peek(in);
+    if (!in->depth) {
+        in->flags |= STARTED;
+        if (!(was & STARTED)) return value(in);
+        return in->p == in->end ? (in->type = JSON_END) : fail(in, in->p, "text behind the value");
+    }
+    bool object = in->in_object >> (in->depth - 1) & 1;
+    if (c == (object ? '}' : ']')) {
+        in->p++;
+        in->depth--;
+        return in->type = JSON_END;
+    }
+    if (!(was & FRESH)) {
+        if (c != ',') return fail(in, in->p, object ? "no comma or }" : "no comma or ]");
+        in->p++;
+    }
+    in->key = (struct slice){0};
+    return object ? member(in) : value(in);
+}
+
+/* Is a value of this type pending? It no longer is. */
+static bool take(struct json *in, enum json_type type)
+{
+    if (!(in->flags & PENDING) || in->type != type) return false;
+    in->flags &= (uint8_t)~PENDING;
+    return true;
+}
+
+/* Check a value that is no container and move behind it. */
+static void skip_plain(struct json *in)
+{
+    bool escaped;
+    struct number n;
+    in->flags &= (uint8_t)~PENDING;
+    if (in->type == JSON_STRING) string(in, &escaped);
+    else if (in->type == JSON_NUMBER) number(in, &n);
+    else in->p += in->type == JSON_FALSE ? 5 : 4;
+}
+
+void json_enter(struct json *in)
+{
+    bool object = in->type == JSON_OBJECT;
+    if (!take(in, JSON_OBJECT) && !take(in, JSON_ARRAY)) {
+        if (in->flags & PENDING) skip_plain(in);
+        in->flags |= EMPTY;
+        return;
+    }
+    in->p++;
+    in->in_object = (in->in_object & ~(1ull << in->depth)) | (uint64_t)object << in->depth;
+    in->depth++;
+    in->flags |= FRESH;
+}
+
+void json_skip(struct json *in)
+{
+    if (!(in->flags & PENDING)) return;
+    if (in->type < JSON_ARRAY) {
+        skip_plain(in);
+        return;
+    }
+    uint8_t depth = in->depth, asis = in->flags & ASIS;
+    in->flags |= ASIS;
+    for (json_enter(in); in->depth > depth && !in->err;)
+        if (json_next(in) >= JSON_ARRAY) json_enter(in);
+    in->flags = (uint8_t)((in->flags & ~ASIS) | asis);
+}
+
+bool json_key(const struct json *in, const char *name)
+{
+    size_t len = strlen(name);
+    return in->key.p && in->key.len == len && !memcmp(in->key.p, name, len);
+}
+
+struct slice json_slice(struct json *in)
+{
+    bool escaped;
+    if (!take(in, JSON_STRING)) return (struct slice){0};
+    struct slice text = string(in, &escaped);
+    return escaped && text.p ? decode(in, text) : text;
+}
+
+double json_number(struct json *in)
+{
+    struct number n;
+    double v = 0;
+    if (take(in, JSON_NUMBER) && number(in, &n)) number_double(&n, &v);
+    return v;
+}
+
+bool json_int(struct json *in, int64_t *out)
+{
+    struct number n;
+    return take(in, JSON_NUMBER) && number(in, &n) && number_int(&n, out);
+}
+
+bool json_bool(struct json *in)
+{
+    bool yes = in->type == JSON_TRUE && in->flags & PENDING;
+    if (yes || in->type == JSON_FALSE) json_skip(in);
+    return yes;
+}
+
+struct slice json_raw(struct json *in)
+{
+    char *from = in->p;
+    if (!(in->flags & PENDING)) return (struct slice){0};
+    json_skip(in);
+    return in->err ? (struct slice){0} : (struct slice){from, (size_t)(in->p - from)};
+}
+
+long json_f32s(struct json *in, float *out, size_t cap)
+{
+    long count = 0;
+    bool floats = true;
+    if (!(in->flags & PENDING) || in->type != JSON_ARRAY) return -1;
+    json_enter(in);
+    while (json_next(in) > JSON_END) {
+        struct number n;
+        float v;
+        if (!take(in, JSON_NUMBER)) floats = false;
+        else if (number(in, &n) && !number_float(&n, &v)) floats = false;
+        else if ((size_t)count < cap && !in->err) out[count] = v;
+        count++;
+    }
+    return floats && !in->err ? count : -1;
+}
+
+const char *json_check(const char *text, size_t len, size_t *at)
+{
+    struct json in;
+    json_init(&in, (char *)(uintptr_t)text, len);  /* only read: json_skip() decodes nothing */
+    json_next(&in);
+    json_skip(&in);
+    json_next(&in);
+    *at = in.err_at;
+    return in.err;
+}
+
+/* ---- writer */
+
+void json_out(struct json_out *out, char *buf, size_t cap)
+{
+    *out = (struct json_out){.p = buf, .cap = cap};
+}
+
+/* Room for the next n characters, a comma before them where one is due; NULL
+ * when there is none. */
+static char *piece(struct json_out *out, size_t n)
+{
+    if (out->full || out->cap - out->len < n + out->comma) {
+        out->full = true;
+        return NULL;
+    }
+    char *s = out->p + out->len;
+    if (out->comma) *s++ = ',';
+    out->len += n + out->comma;
+    out->comma = true;
+    return s;
+}
+
+void json_put_raw(struct json_out *out, const char *s, size_t len)
+{
+    char *o = piece(out, len);
+    if (o) memcpy(o, s, len);
+}
+
+void json_open(struct json_out *out, char bracket)
+{
+    assert(out->depth < JSON_DEPTH);
+    json_put_raw(out, &bracket, 1);
+    out->depth++;
+    out->comma = false;
+}
+
+void json_close(struct json_out *out, char bracket)
+{
+    assert(out->depth > 0);
+    out->depth--;
+    out->comma = false;
+    json_put_raw(out, &bracket, 1);
+    out->comma = true;
+}
+
+void json_put_key(struct json_out *out, const char *name)
+{
+    size_t len = strlen(name);
+    char *o = piece(out, len + 3);
+    if (!o) return;
+    *o = '"';
+    memcpy(o + 1, name, len);
+    memcpy(o + 1 + len, "\":", 2);
+    out->comma = false;
+}
+
+/* The escape for c at o, or with o NULL only its size. */
+static size_t put_escape(char *o, char c)
+{
+    static const char names[] = "\"\\bfnrt", meant[] = "\"\\\b\f\n\r\t", hex[] = "0123456789abcdef";
+    const char *known = memchr(meant, c, sizeof meant - 1);
+    if (!o) return known ? 2 : 6;
+    if (known) {
+        o[0] = '\\';
+        o[1] = names[known - meant];
+        return 2;
+    }
+    memcpy(o, "\\u00", 4);
+    o[4] = hex[c >> 4];
+    o[5] = hex[c & 15];
+    return 6;
+}
+
+void json_put_str(struct json_out *out, const char *s, size_t len)
+{
+    uint64_t high = 0;
+    size_t size = len + 2;
+    for (size_t i = plain(s, len, &high); i < len; i += 1 + plain(s + i + 1, len - i - 1, &high))
+        size += put_escape(NULL, s[i]) - 1;
+    char *o = piece(out, size);
+    if (!o) return;
+    *o++ = '"';
+    for (size_t i = 0; i < len;) {
+        size_t run = size == len + 2 ? len : plain(s + i, len - i, &high);
+        memcpy(o, s + i, run);
+        o += run;
+        i += run;
+        if (i < len) o += put_escape(o, s[i++]);
+    }
+    *o = '"';
+}
+
+void json_put_text(struct json_out *out, const char *s) { json_put_str(out, s, strlen(s)); }
+
+void json_put_int(struct json_out *out, int64_t v)
+{
+    char text[NUMBER_ROOM];
+    json_put_raw(out, text, number_put_int(text, v));
+}
+
+void json_put_double(struct json_out *out, double v)
+{
+    char text[NUMBER_ROOM];
+    if (v - v != 0) json_put_null(out);
+    else json_put_raw(out, text, number_put_double(text, v));
+}
+
+void json_put_f32(struct json_out *out, float v)
+{
+    char text[NUMBER_ROOM];
+    if (v - v != 0) json_put_null(out);
+    else json_put_raw(out, text, number_put_float(text, v));
+}
+
+void json_put_f32s(struct json_out *out, const float *v, size_t n)
+{
+    struct json_out before = *out;
+    json_open(out, '[');
+    for (size_t i = 0; i < n && !out->full; i++) json_put_f32(out, v[i]);
+    json_close(out, ']');
+    if (!out->full) return;
+    *out = before;
+    out->full = true;
+}
+
+void json_put_base64(struct json_out *out, const uint8_t *p, size_t n)
+{
+    size_t size = base64_size(n);
+    char *o = piece(out, size + 2);
+    if (!o) return;
+    o[0] = o[size + 1] = '"';
+    base64_encode(o + 1, p, n);
+}
+
+void json_put_bool(struct json_out *out, bool v) { json_put_raw(out, v ? "true" : "false", v ? 4 : 5); }
+
+void json_put_null(struct json_out *out) { json_put_raw(out, "null", 4); }
