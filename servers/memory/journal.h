@@ -42,7 +42,7 @@ struct journal_events {
     void (*durable)(void *user, uint64_t seq);
     /* Everything from `from` on is lost and to be undone in reverse; numbers are
      * given anew from there. With `full` the disk is full and the caller may
-     * append deletes again: they use the reserve. Else nothing can be written any
+     * append deletes again: they use the reserve (once; they may fail too). Else nothing can be written any
      * more, ever. With --sync always `from` is the first that is not durable, else
      * the first that is not written. */
     void (*failed)(void *user, uint64_t from, bool full, const char *why);
@@ -76,7 +76,8 @@ struct journal;
 struct journal *journal_open(const struct journal_config *c, struct fault *f);
 
 #define JOURNAL_BUSY    (-1) /* no room in the batch until a flush has been answered */
-#define JOURNAL_STOPPED (-2) /* storage failed: journal_why() */
+#define JOURNAL_STOPPED (-2) /* storage failed: journal_state() says why */
+#define JOURNAL_MISUSE  (-3) /* text, metadata or tags too long for a record */
 
 /* Append a change to the gathering batch; no input or output. A delete reads
  * m->id, a change id and f. Its number, previous + 1, goes to *seq. */
@@ -96,7 +97,8 @@ void journal_flush(struct journal *j, int64_t now);
 /* When journal_flush() wants to be called although nothing happens; INT64_MAX: never. */
 int64_t journal_due(const struct journal *j);
 
-/* Readable when journal_ready() has something to do; -1 without a helper. */
+/* Readable when journal_ready() has something to do; -1 without a helper. Stop
+ * watching it once storage has failed for good: it may then be readable for ever. */
 int  journal_fd(const struct journal *j);
 void journal_ready(struct journal *j, int64_t now);
 

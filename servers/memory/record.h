@@ -27,6 +27,7 @@ enum record_type {
 struct journal_head {
     uint16_t major, minor;
     uint32_t dimension;
+    uint32_t element;         /* 1: float32; written as that */
     uint8_t  file_id[16];     /* random; salts every header's checksum */
     uint8_t  fingerprint[32]; /* of the embedder */
     uint64_t base;            /* the first record's number is base + 1 */
@@ -35,8 +36,9 @@ struct journal_head {
 /* Write it, both copies and the zeros, JOURNAL_HEAD_BYTES at out. */
 void head_put(uint8_t *out, const struct journal_head *h);
 
-/* Read one copy (84 bytes at p): false when its magic, size, or checksum is wrong. */
-bool head_get(const uint8_t *p, struct journal_head *h);
+/* Read it (JOURNAL_HEAD_BYTES at p): 0; 1 when only the second copy has a right
+ * checksum; -1 when neither has. What the fields say is for the caller to judge. */
+int head_get(const uint8_t *p, struct journal_head *h);
 
 /* What binds a record to its place: the next one's number, and all that its
  * header's checksum stands on. */
@@ -48,7 +50,7 @@ struct record_seal {
 };
 
 /* One record's header, decoded. */
-struct record {
+struct record_head {
     uint32_t       crc, payload_crc, chain;
     uint32_t       payload_bytes;
     uint16_t       type, flags;
@@ -74,15 +76,15 @@ size_t record_seal(uint8_t *p, struct record_seal *s);
 /* Decode the header at p (RECORD_HEAD_BYTES): false when it is no header of this
  * file (magic, checksum) or when its length cannot be. */
 bool record_get(const uint8_t *p, const uint8_t file_id[16], uint32_t dimension,
-                struct record *r);
+                struct record_head *r);
 
 /* True when the payload at p is the one that r was written with. */
-bool record_whole(const struct record *r, const uint8_t *payload);
+bool record_whole(const struct record_head *r, const uint8_t *payload);
 
 /* Fill in m from r and its payload. Slices and vector point into the payload,
  * whose vector must be 4-byte aligned and is turned into this machine's byte
  * order where it lies: do it once. */
-void record_memory(const struct record *r, uint8_t *payload, uint32_t dimension,
+void record_memory(const struct record_head *r, uint8_t *payload, uint32_t dimension,
                    struct memory *m);
 
 #endif
