@@ -34,7 +34,7 @@ size_t         encoder_max_batch(const struct encoder *e);  /* tokens of one bat
 uint32_t       encoder_vocabulary(const struct encoder *e); /* rows of the table: ids must be below */
 const char    *encoder_dtype(const struct encoder *e);      /* "F32", "F16", "BF16", or "I8" */
 const char    *encoder_kernels(const struct encoder *e);    /* "base", "avx2", "avx512" */
-/* [32]: configuration, tokenizer files and tensors; another after --quantize. */
+/* [32]: configuration, tokenizer files and tensors; the same with int8. */
 const uint8_t *encoder_fingerprint(const struct encoder *e);
 
 /* One text of a batch. */
@@ -53,5 +53,8 @@ int encoder_begin(struct encoder *e, const struct encoder_text *texts, size_t n)
 
 /* One granule; true while there is more. false: the vectors are there (or nothing was begun). */
 bool encoder_step(struct encoder *e);
+
+/* For tests: how much is done in a granule, in float operations; 0: the default. */
+void encoder_set_granule(struct encoder *e, size_t operations);
 
 #endif

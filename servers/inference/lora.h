@@ -10,12 +10,13 @@ struct encoder;
 struct fault;
 struct lora;
 
-/* Open an adapter directory for this encoder: reads and checks configuration and
- * tensor table. NULL with f filled (exit 65, one line of file, tensor, reason). It is
+/* Open an adapter directory for this encoder: reads adapter_config.json and opens the
+ * tensor file. NULL with f filled (exit 65, one line of file, tensor, reason). It is
  * usable once lora_step() has said 0. */
 struct lora *lora_open(const struct encoder *e, const char *dir, struct fault *f);
 
-/* Read, check and pack one tensor. 1: go on; 0: ready; -1: failed, f filled. */
+/* Read a piece of the file, or check and pack one tensor: well below 1 ms.
+ * 1: go on; 0: ready; -1: failed, f filled. */
 int lora_step(struct lora *l, struct fault *f);
 
 /* Both in one go, for a start. */

@@ -1,0 +1,24 @@
+/* What encoder.c and lora.c share; nobody else includes it. */
+#ifndef ENCODER_PARTS_H
+#define ENCODER_PARTS_H
+
+#include "encoder.h"
+#include "lora.h"
+#include "weights.h"
+
+/* An adapter's part of one linear layer: y += B (A x), the factor s is in B. */
+struct lora_part {
+    struct linear a;        /* [rank, in] packed, no bias; rank 0: untouched */
+    float *b;               /* [panels][rank][width] */
+    float *bias;            /* [panels * width] instead of the base's, or NULL */
+};
+
+/* The part of an adapter, or NULL when it does not touch it. */
+const struct lora_part *lora_part(const struct lora *l, uint32_t layer, enum part part);
+
+/* Greatest rank among its parts. */
+uint32_t lora_greatest_rank(const struct lora *l);
+
+const struct weights *encoder_weights(const struct encoder *e);
+
+#endif

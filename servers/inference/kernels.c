@@ -1,0 +1,430 @@
+/* Compiled once for each instruction set, -DKERNELS=<name>: see kernels.h and the Makefile. */
+#include "kernels.h"
+
+#include <math.h>
+#include <string.h>
+
+#define JOIN_(a, b) a##b
+#define JOIN(a, b) JOIN_(a, b)
+#define TEXT_(a) #a
+#define TEXT(a) TEXT_(a)
+#ifndef KERNELS
+#define KERNELS base
+#endif
+
+/* Bytes of a vector; rows and vectors of a tile, whose accumulators must fit the
+ * registers; float operations of a granule. */
+#if defined __AVX512F__
+#define BYTES   64
+#define ROWS    8
+#define COLS    3
+#define GRANULE 30000000
+#elif defined __AVX2__
+#define BYTES   32
+#define ROWS    6
+#define COLS    2
+#define GRANULE 30000000
+#elif defined __aarch64__
+#define BYTES   16
+#define ROWS    8
+#define COLS    3
+#define GRANULE 4000000
+#else
+#define BYTES   16
+#define ROWS    6
+#define COLS    2
+#define GRANULE 8000000
+#endif
+enum { LANES = BYTES / 4, WIDTH = LANES * COLS };
+
+typedef float vf __attribute__((vector_size(BYTES), aligned(4), may_alias));
+typedef int32_t vi __attribute__((vector_size(BYTES), aligned(4), may_alias));
+
+#define INLINE static inline __attribute__((always_inline))
+
+INLINE vf load(const float *p) { return *(const vf *)p; }
+INLINE void store(float *p, vf v) { *(vf *)p = v; }
+INLINE vf set(float x) { return (vf){ 0 } + x; }
+INLINE vf pick(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
+INLINE vf max(vf a, vf b) { return pick(a > b, a, b); }
+INLINE vf min(vf a, vf b) { return pick(a < b, a, b); }
+INLINE vf absolute(vf a) { return (vf)((vi)a & 0x7fffffff); }
+
+/* Lanes below n. */
+INLINE vi below(uint32_t n)
+{
+    vi lane;
+    for (int i = 0; i < LANES; i++) lane[i] = i;
+    return lane < (int32_t)n;
+}
+
+INLINE float sum(vf v)
+{
+    for (int half = LANES / 2; half; half /= 2)
+        for (int i = 0; i < half; i++) v[i] += v[i + half];
+    return v[0];
+}
+
+INLINE float greatest(vf v)
+{
+    float m = v[0];
+    for (int i = 1; i < LANES; i++) m = v[i] > m ? v[i] : m;
+    return m;
+}
+
+/* 2^t for -126 <= t <= 126: round to n by adding 1.5 * 2^23, whose low bits are then n;
+ * minimax polynomial for 2^(t-n) on [-0.5, 0.5], relative error 1.9e-9. */
+INLINE vf exp2v(vf t)
+{
+    vf magic = t + 12582912.0f, x = t - (magic - 12582912.0f);
+    vf p = x * 0.000153458197f + 0.00133999367f;
+    p = p * x + 0.00961848907f;
+    p = p * x + 0.0555032864f;
+    p = p * x + 0.240226462f;
+    p = p * x + 0.693147182f;
+    p = p * x + 1.0f;
+    return (vf)((vi)p + ((vi)magic << 23));
+}
+
+#define LOG2E 1.44269504f
+
+/* x Phi(x) = max(x,0) - |x|/2 erfc(|x|/sqrt 2), and erfc(a/sqrt 2) = 2^(-a Q(a)) with a
+ * minimax polynomial Q on [0,7], 9e-9 in the result; beyond 7 erfc is below 3e-12. */
+INLINE vf gelu(vf x)
+{
+    vf whole = absolute(x), a = min(whole, set(7.0f));
+    vf q = a * 1.90206262e-6f - 2.8056822e-5f;
+    q = q * a + 0.000131472597f;
+    q = q * a + 0.000272077479f;
+    q = q * a - 0.00724542374f;
+    q = q * a + 0.0526276119f;
+    q = q * a + 0.459162146f;
+    q = q * a + 1.15111101f;
+    return max(x, set(0)) - whole * 0.5f * exp2v(-a * q);
+}
+
+/* x/2 (1 + tanh u) = x / (1 + exp(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3). */
+INLINE vf gelu_tanh(vf x)
+{
+    vf t = x * (-2.0f * 0.797884561f * LOG2E) * (1.0f + x * x * 0.044715f);
+    return x / (1.0f + exp2v(max(min(t, set(126.0f)), set(-126.0f))));
+}
+
+INLINE vf activate(vf x, enum activation act)
+{
+    switch (act) {
+    case ACT_GELU:      return gelu(x);
+    case ACT_GELU_TANH: return gelu_tanh(x);
+    case ACT_RELU:      return max(x, set(0));
+    default:            return x;
+    }
+}
+
+/* c [rows][ldc] = (add ? c : 0) + a [rows][k] b [k][cols]. The accumulators stay in
+ * registers; each sum runs over k in order. */
+INLINE void tile(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb,
+                 size_t k, const int rows, const int cols)
+{
+    vf acc[ROWS][COLS], w[COLS];
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < cols; j++) acc[r][j] = set(0);
+    for (size_t i = 0; i < k; i++, b += ldb) {
+        for (int j = 0; j < cols; j++) w[j] = load(b + j * LANES);
+        for (int r = 0; r < rows; r++) {
+            float x = a[(size_t)r * lda + i];
+            for (int j = 0; j < cols; j++) acc[r][j] += w[j] * x;
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < cols; j++) store(c + (size_t)r * ldc + j * LANES, acc[r][j]);
+}
+
+/* One case for each number of rows: the compiler sees constants. */
+#if ROWS == 8
+#define EACH_ROWS(X, cols) X(1, cols) X(2, cols) X(3, cols) X(4, cols) X(5, cols) X(6, cols) \
+                           X(7, cols) X(8, cols)
+#else
+#define EACH_ROWS(X, cols) X(1, cols) X(2, cols) X(3, cols) X(4, cols) X(5, cols) X(6, cols)
+#endif
+
+struct tile {
+    float *c;
+    const float *a, *b;
+    size_t ldc, lda, ldb, k;
+};
+
+#define CASE(r, n) case r: tile(t->c, t->ldc, t->a, t->lda, t->b, t->ldb, t->k, r, n); break;
+
+static void tile_1(const struct tile *t, uint32_t rows) { switch (rows) { EACH_ROWS(CASE, 1) } }
+static void tile_2(const struct tile *t, uint32_t rows) { switch (rows) { EACH_ROWS(CASE, 2) } }
+#if COLS == 3
+static void tile_3(const struct tile *t, uint32_t rows) { switch (rows) { EACH_ROWS(CASE, 3) } }
+#endif
+
+/* c [rows][n] = a [rows][k] b [k][n], n in whole vectors, rows <= ROWS. */
+static void product(struct tile t, uint32_t rows, size_t n)
+{
+    for (; n >= WIDTH; n -= WIDTH, t.b += WIDTH, t.c += WIDTH) {
+#if COLS == 3
+        tile_3(&t, rows);
+#else
+        tile_2(&t, rows);
+#endif
+    }
+#if COLS == 3
+    if (n == 2 * LANES) tile_2(&t, rows);
+#endif
+    if (n == LANES) tile_1(&t, rows);
+}
+
+/* Rows of the next tile: n in as few tiles as can be, as even as can be. */
+static uint32_t next_rows(uint32_t n)
+{
+    uint32_t tiles = (n + ROWS - 1) / ROWS;
+    return (n + tiles - 1) / tiles;
+}
+
+/* What comes after the products: y = act(y + bias + B t) of some rows. */
+static void finish(const struct panel *p, uint32_t first, uint32_t rows)
+{
+    float low[ROWS * WIDTH];
+    const float *bias = p->bias + (size_t)p->index * WIDTH;
+    if (p->low) {
+        const struct low_rank *l = p->low;
+        product((struct tile){ low, l->t + first * l->ld,
+                               l->b + (size_t)p->index * l->rank * WIDTH, WIDTH, l->ld, WIDTH,
+                               l->rank }, rows, WIDTH);
+    }
+    for (uint32_t r = 0; r < rows; r++) {
+        float *y = p->y + (first + r) * p->ld;
+        for (int j = 0; j < WIDTH; j += LANES) {
+            vf v = load(y + j) + load(bias + j);
+            if (p->low) v += load(low + r * WIDTH + (uint32_t)j);
+            store(y + j, activate(v, p->act));
+        }
+    }
+}
+
+static void panel(const struct panel *p)
+{
+    const struct linear *l = p->linear;
+    const float *w = (const float *)l->weight + (size_t)p->index * l->in * WIDTH;
+    for (uint32_t i = 0, rows; i < p->n; i += rows) {
+        rows = next_rows(p->n - i);
+        product((struct tile){ p->y + i * p->ld, p->in.x + i * p->in.ld, w, p->ld, p->in.ld,
+                               WIDTH, l->in }, rows, WIDTH);
+        finish(p, i, rows);
+    }
+}
+
+/* Integer products. VNNI multiplies four unsigned by four signed bytes at once; pmaddwd
+ * two pairs of int16, which cannot overflow as pmaddubsw can. All give the same integers. */
+#if defined __AVX512VNNI__
+#include <immintrin.h>
+#define GROUP 4
+typedef uint8_t quant;
+INLINE vi dot_load(const int8_t *w) { vi v; memcpy(&v, w, sizeof v); return v; }
+INLINE vi dot(vi acc, vi w, int32_t x)
+{
+    return (vi)_mm512_dpbusd_epi32((__m512i)acc, _mm512_set1_epi32(x), (__m512i)w);
+}
+#else
+typedef int16_t quant;
+typedef int8_t vb __attribute__((vector_size(2 * LANES)));
+typedef int16_t vh __attribute__((vector_size(4 * LANES)));
+#if defined __SSE2__
+#include <immintrin.h>
+#define GROUP 2
+INLINE vi dot_load(const int8_t *w)
+{
+    vb v;
+    memcpy(&v, w, sizeof v);
+    return (vi)__builtin_convertvector(v, vh);
+}
+INLINE vi dot(vi acc, vi w, int32_t x)
+{
+#if defined __AVX2__
+    return acc + (vi)_mm256_madd_epi16((__m256i)w, _mm256_set1_epi32(x));
+#else
+    return acc + (vi)_mm_madd_epi16((__m128i)w, _mm_set1_epi32(x));
+#endif
+}
+#else
+#define GROUP 1
+typedef int8_t vq __attribute__((vector_size(LANES)));
+INLINE vi dot_load(const int8_t *w)
+{
+    vq v;
+    memcpy(&v, w, sizeof v);
+    return __builtin_convertvector(v, vi);
+}
+INLINE vi dot(vi acc, vi w, int32_t x) { return acc + w * x; }
+#endif
+#endif
+
+/* c [rows][WIDTH] = a [rows][k] b [k / GROUP][WIDTH][GROUP], whole groups. */
+INLINE void tile_int8(int32_t *c, const quant *a, size_t lda, const int8_t *b, size_t k,
+                      const int rows)
+{
+    vi acc[ROWS][COLS], w[COLS];
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < COLS; j++) acc[r][j] = (vi){ 0 };
+    for (size_t i = 0; i < k; i += GROUP, b += WIDTH * GROUP) {
+        for (int j = 0; j < COLS; j++) w[j] = dot_load(b + j * LANES * GROUP);
+        for (int r = 0; r < rows; r++) {
+#if GROUP == 1
+            int32_t x = a[(size_t)r * lda + i];
+#else
+            int32_t x;
+            memcpy(&x, a + (size_t)r * lda + i, sizeof x);
+#endif
+            for (int j = 0; j < COLS; j++) acc[r][j] = dot(acc[r][j], w[j], x);
+        }
+    }
+    for (int r = 0; r < rows; r++)
+        for (int j = 0; j < COLS; j++) *(vi *)(c + r * WIDTH + j * LANES) = acc[r][j];
+}
+
+#define CASE_INT8(r, n) case r: tile_int8(c, a, lda, b, k, r); break;
+
+static void product_int8(int32_t *c, const quant *a, size_t lda, const int8_t *b, size_t k,
+                         uint32_t rows)
+{
+    switch (rows) { EACH_ROWS(CASE_INT8, 0) }
+}
+
+static void panel_int8(const struct panel *p)
+{
+    const struct linear *l = p->linear;
+    size_t k = (l->in + GROUP - 1) / GROUP * GROUP, at = (size_t)p->index * WIDTH;
+    const int8_t *w = (const int8_t *)l->weight + at * k;
+    int32_t c[ROWS * WIDTH];
+    for (uint32_t i = 0, rows; i < p->n; i += rows) {
+        rows = next_rows(p->n - i);
+        product_int8(c, (const quant *)p->in.q + i * p->in.ldq, p->in.ldq, w, k, rows);
+        for (uint32_t r = 0; r < rows; r++) {
+            for (uint32_t j = 0; j < WIDTH; j += LANES) {
+                vi v = *(const vi *)(c + r * WIDTH + j);
+                v -= *(const vi *)(l->sum + at + j) * p->in.zero[i + r];
+                vf y = __builtin_convertvector(v, vf) * p->in.scale[i + r];
+                store(p->y + (i + r) * p->ld + j, y * load(l->scale + at + j));
+            }
+        }
+        finish(p, i, rows);
+    }
+}
+
+static void quantize(const float *x, uint32_t n, void *out, float *scale, int32_t *zero)
+{
+    typedef quant vq_out __attribute__((vector_size(LANES * sizeof(quant))));
+    vf low = set(0), high = set(0);
+    for (uint32_t i = 0; i < n; i += LANES) {
+        low = min(low, load(x + i));
+        high = max(high, load(x + i));
+    }
+    float lo = -greatest(-low), range = greatest(high) - lo;
+    bool flat = !(range > 1e-30f);
+    float inverse = flat ? 0 : 255 / range, shift = flat ? 0 : -lo * inverse;
+    *scale = flat ? 1 : range / 255;
+    *zero = (int32_t)(shift + 0.5f);
+    for (uint32_t i = 0; i < n; i += LANES) {
+        vf t = load(x + i) * inverse + (float)*zero;
+        t = min(max(t, set(0)), set(255)) + 12582912.0f;
+        vq_out v = __builtin_convertvector((vi)t - 0x4b400000, vq_out);
+        memcpy((quant *)out + i, &v, sizeof v);
+    }
+}
+
+static void norm(float *x, const float *y, const float *gamma, const float *beta, uint32_t n,
+                 float eps)
+{
+    vf s = set(0), squares = set(0);
+    for (uint32_t i = 0; i < n; i += LANES) {
+        vf v = load(x + i) + load(y + i);
+        store(x + i, v);
+        s += v;
+    }
+    float mean = sum(s) / (float)n;
+    for (uint32_t i = 0; i < n; i += LANES) {
+        vf d = pick(below(n - i), load(x + i) - mean, set(0));
+        store(x + i, d);
+        squares += d * d;
+    }
+    float variance = sum(squares) / (float)n + eps;
+    float inverse = variance > 0 ? 1 / sqrtf(variance) : 0;
+    for (uint32_t i = 0; i < n; i += LANES)
+        store(x + i, load(x + i) * inverse * load(gamma + i) + load(beta + i));
+}
+
+INLINE size_t whole(uint32_t n) { return (n + LANES - 1) / LANES * LANES; }
+
+static void head_pack(const struct head *h, const float *k, const float *v, size_t ld)
+{
+    size_t tokens = whole(h->tokens), dim = whole(h->dim);
+    for (uint32_t t = 0; t < h->tokens; t += LANES) {
+        uint32_t n = h->tokens - t < LANES ? h->tokens - t : LANES;
+        for (uint32_t d = 0; d < h->dim; d++) {
+            float *to = h->keys + d * tokens + t;
+            for (uint32_t i = 0; i < LANES; i++) to[i] = i < n ? k[(t + i) * ld + d] : 0;
+        }
+    }
+    for (uint32_t t = 0; t < h->tokens; t++) {
+        float *to = h->values + t * dim;
+        memcpy(to, v + t * ld, h->dim * sizeof *to);
+        for (size_t d = h->dim; d < dim; d++) to[d] = 0;
+    }
+}
+
+/* s [n] becomes exp((s - max s) factor), what is behind n zero; gives 1 / sum. */
+static float softmax(float *s, uint32_t n, float factor)
+{
+    vf m = set(-3e38f), total = set(0);
+    for (uint32_t i = 0; i < n; i += LANES) {
+        vf v = pick(below(n - i), load(s + i), set(-3e38f));
+        store(s + i, v);
+        m = max(m, v);
+    }
+    float top = greatest(m);
+    for (uint32_t i = 0; i < n; i += LANES) {
+        vf e = exp2v(max((load(s + i) - top) * (factor * LOG2E), set(-126)));
+        e = pick(below(n - i), e, set(0));
+        store(s + i, e);
+        total += e;
+    }
+    return 1 / sum(total);
+}
+
+static void head_rows(const struct head *h, float *q, size_t ld, uint32_t n)
+{
+    size_t tokens = whole(h->tokens), dim = whole(h->dim);
+    float *scores = h->scratch, *context = scores + KERNELS_ROWS * tokens, inverse[KERNELS_ROWS];
+    float factor = 1 / sqrtf((float)h->dim);
+    for (uint32_t i = 0, rows; i < n; i += rows) {
+        rows = next_rows(n - i);
+        product((struct tile){ scores, q + i * ld, h->keys, tokens, ld, tokens, h->dim }, rows, tokens);
+        for (uint32_t r = 0; r < rows; r++)
+            inverse[r] = softmax(scores + r * tokens, h->tokens, factor);
+        product((struct tile){ context, scores, h->values, dim, tokens, dim, h->tokens }, rows, dim);
+        for (uint32_t r = 0; r < rows; r++)
+            for (uint32_t d = 0; d < h->dim; d++)
+                q[(i + r) * ld + d] = context[r * dim + d] * inverse[r];
+    }
+}
+
+static void act_all(float *x, size_t n, enum activation act)
+{
+    for (size_t i = 0; i < n; i += LANES) store(x + i, activate(load(x + i), act));
+}
+
+static void exp_all(float *x, size_t n)
+{
+    for (size_t i = 0; i < n; i += LANES) store(x + i, exp2v(max(load(x + i) * LOG2E, set(-126))));
+}
+
+const struct kernels JOIN(kernels_, KERNELS);
+const struct kernels JOIN(kernels_, KERNELS) = {
+    .name = TEXT(KERNELS), .width = WIDTH, .rows = ROWS, .group = GROUP,
+    .q_bytes = sizeof(quant), .granule = GRANULE,
+    .panel = panel, .panel_int8 = panel_int8, .quantize = quantize, .norm = norm,
+    .head_pack = head_pack, .head_rows = head_rows, .act = act_all, .exp = exp_all,
+};

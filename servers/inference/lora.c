@@ -1,0 +1,297 @@
+#include "lora.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "../log.h"
+#include "config_file.h"
+#include "encoder_parts.h"
+#include "lora_config.h"
+
+#define FILE_MAX ((uint64_t)256 << 20)
+#define PIECE    ((size_t)256 << 10)
+
+/* What comes next: the file is read in pieces, its table checked, each tensor packed. */
+enum stage { READ, TABLE, PACK, READY };
+
+struct lora {
+    const struct weights *base;
+    struct lora_config config;
+    enum stage stage;
+    int fd;
+    char path[256];
+    uint8_t *file;              /* [size] while it is read and packed */
+    size_t size, at;
+    struct safetensors tensors;
+    size_t next;
+    struct lora_part *part;     /* [layers][PARTS] */
+    uint32_t greatest;
+    char targets[128];
+    uint8_t fingerprint[FINGERPRINT_BYTES];
+};
+
+static int open_tensors(struct lora *l, const char *dir, struct fault *f)
+{
+    char pickle[512];
+    struct stat st;
+    snprintf(l->path, sizeof l->path, "%s/adapter_model.safetensors", dir);
+    snprintf(pickle, sizeof pickle, "%s/adapter_model.bin", dir);
+    if ((l->fd = open(l->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) < 0) {
+        if (errno == ENOENT && !access(pickle, F_OK))
+            return fault_set(f, 65, "%s: is a pickle, which can run code; convert it with PEFT: "
+                             "save_pretrained(dir, safe_serialization=True)", pickle);
+        return fault_set(f, 65, "%s: %s", l->path, strerror(errno));
+    }
+    if (fstat(l->fd, &st) || !S_ISREG(st.st_mode) || (uint64_t)st.st_size > FILE_MAX)
+        return fault_set(f, 65, "%s: is no file of at most 256 MB", l->path);
+    l->size = (size_t)st.st_size;
+    if (!(l->file = malloc(l->size + 1))) return fault_set(f, 71, "%s: out of memory", l->path);
+    return 0;
+}
+
+struct lora *lora_open(const struct encoder *e, const char *dir, struct fault *f)
+{
+    struct lora *l = calloc(1, sizeof *l);
+    if (!l) {
+        fault_set(f, 71, "%s: out of memory", dir);
+        return NULL;
+    }
+    l->fd = -1;
+    l->base = encoder_weights(e);
+    l->part = calloc((size_t)l->base->model.layers * PARTS, sizeof *l->part);
+    if (!l->part) fault_set(f, 71, "%s: out of memory", dir);
+    else if (!lora_config_read(&l->config, dir, f) && !open_tensors(l, dir, f)) return l;
+    lora_free(l);
+    return NULL;
+}
+
+static void drop_file(struct lora *l)
+{
+    safetensors_close(&l->tensors);
+    free(l->file);
+    l->file = NULL;
+    if (l->fd >= 0) close(l->fd);
+    l->fd = -1;
+}
+
+void lora_free(struct lora *l)
+{
+    if (!l) return;
+    drop_file(l);
+    for (size_t i = 0; l->part && i < (size_t)l->base->model.layers * PARTS; i++) {
+        free(l->part[i].a.weight);
+        free(l->part[i].a.bias);
+        free(l->part[i].b);
+        free(l->part[i].bias);
+    }
+    free(l->part);
+    lora_config_free(&l->config);
+    free(l);
+}
+
+static int read_piece(struct lora *l, struct fault *f)
+{
+    size_t want = l->size - l->at < PIECE ? l->size - l->at : PIECE;
+    ssize_t got = read(l->fd, l->file + l->at, want);
+    if (got < 0 && errno == EINTR) return 1;
+    if (got < 0) return fault_set(f, 65, "%s: %s", l->path, strerror(errno));
+    if (want && !got) return fault_set(f, 65, "%s: was cut off while it was read", l->path);
+    if ((l->at += (size_t)got) == l->size) l->stage = TABLE;
+    return 1;
+}
+
+static void take_fingerprint(struct lora *l)
+{
+    struct fingerprint fp;
+    fingerprint_init(&fp);
+    fingerprint_number(&fp, "rank", l->config.rank);
+    fingerprint_number(&fp, "alpha", (uint64_t)(l->config.alpha * 65536));
+    fingerprint_number(&fp, "root", l->config.root);
+    fingerprint_add(&fp, "tensors", l->file, l->size);
+    fingerprint_end(&fp, l->fingerprint);
+}
+
+static int read_table(struct lora *l, struct fault *f)
+{
+    if (safetensors_read(&l->tensors, l->file, l->size, l->path, f)) return -1;
+    if (!l->tensors.n) return fault_set(f, 65, "%s: holds no tensors", l->path);
+    take_fingerprint(l);
+    l->stage = PACK;
+    return 1;
+}
+
+/* What a tensor's name says. */
+struct name {
+    char module[96];        /* encoder.layer.N.PART */
+    uint32_t layer;
+    enum part part;
+    enum { LORA_A, LORA_B, BIAS } kind;
+};
+
+static bool ends(struct slice *s, const char *tail)
+{
+    size_t n = strlen(tail);
+    if (s->len < n || memcmp(s->p + s->len - n, tail, n) != 0) return false;
+    s->len -= n;
+    return true;
+}
+
+static void skip(struct slice *s, const char *head)
+{
+    size_t n = strlen(head);
+    if (s->len < n || memcmp(s->p, head, n) != 0) return;
+    s->p += n;
+    s->len -= n;
+}
+
+/* Take a tensor's name apart; false: it is none of a linear layer that we have. */
+static bool parse(const struct lora *l, struct slice s, struct name *out)
+{
+    skip(&s, "base_model.model.");
+    skip(&s, "bert.");
+    if (ends(&s, ".lora_A.weight")) out->kind = LORA_A;
+    else if (ends(&s, ".lora_B.weight")) out->kind = LORA_B;
+    else if (l->config.biases && (ends(&s, ".base_layer.bias") || ends(&s, ".bias"))) out->kind = BIAS;
+    else return false;
+    for (enum part p = 0; p < PARTS; p++) {
+        for (uint32_t i = 0; i < l->base->model.layers; i++) {
+            int n = snprintf(out->module, sizeof out->module, "encoder.layer.%u.%s", i, weights_part_name[p]);
+            if ((size_t)n != s.len || memcmp(out->module, s.p, s.len) != 0) continue;
+            out->layer = i;
+            out->part = p;
+            return true;
+        }
+    }
+    return false;
+}
+
+static int bad(const struct lora *l, const struct tensor *t, const char *why, struct fault *f)
+{
+    char name[120];
+    size_t n = t->name.len < sizeof name - 1 ? t->name.len : sizeof name - 1;
+    for (size_t i = 0; i < n; i++)
+        name[i] = t->name.p[i] > ' ' && t->name.p[i] < 127 ? t->name.p[i] : '?';
+    name[n] = 0;
+    return fault_set(f, 65, "%s: tensor %s: %s", l->path, name, why);
+}
+
+/* Panels of a matrix [out][in]. */
+static float *pack(const struct lora *l, const float *from, uint32_t out, uint32_t in)
+{
+    uint32_t width = l->base->kernels->width, panels = (out + width - 1) / width;
+    float *to = calloc((size_t)panels * in * width, sizeof *to);
+    for (uint32_t p = 0; to && p < panels; p++) {
+        uint32_t first = p * width, rows = out - first < width ? out - first : width;
+        weights_pack(from + (size_t)first * in, in, rows, in, width, to + (size_t)first * in);
+    }
+    return to;
+}
+
+/* Keep the last word of a module's path once. */
+static void add_target(struct lora *l, const char *module)
+{
+    const char *word = strrchr(module, '.') + 1;
+    char *p = l->targets;
+    for (; *p; p += strlen(p) + 1)
+        if (!strcmp(p, word)) return;
+    size_t n = strlen(word) + 1;
+    if ((size_t)(p - l->targets) + n < sizeof l->targets) memcpy(p, word, n);
+}
+
+static int pack_tensor(struct lora *l, const struct tensor *t, const struct name *n, float *from,
+                       struct fault *f)
+{
+    const struct model *m = &l->base->model;
+    struct lora_part *p = &l->part[n->layer * PARTS + n->part];
+    uint32_t in = weights_in(m, n->part), out = weights_out(m, n->part);
+    uint32_t rank = lora_config_rank(&l->config, n->module);
+    uint64_t rows = n->kind == LORA_A ? rank : out, cols = n->kind == LORA_A ? in : n->kind == LORA_B ? rank : 0;
+    if (n->kind == BIAS ? p->bias != NULL : n->kind == LORA_A ? p->a.weight != NULL : p->b != NULL)
+        return bad(l, t, "is there twice, under another prefix", f);
+    if (tensor_check(&l->tensors, t, rows, cols, f) || tensor_read(&l->tensors, t, from, f)) return -1;
+    add_target(l, n->module);
+    if (n->kind == BIAS) {
+        if ((p->bias = calloc(weights_padded(out), sizeof *p->bias)) != NULL)
+            memcpy(p->bias, from, out * sizeof *from);
+        return p->bias ? 0 : fault_set(f, 71, "%s: out of memory", l->path);
+    }
+    if (n->kind == LORA_A) {
+        p->a = (struct linear){ .in = in, .out = rank, .weight = pack(l, from, rank, in),
+                                .bias = calloc(weights_padded(rank), sizeof(float)) };
+        l->greatest = rank > l->greatest ? rank : l->greatest;
+        return p->a.weight && p->a.bias ? 0 : fault_set(f, 71, "%s: out of memory", l->path);
+    }
+    float scale = (float)lora_config_scale(&l->config, n->module);
+    for (size_t i = 0; i < (size_t)out * rank; i++) from[i] *= scale;
+    p->b = pack(l, from, out, rank);
+    return p->b ? 0 : fault_set(f, 71, "%s: out of memory", l->path);
+}
+
+/* Every A has its B. */
+static int check_pairs(struct lora *l, struct fault *f)
+{
+    bool any = false;
+    for (size_t i = 0; i < (size_t)l->base->model.layers * PARTS; i++) {
+        if (!l->part[i].a.weight != !l->part[i].b)
+            return fault_set(f, 65, "%s: encoder.layer.%zu.%s has only one of lora_A and lora_B", l->path,
+                             i / PARTS, weights_part_name[i % PARTS]);
+        any |= l->part[i].b != NULL;
+    }
+    return any ? 0 : fault_set(f, 65, "%s: holds no lora_A and lora_B", l->path);
+}
+
+static int pack_next(struct lora *l, struct fault *f)
+{
+    struct name name;
+    if (l->next == l->tensors.n) {
+        if (check_pairs(l, f)) return -1;
+        drop_file(l);
+        l->stage = READY;
+        return 0;
+    }
+    const struct tensor *t = &l->tensors.tensor[l->next++];
+    if (!parse(l, t->name, &name))
+        return bad(l, t, "is no LoRA of a linear layer of this model", f);
+    float *from = malloc((size_t)(t->end - t->begin) / t->element_bytes * sizeof *from + 1);
+    if (!from) return fault_set(f, 71, "%s: out of memory", l->path);
+    int r = pack_tensor(l, t, &name, from, f);
+    free(from);
+    return r ? -1 : 1;
+}
+
+int lora_step(struct lora *l, struct fault *f)
+{
+    switch (l->stage) {
+    case READ:  return read_piece(l, f);
+    case TABLE: return read_table(l, f);
+    case PACK:  return pack_next(l, f);
+    default:    return 0;
+    }
+}
+
+struct lora *lora_load(const struct encoder *e, const char *dir, struct fault *f)
+{
+    struct lora *l = lora_open(e, dir, f);
+    int r = l ? 1 : -1;
+    while (r > 0) r = lora_step(l, f);
+    if (!r) return l;
+    lora_free(l);
+    return NULL;
+}
+
+const struct lora_part *lora_part(const struct lora *l, uint32_t layer, enum part part)
+{
+    const struct lora_part *p = &l->part[layer * PARTS + part];
+    return p->b || p->bias ? p : NULL;
+}
+
+uint32_t lora_greatest_rank(const struct lora *l) { return l->greatest; }
+uint32_t lora_rank(const struct lora *l) { return l->config.rank; }
+double lora_alpha(const struct lora *l) { return l->config.alpha; }
+const char *lora_targets(const struct lora *l) { return l->targets; }
+const uint8_t *lora_fingerprint(const struct lora *l) { return l->fingerprint; }

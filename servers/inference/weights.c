@@ -1,0 +1,304 @@
+#include "weights.h"
+
+#include <errno.h>
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "../log.h"
+#include "config_file.h"
+
+#define TOKENIZER_MAX (64u << 20)
+
+const char *const weights_part_name[PARTS] = {
+    "attention.self.query", "attention.self.key", "attention.self.value",
+    "attention.output.dense", "intermediate.dense", "output.dense",
+};
+
+uint32_t weights_in(const struct model *m, enum part part)
+{
+    return part == DOWN ? m->intermediate : m->hidden;
+}
+
+uint32_t weights_out(const struct model *m, enum part part)
+{
+    return part == UP ? m->intermediate : m->hidden;
+}
+
+/* Reading: errors are sticky, the first one is kept. */
+struct reader {
+    struct weights *w;
+    struct fault *f;
+    const char *prefix;
+    bool failed;
+    size_t used;            /* bytes of the arena given out; before it is there, wanted */
+    size_t seen;            /* tensors taken from encoder. and embeddings. */
+    float *rows;            /* [width][ld] one panel of a float matrix */
+};
+
+static int fail(struct reader *r)
+{
+    r->failed = true;
+    return -1;
+}
+
+/* The tensor of a name (second name: what older files call it), of a checked shape. */
+static const struct tensor *find(struct reader *r, const char *name, const char *old,
+                                 uint64_t rows, uint64_t cols)
+{
+    char full[160];
+    snprintf(full, sizeof full, "%s%s", r->prefix, name);
+    const struct tensor *t = safetensors_find(&r->w->file, full);
+    if (!t && old) {
+        snprintf(full, sizeof full, "%s%s", r->prefix, old);
+        t = safetensors_find(&r->w->file, full);
+    }
+    if (!t) {
+        fault_set(r->f, 65, "%s: tensor %s%s is missing", r->w->file.path, r->prefix, name);
+        fail(r);
+        return NULL;
+    }
+    r->seen++;
+    if (!tensor_check(&r->w->file, t, rows, cols, r->f)) return t;
+    fail(r);
+    return NULL;
+}
+
+/* Room in the arena for n floats (or whatever takes as much), 64-byte aligned; in the
+ * first pass, which only counts, NULL. */
+static void *room(struct reader *r, uint64_t bytes)
+{
+    size_t at = r->used;
+    if (bytes > SIZE_MAX / 2 - at - 64) {
+        if (!r->failed) fault_set(r->f, 71, "%s: too large for this machine", r->w->file.path);
+        fail(r);
+        return NULL;
+    }
+    r->used += ((size_t)bytes + 63) / 64 * 64;
+    return r->w->arena ? r->w->arena + at : NULL;
+}
+
+/* A vector of n elements, padded with zeros. */
+static void read_vector(struct reader *r, const char *name, const char *old, uint32_t n, float **out)
+{
+    const struct tensor *t = find(r, name, old, n, 0);
+    *out = room(r, weights_padded(n) * sizeof **out);
+    if (*out && t && tensor_read(&r->w->file, t, *out, r->f)) fail(r);
+}
+
+void weights_pack(const float *from, size_t ld, uint32_t rows, uint32_t in, uint32_t width, float *to)
+{
+    for (uint32_t k = 0; k < in; k++, to += width) {
+        for (uint32_t i = 0; i < rows; i++) to[i] = from[i * ld + k];
+        for (uint32_t i = rows; i < width; i++) to[i] = 0;
+    }
+}
+
+/* One row of a panel as int8: w = scale * integer, greatest magnitude 127. */
+static void pack_int8(const struct kernels *k, struct linear *l, uint32_t row, const float *from)
+{
+    float most = 0;
+    for (uint32_t i = 0; i < l->in; i++) most = fabsf(from[i]) > most ? fabsf(from[i]) : most;
+    float inverse = most > 1e-30f ? 127 / most : 0;
+    uint32_t group = k->group, depth = (l->in + group - 1) / group * group;
+    int8_t *to = (int8_t *)l->weight + (size_t)(row / k->width) * k->width * depth +
+                 row % k->width * group;
+    for (uint32_t i = 0; i < l->in; i++) {
+        float v = from[i] * inverse;
+        int32_t q = (int32_t)(v < 0 ? v - 0.5f : v + 0.5f);
+        to[(size_t)(i / group) * k->width * group + i % group] = (int8_t)q;
+        l->sum[row] += q;
+    }
+    l->scale[row] = most > 1e-30f ? most / 127 : 0;
+}
+
+static void read_linear(struct reader *r, const char *name, enum part part, struct linear *l)
+{
+    struct weights *w = r->w;
+    uint32_t width = w->kernels->width, group = w->kernels->group;
+    l->in = weights_in(&w->model, part);
+    l->out = weights_out(&w->model, part);
+    const struct tensor *t = find(r, name, NULL, l->out, l->in);
+    size_t panels = (l->out + width - 1) / width, ld = l->in + 16u;
+    uint64_t depth = (l->in + group - 1) / group * group;
+    l->weight = room(r, panels * width * (w->int8 ? depth : 4ull * l->in));
+    if (w->int8) {
+        l->scale = room(r, panels * width * sizeof *l->scale);
+        l->sum = room(r, panels * width * sizeof *l->sum);
+    }
+    for (uint32_t p = 0; l->weight && t && p < panels && !r->failed; p++) {
+        uint32_t first = p * width, rows = l->out - first < width ? l->out - first : width;
+        for (uint32_t i = 0; i < rows; i++) {
+            if (!tensor_floats(t, (uint64_t)(first + i) * l->in, l->in, r->rows + i * ld)) {
+                fault_set(r->f, 65, "%s: tensor %s%s: holds a number that is not finite",
+                          w->file.path, r->prefix, name);
+                fail(r);
+                return;
+            }
+            if (w->int8) pack_int8(w->kernels, l, first + i, r->rows + i * ld);
+        }
+        if (!w->int8)
+            weights_pack(r->rows, ld, rows, l->in, width, (float *)l->weight + (size_t)first * l->in);
+    }
+}
+
+static void read_layer(struct reader *r, uint32_t i)
+{
+    static const char *const norms[2] = { "attention.output.LayerNorm", "output.LayerNorm" };
+    struct layer *l = &r->w->layer[i];
+    char name[100], old[100];
+    for (enum part part = 0; part < PARTS && !r->failed; part++) {
+        snprintf(name, sizeof name, "encoder.layer.%u.%s.weight", i, weights_part_name[part]);
+        read_linear(r, name, part, &l->part[part]);
+        snprintf(name, sizeof name, "encoder.layer.%u.%s.bias", i, weights_part_name[part]);
+        if (!r->failed) read_vector(r, name, NULL, l->part[part].out, &l->part[part].bias);
+    }
+    for (int k = 0; k < 2 && !r->failed; k++) {
+        snprintf(name, sizeof name, "encoder.layer.%u.%s.weight", i, norms[k]);
+        snprintf(old, sizeof old, "encoder.layer.%u.%s.gamma", i, norms[k]);
+        read_vector(r, name, old, r->w->model.hidden, &l->gamma[k]);
+        snprintf(name, sizeof name, "encoder.layer.%u.%s.bias", i, norms[k]);
+        snprintf(old, sizeof old, "encoder.layer.%u.%s.beta", i, norms[k]);
+        if (!r->failed) read_vector(r, name, old, r->w->model.hidden, &l->beta[k]);
+    }
+}
+
+/* All tensors once: first (without an arena) to check shapes and count, then to pack. */
+static int read_all(struct reader *r)
+{
+    struct weights *w = r->w;
+    const struct model *m = &w->model;
+    float *types;
+    r->used = 0;
+    r->seen = 0;
+    w->words = find(r, "embeddings.word_embeddings.weight", NULL, m->vocabulary, m->hidden);
+    if (r->failed) return -1;
+    w->positions = find(r, "embeddings.position_embeddings.weight", NULL, m->positions, m->hidden);
+    if (r->failed) return -1;
+    const struct tensor *t = find(r, "embeddings.token_type_embeddings.weight", NULL, m->types, m->hidden);
+    if (r->failed) return -1;
+    types = room(r, (uint64_t)m->types * m->hidden * sizeof *types + KERNELS_PAD * sizeof *types);
+    if (types && tensor_read(&w->file, t, types, r->f)) return fail(r);
+    if ((w->type = room(r, weights_padded(m->hidden) * sizeof *types)) != NULL)
+        memcpy(w->type, types, m->hidden * sizeof *types);
+    if (!r->failed) read_vector(r, "embeddings.LayerNorm.weight", "embeddings.LayerNorm.gamma", m->hidden, &w->gamma);
+    if (!r->failed) read_vector(r, "embeddings.LayerNorm.bias", "embeddings.LayerNorm.beta", m->hidden, &w->beta);
+    for (uint32_t i = 0; i < m->layers && !r->failed; i++) read_layer(r, i);
+    return r->failed ? -1 : 0;
+}
+
+/* Tensors of the encoder that the configuration does not know mean that the two do not
+ * belong together; heads of other tasks beside it do no harm. */
+static int check_unknown(struct reader *r)
+{
+    static const char *const ours[] = { "encoder.", "embeddings." };
+    const struct safetensors *s = &r->w->file;
+    size_t plen = strlen(r->prefix), n = 0;
+    for (size_t i = 0; i < s->n; i++) {
+        struct slice name = s->tensor[i].name;
+        if (name.len < plen || memcmp(name.p, r->prefix, plen) != 0) continue;
+        name.p += plen;
+        name.len -= plen;
+        bool mine = false;
+        for (int k = 0; k < 2; k++)
+            mine |= name.len >= strlen(ours[k]) && !memcmp(name.p, ours[k], strlen(ours[k]));
+        if (name.len == 23 && !memcmp(name.p, "embeddings.position_ids", 23)) continue;
+        n += mine;
+    }
+    if (n == r->seen) return 0;
+    return fault_set(r->f, 65, "%s: %zu tensors that config.json does not call for (more than %u layers?)",
+                     s->path, n - r->seen, r->w->model.layers);
+}
+
+/* The tables stay in the file: what is read later is looked at now. */
+static int check_table(struct reader *r, const struct tensor *t)
+{
+    uint64_t cols = t->shape[1];
+    for (uint64_t i = 0; i < t->shape[0]; i++) {
+        if (tensor_floats(t, i * cols, (size_t)cols, r->rows)) continue;
+        return fault_set(r->f, 65, "%s: tensor %.*s: holds a number that is not finite",
+                         r->w->file.path, (int)t->name.len, t->name.p);
+    }
+    return 0;
+}
+
+static int take_fingerprint(struct weights *w, const char *dir, struct fault *f)
+{
+    static const char *const files[] = { "vocab.txt", "tokenizer_config.json", "tokenizer.json" };
+    const struct model *m = &w->model;
+    struct fingerprint fp;
+    uint32_t eps;
+    memcpy(&eps, &m->eps, sizeof eps);
+    fingerprint_init(&fp);
+    const uint64_t numbers[] = { m->hidden, m->layers, m->heads, m->intermediate, m->positions, m->types,
+                                 m->vocabulary, eps, m->act, m->pooling, m->max_tokens };
+    for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
+        fingerprint_number(&fp, "config", numbers[i]);
+    for (size_t i = 0; i < 3; i++) {
+        size_t len = 0;
+        char *text = config_read(dir, files[i], TOKENIZER_MAX, &len);
+        if (!text && errno != ENOENT) return fault_set(f, 65, "%s/%s: %s", dir, files[i], strerror(errno));
+        if (text) fingerprint_add(&fp, files[i], text, len);
+        free(text);
+    }
+    fingerprint_add(&fp, "tensors", w->file.data, w->file.data_bytes);
+    fingerprint_end(&fp, w->fingerprint);
+    return 0;
+}
+
+static int allocate(struct reader *r)
+{
+    struct weights *w = r->w;
+    uint32_t deepest = w->model.intermediate > w->model.hidden ? w->model.intermediate : w->model.hidden;
+    size_t huge = (size_t)2 << 20, bytes = (r->used + huge - 1) / huge * huge;
+    void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    r->rows = malloc((size_t)w->kernels->width * (deepest + 16u) * sizeof *r->rows);
+    if (p == MAP_FAILED || !r->rows) {
+        if (p != MAP_FAILED) munmap(p, bytes);
+        return fault_set(r->f, 71, "%s: no memory for %zu MB of weights", w->file.path, bytes >> 20);
+    }
+#ifdef MADV_HUGEPAGE
+    madvise(p, bytes, MADV_HUGEPAGE);
+#endif
+    w->arena = p;
+    w->arena_bytes = bytes;
+    return 0;
+}
+
+static int read_weights(struct weights *w, struct fault *f)
+{
+    struct reader r = { .w = w, .f = f, .prefix = "" };
+    if (safetensors_find(&w->file, "bert.embeddings.word_embeddings.weight")) r.prefix = "bert.";
+    int bad = read_all(&r) || check_unknown(&r) || allocate(&r) || read_all(&r) ||
+              check_table(&r, w->words) || check_table(&r, w->positions);
+    free(r.rows);
+    return bad ? -1 : 0;
+}
+
+int weights_open(struct weights *w, const char *dir, bool int8, struct fault *f)
+{
+    char path[1024];
+    memset(w, 0, sizeof *w);
+    w->kernels = kernels_best();
+    w->int8 = int8;
+    if (model_read(&w->model, dir, f)) return -1;
+    snprintf(path, sizeof path, "%s/model.safetensors", dir);
+    if (safetensors_map(&w->file, path, f)) return -1;
+    if (!(w->layer = calloc(w->model.layers, sizeof *w->layer)))
+        return fault_set(f, 71, "%s: out of memory", path);
+    if (read_weights(w, f) || take_fingerprint(w, dir, f)) return -1;
+    /* What was packed need not be resident twice; the tables come back from the page cache. */
+    madvise((void *)(uintptr_t)w->file.file, w->file.size, MADV_DONTNEED);
+    return 0;
+}
+
+void weights_close(struct weights *w)
+{
+    if (w->arena) munmap(w->arena, w->arena_bytes);
+    free(w->layer);
+    safetensors_close(&w->file);
+    w->arena = NULL;
+    w->layer = NULL;
+}
