@@ -19,7 +19,7 @@ enum scan_order { SCAN_COSINE, SCAN_SCORE, SCAN_STRENGTH, SCAN_SIGNIFICANCE, SCA
 
 struct scan_filter {
     struct slice type;           /* metadata.type; p NULL: any */
-    const struct slice *tags;    /* all of them must be there */
+    const struct slice *tags;    /* all of them must be there; each as a JSON string, as the list has it */
     size_t  n_tags;
     int64_t since_ms, until_ms;  /* inclusive; INT64_MIN, INT64_MAX: open */
     double  min_significance, min_strength;
@@ -50,11 +50,13 @@ struct scan {
     void    *buffer;             /* query and its vector */
     const float *vector;
     bool     filtered;
-    uint32_t type_hash, at;      /* next row to look at */
+    uint64_t type_hash;
+    uint32_t at, end;            /* next row to look at; rows from end on are too new */
     size_t   n, cap, sorted;     /* hits: a heap, the worst on top, until sorted */
     struct hit *hits;            /* best first when done */
     uint64_t searched, below;    /* rows that passed the filters; those gated out */
     int      status;             /* 0, or -1: out of memory, hits are not all */
+    uint64_t era, puts;          /* the store's: what it looked like when this began */
 };
 
 /* A filter that lets everything pass. */
@@ -65,6 +67,9 @@ int  scan_begin(struct scan *sc, const struct records *rs, const struct scan_con
 
 /* One granule; true while there is more to do. */
 bool scan_step(struct scan *sc);
+
+/* Begin anew, over these records. */
+void scan_again(struct scan *sc, const struct records *rs);
 
 /* All that is left, at once; then sc->hits[0..n) are in order and all live. */
 void scan_finish(struct scan *sc);
