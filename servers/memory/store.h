@@ -37,6 +37,8 @@ struct store_config {
     void    *user;
     /* Put one change into the log: 0 and its sequence number, or negative. May be NULL (tests). */
     int    (*append)(void *user, enum memory_change what, const struct memory *m, uint64_t *seq);
+    /* This one is about to go, and store_living_next() has not given it yet. May be NULL. */
+    void   (*keep)(void *user, const struct memory *m);
     /* A change has become durable. m is valid during the call; may be NULL. */
     void   (*event)(void *user, enum store_event what, enum store_reason why, const struct memory *m);
 };
@@ -113,11 +115,20 @@ long store_clear(struct store *st, uint64_t *seq);
 long store_forget(struct store *st, bool now, uint64_t *seq);
 
 /* Components of a text that is not stored (`score`). */
-void store_score(struct store *st, const struct store_text *t, struct scan *near,
-                 struct memory_fields *out);
+int store_score(struct store *st, const struct store_text *t, struct scan *near,
+                struct memory_fields *out);
 
 /* Strength of a row by the clock that counts. */
 double store_strength(const struct store *st, uint32_t row);
+
+/* The oldest and the next younger of the order of storing; ROW_NONE: there is none. */
+uint32_t store_oldest(const struct store *st);
+uint32_t store_younger(const struct store *st, uint32_t row);
+
+/* For a compaction: how many memories there are now; then each of them in the
+ * order of storing, as it is by then, false at the end. */
+uint64_t store_living(struct store *st);
+bool     store_living_next(struct store *st, struct memory *m);
 
 /* Everything up to seq is on disk: events go out, old versions are let go. */
 void store_durable(struct store *st, uint64_t seq);
@@ -125,11 +136,18 @@ void store_durable(struct store *st, uint64_t seq);
 /* Nothing from seq on will be: undo it in reverse. */
 void store_failed(struct store *st, uint64_t seq);
 
-/* Begin a scan of the rows (index.h) by the store's clock. 0, or STORE_NO_ROOM. */
-int store_scan(struct store *st, struct scan *sc, const struct scan_config *config);
+/* Begin a scan of the rows (index.h) by the store's clock; go on with it, true
+ * while there is more; all that is left at once. 0, or STORE_NO_ROOM. A scan that
+ * is gone on with only through these outlives store_clear(). */
+int  store_scan(struct store *st, struct scan *sc, const struct scan_config *config);
+bool store_scan_step(struct store *st, struct scan *sc);
+int  store_scan_finish(struct store *st, struct scan *sc);
 
-/* The texts that answered: for each of the n rows whose type is "user" the next
- * of the same session, when that is of type "assistant"; ROW_NONE else. */
+/* Begin the scan that store_add() and store_score() want as `near`. */
+int  store_scan_near(struct store *st, struct scan *sc, const float *vector);
+
+/* What was answered: when the row's type is "user" and the next of its session
+ * is of type "assistant", that one; else ROW_NONE. */
 uint32_t store_reply_to(const struct store *st, uint32_t row);
 
 struct store_counts {

@@ -1,0 +1,273 @@
+#include "store.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "store_state.h"
+
+bool store_full(const struct store *st)
+{
+    const struct records *rs = &st->s->records;
+    if (rs->live < st->c.max_memories) return false;
+    for (uint32_t row = rs->first; row != ROW_NONE && st->c.evict; row = records_at(rs, row)->next) {
+        if (!records_at(rs, row)->f.pinned) return false;
+    }
+    return true;
+}
+
+/* ---- storing */
+
+uint32_t store_duplicate(const struct store *st, struct slice text, struct slice metadata)
+{
+    struct meta meta;
+    meta_read(&meta, metadata);
+    return records_same(&st->s->records, text, meta.type);
+}
+
+/* Write other fields of a row. */
+static int change_fields(struct store *st, uint32_t row, const struct memory_fields *f,
+                         bool duplicate, uint64_t *seq)
+{
+    struct memory m;
+    struct change *c = change_new(st, FIELDS, row);
+    if (!c) return STORE_NO_ROOM;
+    records_view(&st->s->records, row, &m);
+    c->fields = m.f;
+    c->duplicate = duplicate;
+    m.f = *f;
+    if (change_log(st, c, MEMORY_CHANGE, &m)) {
+        change_free(c);
+        return STORE_LOG;
+    }
+    *seq = c->seq;
+    records_fields(&st->s->records, row, f);
+    return STORE_OK;
+}
+
+static int reinforce(struct store *st, uint32_t row, bool duplicate, uint64_t *seq)
+{
+    struct memory_fields f = records_at(&st->s->records, row)->f;
+    f.significance = significance_reinforced(f.significance);
+    f.access_count += f.access_count < UINT32_MAX;
+    f.last_access_ms = st->now_ms;
+    return change_fields(st, row, &f, duplicate, seq);
+}
+
+int store_reinforce(struct store *st, uint32_t row, uint64_t *seq)
+{
+    return reinforce(st, row, false, seq);
+}
+
+/* Greatest cosine to what is stored, exactly, into *most; 0 when nothing is. A
+ * finished scan counts while no vector has come since it began. */
+static int nearest(struct store *st, const float *vector, struct scan *near, double *diversity)
+{
+    struct scan own;
+    bool usable = near && near->era == st->era && near->puts == st->puts && !near->status;
+    if (!usable) {
+        if (store_scan_near(st, &own, vector)) return STORE_NO_ROOM;
+        near = &own;
+    }
+    scan_finish(near);
+    double d = near->n ? 1 - near->hits[0].cosine : 1;
+    *diversity = d < 0 ? 0 : d > 1 ? 1 : d;
+    int failed = near->status ? STORE_NO_ROOM : STORE_OK;
+    if (!usable) scan_end(&own);
+    return failed;
+}
+
+/* Significance and its components of a text, and the exact surprise. */
+static int rate(struct store *st, const struct store_text *t, struct scan *near,
+                struct memory_fields *f, double *surprise)
+{
+    struct meta meta;
+    double d, q = vocabulary_information(&st->s->words, t->text);
+    if (q < 0 || nearest(st, t->vector, near, &d)) return STORE_NO_ROOM;
+    meta_read(&meta, t->metadata);
+    double s = stream_surprise(streams_find(&st->s->streams, stream_key(st, &meta)), t->vector,
+                               st->c.dimension);
+    double floor = significance_floor(t->text, meta.importance);
+    f->surprise = (float)s;
+    f->diversity = (float)d;
+    f->information = (float)q;
+    f->floor = (float)floor;
+    f->significance = t->significance >= 0 ? t->significance : significance_of(s, q, d, floor);
+    *surprise = s;
+    return STORE_OK;
+}
+
+int store_score(struct store *st, const struct store_text *t, struct scan *near,
+                struct memory_fields *out)
+{
+    double s;
+    *out = (struct memory_fields){ .time_ms = st->now_ms };
+    return rate(st, t, near, out, &s);
+}
+
+/* Keep the stream as it was and let the new one in. -1: no room, nothing changed. */
+static int push_stream(struct store *st, struct change *c, const struct store_text *t, double s)
+{
+    struct meta meta;
+    size_t bytes = sizeof(struct stream) + st->c.dimension * sizeof(double);
+    meta_read(&meta, t->metadata);
+    c->key = stream_key(st, &meta);
+    struct stream *stream = streams_find(&st->s->streams, c->key);
+    if (stream) {
+        c->was = malloc(bytes);
+        if (!c->was) return -1;
+        memcpy(c->was, stream, bytes);
+    }
+    stream = streams_take(&st->s->streams, c->key, st->c.dimension, &c->gone);
+    if (!stream) return -1;
+    c->streamed = true;
+    stream_push(stream, t->vector, st->c.dimension, s);
+    return 0;
+}
+
+/* A row, its words and its stream, then the log; all or nothing. */
+static int add_row(struct store *st, const struct memory *m, const struct store_text *t,
+                   double s, uint64_t *seq)
+{
+    struct change *c = change_new(st, ADDED, ROW_NONE);
+    if (!c) return STORE_NO_ROOM;
+    c->row = put_row(st->s, m, ROW_NONE);
+    int failed = c->row == ROW_NONE || (t && push_stream(st, c, t, s)) ? STORE_NO_ROOM : STORE_OK;
+    if (!failed) failed = change_log(st, c, MEMORY_PUT, m);
+    if (failed) {
+        if (c->row != ROW_NONE) change_undo(st, c);
+        change_free(c);
+        return failed;
+    }
+    st->puts++;
+    if (m->f.stored_ms > st->newest_ms) st->newest_ms = m->f.stored_ms;
+    *seq = c->seq;
+    return STORE_OK;
+}
+
+static int reinforce_same(struct store *st, uint32_t row, struct store_added *out)
+{
+    int failed = reinforce(st, row, true, &out->seq);
+    const struct record *r = records_at(&st->s->records, row);
+    memcpy(out->id, r->id, MEMORY_ID);
+    out->f = r->f;
+    out->duplicate = true;
+    out->count = st->s->records.live;
+    return failed;
+}
+
+/* Make room for the row that has just come. What is put first can never be lost by a failure between. */
+static void evict(struct store *st, uint32_t keep, struct store_added *out)
+{
+    while (st->s->records.live > st->c.max_memories &&
+           out->n_evicted < sizeof out->evicted / sizeof *out->evicted) {
+        uint32_t row = weakest(st, keep);
+        if (row == ROW_NONE) return;
+        memcpy(out->evicted[out->n_evicted], records_at(&st->s->records, row)->id, MEMORY_ID);
+        if (remove_logged(st, row, STORE_EVICTED, &out->seq)) return;
+        out->n_evicted++;
+    }
+}
+
+int store_add(struct store *st, const struct store_text *t, struct scan *near,
+              struct store_added *out)
+{
+    struct memory m = { .text = t->text, .metadata = t->metadata, .tags = t->tags,
+                        .vector = t->vector };
+    uint32_t same = store_duplicate(st, t->text, t->metadata);
+    double s;
+    memset(out, 0, sizeof *out);
+    if (same != ROW_NONE) return reinforce_same(st, same, out);
+    if (store_full(st)) return STORE_FULL;
+    memcpy(m.id, t->id, MEMORY_ID);
+    int failed = rate(st, t, near, &m.f, &s);
+    if (failed) return failed;
+    m.f.stored_ms = m.f.last_access_ms = st->now_ms;
+    m.f.time_ms = t->time_ms == INT64_MIN ? st->now_ms : t->time_ms;
+    m.f.pinned = t->pinned;
+    failed = add_row(st, &m, t, s, &out->seq);
+    if (failed) return failed;
+    evict(st, st->s->records.last, out);
+    memcpy(out->id, m.id, MEMORY_ID);
+    out->f = m.f;
+    out->count = st->s->records.live;
+    return STORE_OK;
+}
+
+int store_import(struct store *st, const struct memory *m, uint64_t *seq)
+{
+    if (store_duplicate(st, m->text, m->metadata) != ROW_NONE) return 1;
+    if (st->s->records.live >= st->c.max_memories) return STORE_FULL;
+    return add_row(st, m, NULL, 0, seq);
+}
+
+/* ---- changing and removing */
+
+/* A compaction has still to get what its snapshot held. */
+static void hand_over(struct store *st, uint32_t row, const struct memory *m)
+{
+    const struct record *r = records_at(&st->s->records, row);
+    if (!st->living || r->order <= st->handed || r->order > st->last) return;
+    if (st->cursor == row) st->cursor = r->next;
+    if (st->c.keep) st->c.keep(st->c.user, m);
+}
+
+int remove_logged(struct store *st, uint32_t row, enum store_reason why, uint64_t *seq)
+{
+    struct memory m;
+    struct change *c = change_new(st, REMOVED, row);
+    if (!c) return STORE_NO_ROOM;
+    c->reason = why;
+    records_view(&st->s->records, row, &m);
+    if (change_log(st, c, MEMORY_DELETE, &m)) {
+        change_free(c);
+        return STORE_LOG;
+    }
+    *seq = c->seq;
+    hand_over(st, row, &m);
+    remove_row(st->s, row);
+    return STORE_OK;
+}
+
+static int replace_row(struct store *st, uint32_t old, const struct memory *m, uint64_t *seq)
+{
+    struct change *c = change_new(st, REPLACED, ROW_NONE);
+    if (!c) return STORE_NO_ROOM;
+    c->old = old;
+    remove_row(st->s, old);
+    c->row = put_row(st->s, m, old);
+    int failed = c->row == ROW_NONE ? STORE_NO_ROOM : change_log(st, c, MEMORY_PUT, m);
+    if (failed) {
+        if (c->row == ROW_NONE) restore_row(st->s, old);
+        else change_undo(st, c);
+        change_free(c);
+        return failed;
+    }
+    st->puts++;
+    if (st->cursor == old) st->cursor = c->row;
+    *seq = c->seq;
+    return STORE_OK;
+}
+
+int store_update(struct store *st, const uint8_t *id, const struct store_update *u, uint64_t *seq)
+{
+    uint32_t row = records_find(&st->s->records, id);
+    struct memory m;
+    if (row == ROW_NONE) return STORE_NOT_FOUND;
+    records_view(&st->s->records, row, &m);
+    if (u->significance >= 0) m.f.significance = u->significance;
+    if (u->pinned >= 0) m.f.pinned = u->pinned != 0;
+    if (!u->text.p && !u->metadata.p && !u->tags.p) {
+        return change_fields(st, row, &m.f, false, seq);
+    }
+    if (u->text.p) m.text = u->text;
+    if (u->text.p) m.vector = u->vector;
+    if (u->metadata.p) m.metadata = u->metadata;
+    if (u->tags.p) m.tags = u->tags;
+    return replace_row(st, row, &m, seq);
+}
+
+int store_delete(struct store *st, const uint8_t *id, uint64_t *seq)
+{
+    uint32_t row = records_find(&st->s->records, id);
+    return row == ROW_NONE ? STORE_NOT_FOUND : remove_logged(st, row, STORE_DELETED, seq);
+}

@@ -1,0 +1,276 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "store_state.h"
+
+#define DAY_MS    INT64_C(86400000)
+#define MINUTE_MS INT64_C(60000)
+#define RECENT    50    /* texts that the streams are made of again at start */
+#define WALK      10000 /* rows that are looked through for an answer */
+
+struct store *store_new(const struct store_config *config)
+{
+    struct store *st = calloc(1, sizeof *st);
+    if (!st) return NULL;
+    st->c = *config;
+    st->swept_ms = st->quiet_ms = st->newest_ms = INT64_MIN;
+    st->s = state_new(st);
+    if (st->s) return st;
+    free(st);
+    return NULL;
+}
+
+uint64_t stream_key(const struct store *st, const struct meta *meta)
+{
+    return records_hash(&st->s->records, meta->session);
+}
+
+/* ---- loading and the clock */
+
+int store_load(struct store *st, enum memory_change what, const struct memory *m)
+{
+    struct records *rs = &st->s->records;
+    uint32_t old = records_find(rs, m->id);
+    if (m->f.stored_ms > st->newest_ms && what != MEMORY_DELETE) st->newest_ms = m->f.stored_ms;
+    if (old == ROW_NONE && what != MEMORY_PUT) return STORE_NOT_FOUND;
+    if (what == MEMORY_CHANGE) {
+        records_fields(rs, old, &m->f);
+        return STORE_OK;
+    }
+    if (old != ROW_NONE) remove_row(st->s, old);
+    if (what == MEMORY_PUT && put_row(st->s, m, old) == ROW_NONE) {
+        if (old != ROW_NONE) restore_row(st->s, old);
+        return STORE_NO_ROOM;
+    }
+    if (old != ROW_NONE) records_free(rs, old);
+    return STORE_OK;
+}
+
+void store_loaded(struct store *st)
+{
+    struct records *rs = &st->s->records;
+    uint32_t row = rs->last;
+    struct stream *gone;
+    for (int i = 1; i < RECENT && row != ROW_NONE; i++) {
+        uint32_t before = records_at(rs, row)->prev;
+        if (before == ROW_NONE) break;
+        row = before;
+    }
+    for (; row != ROW_NONE; row = records_at(rs, row)->next) {
+        struct memory m;
+        struct meta meta;
+        records_view(rs, row, &m);
+        meta_read(&meta, m.metadata);
+        struct stream *stream = streams_take(&st->s->streams, stream_key(st, &meta),
+                                             st->c.dimension, &gone);
+        if (!stream) return;
+        stream_push(stream, m.vector, st->c.dimension,
+                    stream_surprise(stream, m.vector, st->c.dimension));
+    }
+}
+
+int64_t store_clock(struct store *st, int64_t wall_ms, int64_t steady_ms)
+{
+    int64_t jump = st->told ? (wall_ms - st->wall_ms) - (steady_ms - st->steady_ms) : 0;
+    if (jump > DAY_MS || jump < -DAY_MS) st->quiet_ms = steady_ms + 10 * MINUTE_MS;
+    st->told = true;
+    st->wall_ms = wall_ms;
+    st->steady_ms = steady_ms;
+    st->now_ms = wall_ms > st->newest_ms ? wall_ms : st->newest_ms;
+    return st->now_ms;
+}
+
+/* ---- strength, eviction and forgetting */
+
+static bool quiet(const struct store *st) { return st->steady_ms < st->quiet_ms; }
+
+double store_strength(const struct store *st, uint32_t row)
+{
+    const struct memory_fields *f = &records_at(&st->s->records, row)->f;
+    return significance_strength(f->significance, st->now_ms - f->time_ms);
+}
+
+uint32_t weakest(const struct store *st, uint32_t keep)
+{
+    const struct records *rs = &st->s->records;
+    uint32_t best = ROW_NONE;
+    double least = 2;
+    for (uint32_t row = 0; row < rs->used; row++) {
+        const struct record *r = records_at(rs, row);
+        if (r->state != ROW_LIVE || r->f.pinned || row == keep) continue;
+        double s = quiet(st) ? r->f.significance : store_strength(st, row);
+        const struct record *b = best == ROW_NONE ? NULL : records_at(rs, best);
+        if (b && (s > least || (s == least && (r->f.time_ms > b->f.time_ms ||
+            (r->f.time_ms == b->f.time_ms && memcmp(r->id, b->id, MEMORY_ID) > 0))))) continue;
+        best = row;
+        least = s;
+    }
+    return best;
+}
+
+long store_forget(struct store *st, bool now, uint64_t *seq)
+{
+    struct records *rs = &st->s->records;
+    long n = 0;
+    *seq = 0;
+    if (st->c.forget <= 0 || quiet(st)) return 0;
+    if (!now && st->swept_ms != INT64_MIN && st->steady_ms - st->swept_ms < MINUTE_MS) return 0;
+    st->swept_ms = st->steady_ms;
+    for (uint32_t row = 0; row < rs->used; row++) {
+        const struct record *r = records_at(rs, row);
+        if (r->state != ROW_LIVE || r->f.pinned || store_strength(st, row) >= st->c.forget) continue;
+        int failed = remove_logged(st, row, STORE_FORGOTTEN, seq);
+        if (failed) return n ? n : failed;
+        n++;
+    }
+    return n;
+}
+
+/* Every delete goes to the log, then everything goes at once. Should the log end
+ * in the middle, what it has of them is gone after the next start only. */
+long store_clear(struct store *st, uint64_t *seq)
+{
+    struct records *rs = &st->s->records;
+    long n = (long)rs->live;
+    struct change *c = change_new(st, CLEARED, ROW_NONE);
+    struct state *fresh = state_new(st);
+    struct memory m;
+    int failed = c && fresh ? STORE_OK : STORE_NO_ROOM;
+    *seq = 0;
+    for (uint32_t row = rs->first; row != ROW_NONE && !failed; row = records_at(rs, row)->next) {
+        records_view(rs, row, &m);
+        if (!st->c.append) *seq = ++st->seq;
+        else if (st->c.append(st->c.user, MEMORY_DELETE, &m, seq)) failed = STORE_LOG;
+    }
+    if (failed) {
+        free(c);
+        if (fresh) state_free(fresh);
+        return failed;
+    }
+    c->seq = n ? *seq : st->newest ? st->newest->seq : 0;
+    c->reason = STORE_CLEARED;
+    change_keep(st, c);
+    st->s = fresh;
+    st->era++;
+    st->living = false;
+    if (!n && c == st->oldest) store_durable(st, c->seq);
+    return n;
+}
+
+/* ---- scans and walks */
+
+int store_scan(struct store *st, struct scan *sc, const struct scan_config *config)
+{
+    struct scan_config c = *config;
+    c.now_ms = st->now_ms;
+    if (scan_begin(sc, &st->s->records, &c)) return STORE_NO_ROOM;
+    sc->era = st->era;
+    sc->puts = st->puts;
+    return STORE_OK;
+}
+
+int store_scan_near(struct store *st, struct scan *sc, const float *vector)
+{
+    return store_scan(st, sc, &(struct scan_config){ .filter = scan_any(), .vector = vector,
+                                                     .min_similarity = -2, .k = 1 });
+}
+
+/* Rows of an era that is over are not there any more. */
+static void follow(struct store *st, struct scan *sc)
+{
+    if (sc->era == st->era) return;
+    scan_again(sc, &st->s->records);
+    sc->era = st->era;
+    sc->puts = st->puts;
+}
+
+bool store_scan_step(struct store *st, struct scan *sc)
+{
+    follow(st, sc);
+    return scan_step(sc);
+}
+
+int store_scan_finish(struct store *st, struct scan *sc)
+{
+    follow(st, sc);
+    scan_finish(sc);
+    return sc->status ? STORE_NO_ROOM : STORE_OK;
+}
+
+uint32_t store_oldest(const struct store *st) { return st->s->records.first; }
+
+uint32_t store_younger(const struct store *st, uint32_t row)
+{
+    return records_at(&st->s->records, row)->next;
+}
+
+static bool is_type(const struct records *rs, const struct record *r, const char *type)
+{
+    return r->type_hash == records_hash(rs, (struct slice){ type, strlen(type) });
+}
+
+uint32_t store_reply_to(const struct store *st, uint32_t row)
+{
+    const struct records *rs = &st->s->records;
+    const struct record *r = records_at(rs, row);
+    if (!is_type(rs, r, "user")) return ROW_NONE;
+    uint32_t at = r->next;
+    for (int i = 0; i < WALK && at != ROW_NONE; i++, at = records_at(rs, at)->next) {
+        if (records_at(rs, at)->session_hash != r->session_hash) continue;
+        return is_type(rs, records_at(rs, at), "assistant") ? at : ROW_NONE;
+    }
+    return ROW_NONE;
+}
+
+const struct records *store_records(const struct store *st) { return &st->s->records; }
+
+void store_view(const struct store *st, uint32_t row, struct memory *m)
+{
+    records_view(&st->s->records, row, m);
+}
+
+uint32_t store_find(const struct store *st, const uint8_t *id)
+{
+    return records_find(&st->s->records, id);
+}
+
+void store_count(const struct store *st, struct store_counts *out)
+{
+    const struct records *rs = &st->s->records;
+    double sum = 0;
+    *out = (struct store_counts){ .memories = rs->live, .pending = st->pending,
+                                  .duplicates = st->duplicates, .forgotten = st->forgotten,
+                                  .evicted = st->evicted };
+    out->bytes = records_bytes(rs) + st->s->words.cap * (sizeof(uint64_t) + sizeof(uint32_t));
+    for (uint32_t row = 0; row < rs->used; row++) {
+        const struct record *r = records_at(rs, row);
+        if (r->state != ROW_LIVE) continue;
+        int fifth = (int)(r->f.significance * 5);
+        out->distribution[fifth > 4 ? 4 : fifth]++;
+        sum += r->f.significance;
+    }
+    out->avg_significance = rs->live ? sum / (double)rs->live : 0;
+}
+
+/* ---- compaction */
+
+uint64_t store_living(struct store *st)
+{
+    const struct records *rs = &st->s->records;
+    st->living = rs->live > 0;
+    st->handed = 0;
+    st->last = rs->live ? records_at(rs, rs->last)->order : 0;
+    st->cursor = rs->first;
+    return rs->live;
+}
+
+bool store_living_next(struct store *st, struct memory *m)
+{
+    if (!st->living || st->cursor == ROW_NONE) return false;
+    const struct record *r = records_at(&st->s->records, st->cursor);
+    if (r->order > st->last) return false;
+    records_view(&st->s->records, st->cursor, m);
+    st->handed = r->order;
+    st->cursor = r->next;
+    return true;
+}

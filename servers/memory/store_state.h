@@ -1,0 +1,74 @@
+/* What the sources of the store share; nobody else includes this. */
+#ifndef STORE_STATE_H
+#define STORE_STATE_H
+
+#include "store.h"
+
+/* All that clear replaces at once. */
+struct state {
+    struct records    records;
+    struct vocabulary words;
+    struct streams    streams;
+};
+
+enum kind { ADDED, REMOVED, REPLACED, FIELDS, CLEARED };
+
+/* One change that is not on disk yet, and how to undo it. */
+struct change {
+    struct change *older, *newer;
+    uint64_t seq;
+    enum kind kind;
+    enum store_reason reason;
+    bool duplicate;
+    struct state *state;         /* what it changed; CLEARED: what was there before */
+    uint32_t row, old;           /* REPLACED: old is the hidden one */
+    struct memory_fields fields; /* FIELDS: as they were */
+    bool streamed;               /* ADDED: the stream of key was touched; */
+    uint64_t key;
+    struct stream *was, *gone;   /* its copy from before, or NULL: it was new; who made room for it */
+};
+
+struct store {
+    struct store_config c;
+    struct state *s;
+    struct change *oldest, *newest;
+    size_t   pending;
+    uint64_t era, puts, seq;     /* seq: without a log */
+    int64_t  now_ms;             /* the clock that counts */
+    int64_t  newest_ms;          /* stored_ms of the newest */
+    int64_t  wall_ms, steady_ms; /* as last told */
+    int64_t  quiet_ms, swept_ms; /* steady: no ageing until; last swept */
+    bool     told;
+    uint64_t duplicates, forgotten, evicted;
+    bool     living;             /* a compaction is being fed, */
+    uint64_t handed, last;       /* it has all up to this order of storing, and ends with that; */
+    uint32_t cursor;             /* next row for it */
+};
+
+/* Rows with their words. restore_row() brings back what remove_row() took; put_row()
+ * is records_put() and ROW_NONE without room. */
+struct state *state_new(const struct store *st);
+void     state_free(struct state *s);
+void     remove_row(struct state *s, uint32_t row);
+void     restore_row(struct state *s, uint32_t row);
+uint32_t put_row(struct state *s, const struct memory *m, uint32_t instead);
+
+/* A change of the present state, not yet made; NULL: no room. */
+struct change *change_new(struct store *st, enum kind kind, uint32_t row);
+void change_free(struct change *c);
+
+/* Tell the log, then keep the change until the disk has it. On failure it is still the caller's. */
+int  change_log(struct store *st, struct change *c, enum memory_change what, const struct memory *m);
+void change_keep(struct store *st, struct change *c);
+void change_undo(struct store *st, struct change *c);
+
+/* Remove a row, log first. */
+int  remove_logged(struct store *st, uint32_t row, enum store_reason why, uint64_t *seq);
+
+/* The unpinned row of least strength but for `keep`; after a jump of the clock age does not count. */
+uint32_t weakest(const struct store *st, uint32_t keep);
+
+/* Whose stream a memory goes to. */
+uint64_t stream_key(const struct store *st, const struct meta *meta);
+
+#endif

@@ -1,0 +1,536 @@
+// uses: servers/memory/store.c servers/memory/store_life.c servers/memory/store_changes.c servers/memory/index.c servers/memory/records.c servers/memory/significance.c servers/memory/cosine.c servers/memory/hash.c json.c number.c utf8.c base64.c
+#include "servers/memory/store.h"
+
+#include "memories.h"
+#include "test.h"
+
+enum { DIM = 3 };
+static const int64_t DAY = 86400000, START = INT64_C(1700000000000);
+
+/* A log that counts, may refuse, and what became durable, as text. */
+struct log { uint64_t seq; int refuse_after; char events[4096]; };
+
+static int append(void *user, enum memory_change what, const struct memory *m, uint64_t *seq)
+{
+    struct log *log = user;
+    (void)what;
+    (void)m;
+    if (log->refuse_after == 0) return -1;
+    log->refuse_after--;
+    *seq = ++log->seq;
+    return 0;
+}
+
+static void event(void *user, enum store_event what, enum store_reason why, const struct memory *m)
+{
+    static const char *const events[] = { "added", "updated", "removed" };
+    static const char *const reasons[] = { "deleted", "forgotten", "evicted", "cleared" };
+    struct log *log = user;
+    size_t len = strlen(log->events);
+    snprintf(log->events + len, sizeof log->events - len, "%s%s%s(%.*s) ", events[what],
+             what == STORE_REMOVED ? " " : "", what == STORE_REMOVED ? reasons[why] : "", (int)m->text.len, m->text.p);
+}
+
+static struct store *open_store(struct log *log, size_t max, bool evict, double forget)
+{
+    *log = (struct log){ .refuse_after = -1 };
+    struct store *st = store_new(&(struct store_config){ .dimension = DIM, .max_memories = max, .evict = evict,
+        .forget = forget, .seed = { 5, 6 }, .user = log, .append = append, .event = event });
+    store_clock(st, START, 0);
+    return st;
+}
+
+static void at_day(struct store *st, double days)
+{
+    store_clock(st, START + (int64_t)(days * (double)DAY), (int64_t)(days * (double)DAY));
+}
+
+static uint64_t next_id = 1;
+
+static struct store_text text_of(const char *text, const float *x)
+{
+    struct store_text t = { .text = { text, strlen(text) }, .metadata = S("{}"), .tags = S("[]"), .vector = x,
+                            .significance = -1, .time_ms = INT64_MIN };
+    number_id(t.id, next_id++);
+    return t;
+}
+
+static const float X[DIM] = { 1, 0, 0 }, Y[DIM] = { 0, 1, 0 }, Z[DIM] = { 0, 0, 1 };
+
+static struct store_added add(struct store *st, const char *text, const float *x)
+{
+    struct store_text t = text_of(text, x);
+    struct store_added a;
+    int failed = store_add(st, &t, NULL, &a);
+    cr_assert_eq(failed, STORE_OK, "%s: %d", text, failed);
+    return a;
+}
+
+static void add_check_values(struct store *st)
+{
+    static const struct { const char *text; float x[3]; double s, d, q, sigma; } days[] = {
+        { "red apple", { 1, 0, 0 }, 0.5, 1, 0.117503, 0.535251 },
+        { "green apple", { 0.8f, 0.6f, 0 }, 0.2, 0.2, 0.096910, 0.169073 },
+        { "my bicycle is broken", { 0, 0, 1 }, 1, 1, 0.221199, 0.766360 },
+        { "red apple pie", { 0.96f, 0.28f, 0 }, 0.350078, 0.04, 0.128959, 0.190719 },
+    };
+    for (int i = 0; i < 4; i++) {
+        at_day(st, i);
+        struct store_added a = add(st, days[i].text, days[i].x);
+        cr_assert_float_eq(a.f.surprise, days[i].s, 5e-7, "s of %s", days[i].text);
+        cr_assert_float_eq(a.f.diversity, days[i].d, 5e-7, "d of %s", days[i].text);
+        cr_assert_float_eq(a.f.information, days[i].q, 5e-7, "q of %s", days[i].text);
+        cr_assert_float_eq(a.f.significance, days[i].sigma, 5e-7, "sigma of %s", days[i].text);
+        cr_assert_eq(a.count, (size_t)i + 1);
+    }
+}
+
+Test(store, check_values_hold_to_six_digits)
+{
+    static const struct { const char *text; double score; } want[] = {
+        { "red apple", 0.783714 }, { "red apple pie", 0.712890 }, { "green apple", 0.585586 } };
+    struct log log;
+    struct store *st = open_store(&log, 100, false, 0);
+    struct scan sc;
+    add_check_values(st);
+    at_day(st, 5);
+    struct scan_config c = { .filter = scan_any(), .vector = X, .min_similarity = 0.3, .order = SCAN_SCORE, .k = 5 };
+    store_scan(st, &sc, &c);
+    store_scan_finish(st, &sc);
+    cr_assert_eq(sc.n, 3);
+    cr_assert_eq(sc.searched, 4);
+    cr_assert_eq(sc.below, 1, "the bicycle");
+    for (size_t i = 0; i < 3; i++) {
+        struct memory m;
+        store_view(st, sc.hits[i].row, &m);
+        cr_assert(!strncmp(m.text.p, want[i].text, m.text.len), "place %zu", i);
+        cr_assert_float_eq(sc.hits[i].key, want[i].score, 5e-7, "place %zu: %.7f", i, sc.hits[i].key);
+    }
+    scan_end(&sc);
+    store_free(st);
+}
+
+Test(store, queries_change_nothing)
+{
+    struct log log;
+    struct store *st = open_store(&log, 100, false, 0);
+    struct memory_fields f, again;
+    add_check_values(st);
+    struct store_text t = text_of("blue apple", Y);
+    store_score(st, &t, NULL, &f);
+    store_score(st, &t, NULL, &again);
+    cr_assert_float_eq(f.significance, again.significance, 0);
+    cr_assert_eq(log.seq, 4);
+    struct store_added a = add(st, "blue apple", Y);
+    cr_assert_float_eq(a.f.significance, f.significance, 0, "score says what store will give");
+    store_free(st);
+}
+
+Test(store, the_client_may_give_significance_and_time)
+{
+    struct log log;
+    struct store *st = open_store(&log, 100, false, 0);
+    struct store_text t = text_of("given", X);
+    struct store_added a;
+    t.significance = 0;
+    t.time_ms = 12345;
+    t.pinned = true;
+    t.metadata = S("{\"importance\":0.9}");
+    cr_assert_eq(store_add(st, &t, NULL, &a), 0);
+    cr_assert_float_eq(a.f.significance, 0, 0, "zero is given too");
+    cr_assert_float_eq(a.f.floor, 0.9, 1e-7);
+    cr_assert_eq(a.f.time_ms, 12345);
+    cr_assert_eq(a.f.stored_ms, START);
+    cr_assert_eq(a.f.pinned, 1);
+    store_free(st);
+}
+
+/* 5.7 */
+Test(store, a_duplicate_is_reinforced_and_not_stored)
+{
+    struct log log;
+    struct store *st = open_store(&log, 1, false, 0);
+    struct store_added first = add(st, "same", X), again;
+    at_day(st, 1);
+    struct store_text t = text_of("same", NULL);
+    cr_assert_eq(store_duplicate(st, t.text, t.metadata), store_find(st, first.id));
+    cr_assert_eq(store_add(st, &t, NULL, &again), 0, "not refused though the store is full, no vector wanted");
+    cr_assert(again.duplicate);
+    cr_assert_arr_eq(again.id, first.id, MEMORY_ID);
+    cr_assert_eq(again.seq, 2);
+    cr_assert_eq(again.f.access_count, 1);
+    cr_assert_eq(again.f.last_access_ms, START + DAY);
+    cr_assert_float_eq(again.f.significance, first.f.significance + 0.1 * (1 - first.f.significance), 1e-15);
+    cr_assert_float_eq(again.f.surprise, first.f.surprise, 0);
+    cr_assert_eq(again.f.time_ms, START, "the clock is never reset");
+    t.metadata = S("{\"type\":\"user\"}");
+    t.vector = X;
+    cr_assert_eq(store_add(st, &t, NULL, &again), STORE_FULL, "another type is another text");
+    t.metadata = S("{\"other\":\"user\"}");
+    cr_assert_eq(store_add(st, &t, NULL, &again), 0);
+    cr_assert(again.duplicate);
+    store_free(st);
+}
+
+Test(store, streams_are_one_for_each_session)
+{
+    struct log log;
+    struct store *st = open_store(&log, 100, false, 0);
+    struct store_added a;
+    add(st, "one", X);
+    struct store_text t = text_of("two", X);
+    t.metadata = S("{\"session_id\":\"s\"}");
+    store_add(st, &t, NULL, &a);
+    cr_assert_float_eq(a.f.surprise, 0.5, 0, "new stream");
+    a = add(st, "three", X);
+    cr_assert_float_eq(a.f.surprise, 0, 1e-7, "the stream of all without");
+    t = text_of("four", Y);
+    t.metadata = S("{\"session_id\":\"s\"}");
+    store_add(st, &t, NULL, &a);
+    cr_assert_float_eq(a.f.surprise, 1, 0);
+    store_free(st);
+}
+
+/* 5.6 */
+Test(store, a_full_store_refuses)
+{
+    struct log log;
+    struct store *st = open_store(&log, 2, false, 0);
+    struct store_added a;
+    add(st, "one", X);
+    cr_assert(!store_full(st));
+    add(st, "two", Y);
+    cr_assert(store_full(st));
+    struct store_text t = text_of("three", Z);
+    cr_assert_eq(store_add(st, &t, NULL, &a), STORE_FULL);
+    cr_assert_eq(log.seq, 2);
+    store_free(st);
+}
+
+static struct store_added add_rated(struct store *st, const char *text, double significance, int64_t time_ms, bool pinned)
+{
+    struct store_text t = text_of(text, X);
+    struct store_added a;
+    t.significance = significance;
+    t.time_ms = time_ms;
+    t.pinned = pinned;
+    cr_assert_eq(store_add(st, &t, NULL, &a), 0, "%s", text);
+    return a;
+}
+
+Test(store, a_full_store_evicts_the_weakest_that_is_not_pinned)
+{
+    struct log log;
+    struct store *st = open_store(&log, 3, true, 0);
+    struct store_added pinned = add_rated(st, "pinned", 0, START, true), a;
+    struct store_added old = add_rated(st, "old", 0.9, START - 400 * DAY, false);
+    struct store_added weak = add_rated(st, "weak", 0.1, START, false);
+    a = add_rated(st, "new", 0, START, false);
+    cr_assert_eq(a.n_evicted, 1);
+    cr_assert_arr_eq(a.evicted[0], old.id, MEMORY_ID, "age counts");
+    cr_assert_eq(a.count, 3);
+    struct store_added b = add_rated(st, "newer", 0, START, false);
+    cr_assert_arr_eq(b.evicted[0], a.id, MEMORY_ID, "never the new one");
+    struct store_added c = add_rated(st, "newest", 0.05, START - 5, false);
+    cr_assert_arr_eq(c.evicted[0], b.id, MEMORY_ID);
+    (void)weak;
+    store_durable(st, log.seq);
+    cr_assert_str_eq(log.events, "added(pinned) added(old) added(weak) added(new) removed evicted(old) added(newer) "
+                     "removed evicted(new) added(newest) removed evicted(newer) ");
+    struct store_counts n;
+    store_count(st, &n);
+    cr_assert_eq(n.evicted, 3);
+    cr_assert_neq(store_find(st, pinned.id), ROW_NONE);
+    store_free(st);
+}
+
+Test(store, of_equal_strength_the_earlier_goes_then_the_smaller_id)
+{
+    struct log log;
+    struct store *st = open_store(&log, 3, true, 0);
+    struct store_added a = add_rated(st, "a", 0, START, false), b = add_rated(st, "b", 0, START - 1, false);
+    struct store_added c = add_rated(st, "c", 0, START, false);
+    struct store_added d = add_rated(st, "d", 0.5, START, false);
+    cr_assert_arr_eq(d.evicted[0], b.id, MEMORY_ID);
+    struct store_added e = add_rated(st, "e", 0.5, START, false);
+    cr_assert_arr_eq(e.evicted[0], memcmp(a.id, c.id, MEMORY_ID) < 0 ? a.id : c.id, MEMORY_ID);
+    store_free(st);
+}
+
+Test(store, a_store_full_of_pinned_ones_refuses)
+{
+    struct log log;
+    struct store *st = open_store(&log, 1, true, 0);
+    struct store_added a;
+    add_rated(st, "pinned", 0, START, true);
+    struct store_text t = text_of("new", Y);
+    cr_assert(store_full(st));
+    cr_assert_eq(store_add(st, &t, NULL, &a), STORE_FULL);
+    store_free(st);
+}
+
+Test(store, weak_ones_are_forgotten_once_a_minute)
+{
+    struct log log;
+    uint64_t seq;
+    struct store *st = open_store(&log, 100, false, 0.1);
+    add_rated(st, "weak", 0.05, START, false);
+    add_rated(st, "pinned", 0.05, START, true);
+    add_rated(st, "fading", 0.2, START, false);
+    add_rated(st, "strong", 0.9, START, false);
+    cr_assert_eq(store_forget(st, false, &seq), 1);
+    cr_assert_eq(seq, 5);
+    at_day(st, 5);
+    cr_assert_eq(store_forget(st, false, &seq), 1, "0.2 fades to below 0.1 in five days");
+    add_rated(st, "weak again", 0.05, START, false);
+    cr_assert_eq(store_forget(st, false, &seq), 0, "not twice within a minute");
+    cr_assert_eq(seq, 0);
+    cr_assert_eq(store_forget(st, true, &seq), 1, "but when asked for");
+    add_rated(st, "weak once more", 0.05, START, false);
+    store_clock(st, START + 5 * DAY + 60000, 5 * DAY + 60000);
+    cr_assert_eq(store_forget(st, false, &seq), 1);
+    store_durable(st, log.seq);
+    cr_assert_not_null(strstr(log.events, "removed forgotten(weak) "));
+    struct store_counts n;
+    store_count(st, &n);
+    cr_assert_eq(n.forgotten, 4);
+    cr_assert_eq(n.memories, 2);
+    store_free(st);
+}
+
+/* 5.5 */
+Test(store, the_clock_is_never_earlier_than_the_newest_memory)
+{
+    struct log log;
+    struct store *st = open_store(&log, 100, false, 0);
+    add(st, "now", X);
+    cr_assert_eq(store_clock(st, 1000, 1000), START, "1970");
+    cr_assert_eq(store_clock(st, START + 5, 2000), START + 5);
+    store_free(st);
+}
+
+Test(store, after_a_jump_of_the_clock_nothing_ages_for_ten_minutes)
+{
+    struct log log;
+    uint64_t seq;
+    struct store *st = open_store(&log, 2, true, 0.1);
+    struct store_added strong = add_rated(st, "strong", 0.9, INT64_MIN, false);
+    struct store_added weak = add_rated(st, "weak", 0.2, INT64_MIN, false), a;
+    store_clock(st, START + 50 * 365 * DAY, 1000);
+    cr_assert_eq(store_forget(st, true, &seq), 0, "fifty years in a second");
+    a = add_rated(st, "new", 0.5, INT64_MIN, false);
+    cr_assert_arr_eq(a.evicted[0], weak.id, MEMORY_ID, "by significance alone");
+    store_clock(st, START + 50 * 365 * DAY + 599000, 600000);
+    cr_assert_eq(store_forget(st, true, &seq), 0);
+    store_clock(st, START + 50 * 365 * DAY + 601000, 602000);
+    cr_assert_eq(store_forget(st, true, &seq), 1, "then it ages");
+    cr_assert_eq(store_find(st, strong.id), ROW_NONE);
+    store_free(st);
+}
+
+Test(store, hours_of_sleep_are_no_jump)
+{
+    struct log log;
+    uint64_t seq;
+    struct store *st = open_store(&log, 10, false, 0.1);
+    add_rated(st, "weak", 0.11, INT64_MIN, false);
+    at_day(st, 30);
+    cr_assert_eq(store_forget(st, true, &seq), 1);
+    store_free(st);
+}
+
+static struct store_update no_update(void) { return (struct store_update){ .significance = -1, .pinned = -1 }; }
+
+static const char *text_at(struct store *st, const uint8_t *id)
+{
+    static char text[64];
+    struct memory m;
+    store_view(st, store_find(st, id), &m);
+    snprintf(text, sizeof text, "%.*s %.*s %.*s", (int)m.text.len, m.text.p, (int)m.metadata.len, m.metadata.p,
+             (int)m.tags.len, m.tags.p);
+    return text;
+}
+
+Test(store, an_update_changes_what_it_names_and_keeps_the_place)
+{
+    struct log log;
+    uint64_t seq;
+    struct memory m;
+    struct store *st = open_store(&log, 10, false, 0);
+    struct store_added a = add(st, "one", X), b = add(st, "two", Y);
+    struct store_update u = no_update();
+    u.significance = 0.25;
+    u.pinned = 1;
+    cr_assert_eq(store_update(st, a.id, &u, &seq), 0);
+    store_view(st, store_find(st, a.id), &m);
+    cr_assert_float_eq(m.f.significance, 0.25, 0);
+    cr_assert_eq(m.f.pinned, 1);
+    u = no_update();
+    u.metadata = S("{\"type\":\"user\"}");
+    u.tags = S("[\"t\"]");
+    cr_assert_eq(store_update(st, a.id, &u, &seq), 0);
+    cr_assert_str_eq(text_at(st, a.id), "one {\"type\":\"user\"} [\"t\"]");
+    u = no_update();
+    u.text = S("three");
+    u.vector = Z;
+    cr_assert_eq(store_update(st, a.id, &u, &seq), 0);
+    cr_assert_str_eq(text_at(st, a.id), "three {\"type\":\"user\"} [\"t\"]");
+    store_view(st, store_find(st, a.id), &m);
+    cr_assert_arr_eq(m.vector, Z, sizeof Z);
+    cr_assert_float_eq(m.f.significance, 0.25, 0, "stays");
+    cr_assert_eq(store_oldest(st), store_find(st, a.id));
+    cr_assert_eq(store_younger(st, store_oldest(st)), store_find(st, b.id));
+    cr_assert_eq(store_duplicate(st, S("one"), S("{}")), ROW_NONE);
+    cr_assert_eq(store_duplicate(st, S("three"), S("{\"type\":\"user\"}")), store_find(st, a.id));
+    store_durable(st, log.seq);
+    cr_assert_str_eq(log.events, "added(one) added(two) updated(one) updated(one) updated(three) ");
+    store_free(st);
+}
+
+Test(store, unknown_ids_are_not_found)
+{
+    struct log log;
+    uint64_t seq;
+    uint8_t id[MEMORY_ID] = { 9 };
+    struct store *st = open_store(&log, 10, false, 0);
+    struct store_update u = no_update();
+    cr_assert_eq(store_update(st, id, &u, &seq), STORE_NOT_FOUND);
+    cr_assert_eq(store_delete(st, id, &seq), STORE_NOT_FOUND);
+    cr_assert_eq(store_find(st, id), ROW_NONE);
+    store_free(st);
+}
+
+Test(store, clear_removes_pinned_ones_and_streams_too)
+{
+    struct log log;
+    uint64_t seq;
+    struct scan sc;
+    struct store *st = open_store(&log, 10, false, 0);
+    add_rated(st, "pinned", 1, START, true);
+    add(st, "two", X);
+    store_scan_near(st, &sc, X);
+    cr_assert_eq(store_clear(st, &seq), 2);
+    cr_assert_eq(seq, 4);
+    store_scan_finish(st, &sc);
+    cr_assert_eq(sc.n, 0, "a scan that was under way finds nothing");
+    scan_end(&sc);
+    struct store_added a = add(st, "two", X);
+    cr_assert_float_eq(a.f.surprise, 0.5, 0);
+    cr_assert_float_eq(a.f.diversity, 1, 0);
+    cr_assert_float_eq(a.f.information, 1 - exp(-1 / 16.0), 1e-7);
+    store_durable(st, log.seq);
+    cr_assert_str_eq(log.events, "added(pinned) added(two) removed cleared(pinned) removed cleared(two) added(two) ");
+    cr_assert_eq(store_clear(st, &seq), 1);
+    cr_assert_eq(store_clear(st, &seq), 0, "nothing left, one pending");
+    store_durable(st, log.seq);
+    store_free(st);
+}
+
+/* The log says no: nothing has changed, whatever was asked. */
+Test(store, what_the_log_refuses_changes_nothing)
+{
+    struct log log;
+    uint64_t seq;
+    struct store *st = open_store(&log, 2, true, 0.5);
+    struct store_added a = add_rated(st, "one", 0.3, START, false), b;
+    add_rated(st, "two", 0.9, START, false);
+    struct store_text t = text_of("three", Z);
+    struct store_update u = no_update();
+    struct memory_fields before, after;
+    store_score(st, &t, NULL, &before);
+    log.refuse_after = 0;
+    cr_assert_eq(store_add(st, &t, NULL, &b), STORE_LOG);
+    cr_assert_eq(store_delete(st, a.id, &seq), STORE_LOG);
+    cr_assert_eq(store_reinforce(st, store_find(st, a.id), &seq), STORE_LOG);
+    u.pinned = 1;
+    cr_assert_eq(store_update(st, a.id, &u, &seq), STORE_LOG);
+    u.tags = S("[\"x\"]");
+    cr_assert_eq(store_update(st, a.id, &u, &seq), STORE_LOG);
+    cr_assert_eq(store_clear(st, &seq), STORE_LOG);
+    cr_assert_eq(store_forget(st, true, &seq), STORE_LOG);
+    struct memory m = memory_of(4711, S("imported"), Y);
+    struct store_counts n;
+    store_count(st, &n);
+    cr_assert_eq(n.memories, 2);
+    cr_assert_eq(n.pending, 2);
+    cr_assert_str_eq(text_at(st, a.id), "one {} []");
+    store_score(st, &t, NULL, &after);
+    cr_assert_arr_eq(&after, &before, sizeof before);
+    log.refuse_after = 1;
+    cr_assert_eq(store_delete(st, a.id, &seq), 0);
+    cr_assert_eq(store_import(st, &m, &seq), STORE_LOG);
+    cr_assert_eq(store_find(st, m.id), ROW_NONE);
+    store_free(st);
+}
+
+Test(store, import_keeps_every_field_and_skips_duplicates)
+{
+    struct log log;
+    uint64_t seq;
+    struct memory m = memory_of(4711, S("imported"), Y), is;
+    struct store *st = open_store(&log, 2, false, 0);
+    m.f = (struct memory_fields){ 1, 2, 3, 0.4, 0.5f, 0.6f, 0.7f, 0.8f, 9, 1 };
+    cr_assert_eq(store_import(st, &m, &seq), 0);
+    store_view(st, store_find(st, m.id), &is);
+    cr_assert_eq(is.f.time_ms, 1);
+    cr_assert_eq(is.f.stored_ms, 2);
+    cr_assert_eq(is.f.access_count, 9);
+    cr_assert_float_eq(is.f.significance, 0.4, 0);
+    number_id(m.id, 4712);
+    cr_assert_eq(store_import(st, &m, &seq), 1, "a duplicate");
+    add(st, "two", X);
+    m.text = S("three");
+    cr_assert_eq(store_import(st, &m, &seq), STORE_FULL);
+    store_free(st);
+}
+
+Test(store, the_answer_to_a_user_is_the_next_of_his_session)
+{
+    static const struct { const char *text, *metadata; int answer; } rows[] = {
+        { "q1", "{\"type\":\"user\",\"session_id\":\"a\"}", 2 },
+        { "other", "{\"type\":\"assistant\",\"session_id\":\"b\"}", -1 },
+        { "a1", "{\"type\":\"assistant\",\"session_id\":\"a\"}", -1 },
+        { "q2", "{\"type\":\"user\",\"session_id\":\"a\"}", -1 },
+        { "q3", "{\"type\":\"user\",\"session_id\":\"a\"}", -1 },
+        { "q4", "{\"type\":\"user\"}", 6 },
+        { "a4", "{\"type\":\"assistant\"}", -1 },
+        { "last", "{\"type\":\"user\",\"session_id\":\"b\"}", -1 },
+    };
+    struct log log;
+    struct store *st = open_store(&log, 100, false, 0);
+    uint32_t row[8];
+    for (int i = 0; i < 8; i++) {
+        struct store_text t = text_of(rows[i].text, X);
+        struct store_added a;
+        t.metadata = (struct slice){ rows[i].metadata, strlen(rows[i].metadata) };
+        store_add(st, &t, NULL, &a);
+        row[i] = store_find(st, a.id);
+    }
+    for (int i = 0; i < 8; i++) {
+        cr_assert_eq(store_reply_to(st, row[i]), rows[i].answer < 0 ? ROW_NONE : row[rows[i].answer], "%s", rows[i].text);
+    }
+    store_free(st);
+}
+
+Test(store, a_scan_made_before_is_used_unless_a_vector_has_come)
+{
+    struct log log;
+    struct scan near;
+    struct store_added a;
+    struct store *st = open_store(&log, 100, false, 0);
+    add(st, "one", X);
+    struct store_text t = text_of("two", Y);
+    store_scan_near(st, &near, Y);
+    store_scan_finish(st, &near);
+    add(st, "in between", Y);
+    cr_assert_eq(store_add(st, &t, &near, &a), 0);
+    cr_assert_float_eq(a.f.diversity, 0, 1e-7, "what came in between counts");
+    scan_end(&near);
+    t = text_of("three", Z);
+    store_scan_near(st, &near, Z);
+    store_scan_finish(st, &near);
+    cr_assert_eq(store_add(st, &t, &near, &a), 0);
+    cr_assert_float_eq(a.f.diversity, 1, 0);
+    scan_end(&near);
+    store_free(st);
+}
