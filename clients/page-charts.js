@@ -2,6 +2,7 @@
 import { $, h, s, figure } from './page-dom.js';
 
 const POINTS = 150; // five minutes of one every two seconds
+const FEWEST = 30; // a young chart shows one minute, drawn from the left
 const W = 300;
 const H = 100;
 
@@ -14,7 +15,8 @@ class Chart {
     /** @type {(number | null)[][]} */
     this.series = names.map(() => []);
     this.now = h('span', { class: 'now dim', text: '–' });
-    this.top = h('span', { text: '' });
+    this.top = h('span', { class: 'top' });
+    this.span = h('span', { class: 'span' });
     this.lines = names.map((_, i) => s('path', { class: i ? 'second' : 'first' }));
     this.area = s('path', { class: 'area' });
     this.cursor = s('line', { class: 'cursor', y1: 0, y2: H, visibility: 'hidden' });
@@ -22,8 +24,8 @@ class Chart {
       s('path', { class: 'grid', d: `M0 0H${W}M0 ${H}H${W}` }), this.area, ...this.lines, this.cursor);
     const keys = names.length > 1 ? names.map((n, i) => h('span', { class: i ? 'key second' : 'key', text: n })) : [];
     this.element = h('section', { class: 'card chart' },
-      h('h2', {}, title, this.now), this.svg,
-      h('div', { class: 'legend' }, h('span', {}, ...keys), this.top));
+      h('h2', {}, title, this.now), h('div', { class: 'plot' }, this.svg, this.top, this.span),
+      h('div', { class: 'legend' }, ...keys));
     this.svg.addEventListener('pointermove', (/** @type {PointerEvent} */ e) => this.point(e));
     this.svg.addEventListener('pointerleave', () => this.point(null));
   }
@@ -37,24 +39,35 @@ class Chart {
     this.draw();
   }
 
+  /** How many points the width holds. */
+  shown() {
+    return Math.min(POINTS, Math.max(FEWEST, this.series[0].length));
+  }
+
+  /** @param {number} i */
+  x(i) {
+    return (i * W) / (this.shown() - 1);
+  }
+
   draw() {
     const max = Math.max(...this.series.flat().map((v) => v ?? 0)) || 1;
     const ceiling = [1, 1.5, 2, 3, 4, 5, 7.5, 10].map((m) => m * 10 ** Math.floor(Math.log10(max))).find((c) => c >= max * 1.05) ?? max * 2;
-    const x = (/** @type {number} */ i, /** @type {number} */ n) => W - (n - 1 - i) * (W / (POINTS - 1));
     this.series.forEach((values, k) => {
       let d = '';
       let pen = false;
       values.forEach((v, i) => {
-        if (v !== null) d += `${pen ? 'L' : 'M'}${x(i, values.length).toFixed(1)} ${(H - (v / ceiling) * H).toFixed(1)}`;
+        if (v !== null) d += `${pen ? 'L' : 'M'}${this.x(i).toFixed(1)} ${(H - (v / ceiling) * H).toFixed(1)}`;
         pen = v !== null;
       });
       this.lines[k].setAttribute('d', d);
       if (k === 0 && d) {
-        const first = x(values.findIndex((v) => v !== null), values.length);
-        this.area.setAttribute('d', `${d.replaceAll('M', 'L').replace('L', 'M')}V${H}H${first.toFixed(1)}Z`);
+        const first = this.x(values.findIndex((v) => v !== null)).toFixed(1);
+        this.area.setAttribute('d', `${d.replaceAll('M', 'L').replace('L', 'M')}V${H}H${first}Z`);
       }
     });
-    this.top.textContent = `top ${figure(ceiling)} ${this.unit}`;
+    this.top.textContent = figure(ceiling);
+    const seconds = 2 * this.shown();
+    this.span.textContent = seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
     if (this.cursor.getAttribute('visibility') === 'hidden') this.show(-1);
   }
 
@@ -71,12 +84,11 @@ class Chart {
       this.cursor.setAttribute('visibility', 'hidden');
       return this.show(-1);
     }
-    const at = (e.offsetX / this.svg.clientWidth) * (POINTS - 1);
-    const back = -Math.min(this.series[0].length, Math.max(1, Math.round(POINTS - at)));
-    const x = W + (back + 1) * (W / (POINTS - 1));
-    for (const k of ['x1', 'x2']) this.cursor.setAttribute(k, String(x));
+    const n = this.series[0].length;
+    const i = Math.min(n - 1, Math.max(0, Math.round((e.offsetX / this.svg.clientWidth) * (this.shown() - 1))));
+    for (const k of ['x1', 'x2']) this.cursor.setAttribute(k, this.x(i).toFixed(1));
     this.cursor.setAttribute('visibility', 'visible');
-    this.show(back);
+    this.show(i - n);
   }
 }
 

@@ -269,6 +269,9 @@ const unheard = clients.memory.on('open', () => clients.memory
 clients.memory.on('message', (m) => { if (m.event && m.event !== 'match') log('info', 'memory', 'event', m.event, m.data); });
 clients.lora.on('message', (m) => { if (m.event) log('info', 'inference', 'event', m.event, m.data); });
 
+document.addEventListener('securitypolicyviolation', ({ blockedURI }) =>
+  log('error', 'page', 'note', `This page may only talk to the server that it came from, not to ${blockedURI}`));
+
 async function test() {
   const button = $('run-tests');
   button.disabled = true;

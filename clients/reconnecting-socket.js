@@ -356,8 +356,8 @@ export class ReconnectingSocket extends EventTarget {
       status = reply.status;
       why = `${url} opens no WebSocket (HTTP ${status}).`;
       if (status === 401) why = `${url} wants a token, or another one.`;
-      const { error } = await reply.json();
-      if (status === 403) why = `${url} refuses this page: ${error}`;
+      const { error, data: { value, flag } } = await reply.json();
+      if (status === 403) why = `${url} refuses: ${error} (${value}). ${flag} ${value} would allow it.`;
     } catch { /* nothing more is known */ }
     if (turn !== this.#turn) return;
     if (status === 401 || status === 403) this.#end('failed', why);

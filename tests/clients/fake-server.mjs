@@ -82,7 +82,7 @@ export class FakeServer {
     const refusal = rq.url !== '/' && !rq.url.startsWith('/clients/') && this.httpRefusal;
     if (refusal) {
       rs.writeHead(refusal.status, { ...cors, 'Content-Type': 'application/json' });
-      rs.end(JSON.stringify({ status: 'error', error: refusal.error }));
+      rs.end(JSON.stringify({ status: 'error', error: refusal.error, data: refusal.data ?? {} }));
       return;
     }
     const { pathname } = new URL(rq.url, 'http://x');
@@ -266,9 +266,9 @@ export class FakeServer {
       adapter: adapter ?? null, normalized: true, tokens: texts.map(() => 5), truncated: texts.map(() => false), processing_time_ms: 1 };
   }
 
-  on_process({ text }) {
+  on_process({ text, context = [] }) {
     return { significance: 0.6, surprise: 0.5, diversity: 1, information: 0.2, shock: false, predictions: [],
-      chunks: [{ index: 0, start: 0, end: text.length, tokens: 4, significance: 0.6, surprise: 0.5 }], context_used: 0, context_similarity: [], processing_time_ms: 1 };
+      chunks: [{ index: 0, start: 0, end: text.length, tokens: 4, significance: 0.6, surprise: 0.5 }], context_used: context.length, context_similarity: context.map((c) => dot(embed(c), embed(text))), processing_time_ms: 1 };
   }
 
   on_similarity({ text1, text2 }) { return { similarity: dot(embed(text1), embed(text2)) }; }

@@ -250,8 +250,10 @@ test('garbage is told as an error event and ends nothing', async (t) => {
 });
 
 test('401 and 403 are final and explained by what the server says over HTTP', async (t) => {
-  for (const [status, error, words] of [[401, 'token', /wants a token/], [403, 'Origin http://a.test is refused; --allow-origin', /refuses this page: Origin http:\/\/a\.test/]]) {
-    const [fake, memory] = await pair(t, { server: { handshake: () => ({ status }), httpRefusal: { status, error } } });
+  for (const [status, error, words] of [[401, 'A token is required', /wants a token/],
+    [403, 'This Origin is not allowed', /This Origin is not allowed \(http:\/\/a\.test\)\. --allow-origin http:\/\/a\.test would/]]) {
+    const data = { header: 'Origin', value: 'http://a.test', flag: '--allow-origin' };
+    const [fake, memory] = await pair(t, { server: { handshake: () => ({ status }), httpRefusal: { status, error, data } } });
     await assert.rejects(memory.connect(), { code: 'failed', message: words });
     await sleep(50);
     assert.equal(fake.connections, 1);
@@ -374,7 +376,7 @@ test('an address given for inference is used as it is', async (t) => {
   assert.deepEqual(fake.received.at(-1).data, { text: ['a', 'b'], adapter: 'legal' });
   assert.equal((await lora.similarity('a', 'a')).similarity.toFixed(3), '1.000');
   assert.equal((await lora.adapters()).adapters[0].name, 'legal');
-  assert.equal((await lora.process('a', { context: ['b'] })).context_used, 0);
+  assert.equal((await lora.process('a', { context: ['b'] })).context_used, 1);
   await assert.rejects(lora.loadAdapter('x', 'y'), { code: 'unknown_type' });
   assert.equal(fake.connections, 1);
 });

@@ -1,0 +1,543 @@
+// The page and the clients in Debian's Chromium, against the real program.
+//
+//   node run.mjs PATH/TO/recalld [--images DIR] [--only WORDS]
+//
+// Starts servers of its own on free ports of the loopback; closes with `N passed, N failed, N skipped`.
+import assert from 'node:assert/strict';
+import { createRequire } from 'node:module';
+import { existsSync, mkdirSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import http from 'node:http';
+import net from 'node:net';
+import os from 'node:os';
+import path from 'node:path';
+import { spawn } from 'node:child_process';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+
+const { values: flags, positionals } = parseArgs({ allowPositionals: true,
+  options: { images: { type: 'string' }, only: { type: 'string' } } });
+const recalld = path.resolve(positionals[0] ?? fileURLToPath(new URL('../../build/recalld', import.meta.url)));
+const chromiumPath = process.env.CHROMIUM ?? '/usr/bin/chromium';
+const require = createRequire(import.meta.url);
+const scratch = mkdtempSync(path.join(os.tmpdir(), 'recalld-browser-'));
+const sleep = (ms) => new Promise((r) => { setTimeout(r, ms); });
+
+class Skip extends Error {}
+
+function absent(what) {
+  process.stdout.write(`skipped: ${what}\n0 passed, 0 failed, 1 skipped\n`);
+  process.exit(0);
+}
+if (!existsSync(recalld)) {
+  process.stderr.write(`no program at ${recalld}\n`);
+  process.exit(1);
+}
+if (!existsSync(chromiumPath)) absent(`no Chromium at ${chromiumPath} (Debian package chromium)`);
+let chromium;
+let axe;
+let WebSocket;
+try {
+  ({ chromium } = require('playwright-core'));
+  axe = readFileSync(require.resolve('axe-core/axe.min.js'), 'utf8');
+  WebSocket = require('ws');
+} catch {
+  absent('npm packages are missing: run npm ci in tests/');
+}
+
+/* ---- servers ---- */
+
+async function freePort() {
+  const s = net.createServer().listen(0, '127.0.0.1');
+  await new Promise((r) => { s.once('listening', r); });
+  const { port } = s.address();
+  await new Promise((r) => { s.close(r); });
+  return port;
+}
+
+const running = new Set();
+
+class Server {
+  static async start(extra = [], ports = undefined) {
+    const it = new Server();
+    it.memory = ports?.memory ?? await freePort();
+    it.inference = ports?.inference ?? await freePort();
+    it.data = ports?.data ?? mkdtempSync(path.join(scratch, 'data-'));
+    it.portFile = path.join(it.data, '..', `ports-${it.memory}`);
+    it.extra = extra;
+    await it.again();
+    return it;
+  }
+
+  async again() {
+    rmSync(this.portFile, { force: true });
+    this.child = spawn(recalld, ['--memory-port', this.memory, '--inference-port', this.inference, '--data', this.data,
+      '--port-file', this.portFile, '--log-level', 'warn', ...this.extra].map(String), { stdio: ['ignore', 'ignore', 'pipe'] });
+    running.add(this.child);
+    let said = '';
+    this.child.stderr.on('data', (d) => { said += d; });
+    const gone = new Promise((r) => { this.child.once('exit', r); });
+    this.gone = gone;
+    for (let i = 0; i < 400; i++) {
+      if (existsSync(this.portFile) && /\n$/.test(readFileSync(this.portFile, 'utf8'))) {
+        for (const line of readFileSync(this.portFile, 'utf8').trim().split('\n')) {
+          const [name, port] = line.split(' ');
+          this[name] = Number(port);
+        }
+        return;
+      }
+      if (this.child.exitCode !== null) throw new Error(`recalld ended with ${this.child.exitCode}: ${said}`);
+      await sleep(25);
+    }
+    throw new Error(`recalld did not start: ${said}`);
+  }
+
+  async stop(signal = 'SIGTERM') {
+    if (this.child.exitCode === null && this.child.signalCode === null) this.child.kill(signal);
+    await this.gone;
+    running.delete(this.child);
+  }
+
+  get page() { return `http://localhost:${this.memory}/`; }
+}
+
+/* ---- the browser ---- */
+
+const browser = await chromium.launch({ executablePath: chromiumPath, args: ['--no-sandbox', '--disable-gpu', '--disable-quic',
+  '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync',
+  '--host-resolver-rules=MAP foreign.test 127.0.0.1'] });
+
+// What the browser itself says of a connection that is refused or cut.
+const BROWSERS_OWN = /WebSocket connection to .* failed|Failed to load resource: net::ERR_(CONNECTION|SOCKET|EMPTY)/;
+
+/** A page that keeps what the console said and what was asked of the network. */
+async function open(url, { width = 1440, height = 1000, colorScheme = 'light', reducedMotion, ready = true } = {}) {
+  const context = await browser.newContext({ viewport: { width, height }, colorScheme, reducedMotion });
+  const page = await context.newPage();
+  page.said = [];
+  page.asked = [];
+  page.on('console', (m) => page.said.push(`${m.type()}: ${m.text()}`));
+  page.on('pageerror', (e) => page.said.push(`error: ${e.message}`));
+  page.on('request', (r) => page.asked.push(r.url()));
+  page.on('websocket', (w) => page.asked.push(w.url()));
+  await page.goto(url);
+  if (ready) await page.waitForFunction(() => window.recalld?.memory.state === 'open' && window.recalld?.lora.state === 'open');
+  page.quiet = () => assert.deepEqual(page.said.filter((s) => /^(error|warning)/.test(s) && !BROWSERS_OWN.test(s)), []);
+  page.done = async () => { page.quiet(); await context.close(); };
+  return page;
+}
+
+const until = (page, check, arg) => page.waitForFunction(check, arg, { timeout: 15000 });
+const text = (page, q) => page.locator(q).textContent();
+
+async function shot(page, name) {
+  if (!flags.images) return;
+  mkdirSync(flags.images, { recursive: true });
+  await page.screenshot({ path: path.join(flags.images, `${name}.png`) });
+}
+
+async function accessible(page, what) {
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => globalThis.axe.run({ runOnly: ['wcag2a', 'wcag2aa', 'wcag21a', 'wcag21aa', 'wcag22aa', 'best-practice'] }));
+  assert.deepEqual(violations.map((v) => `${what}: ${v.id}: ${v.nodes.map((n) => n.target).join(' | ')}`), []);
+}
+
+const SENTENCES = [
+  ['My name is Ada and I live near the river in Lyon', 'user'], ['The bicycle is blue and its front brake squeaks', 'user'],
+  ['Remember: the spare key hangs behind the cellar door', 'note'], ['I take the tram to work unless the sun shines', 'user'],
+  ['You could oil the brake pads of the bicycle, or replace them for about ten euros', 'assistant'],
+  ['The bicycle shop on Rue Mercière closes at six', 'user'], ['My sister Clara plays the cello in a small orchestra', 'user'],
+  ['Important: no penicillin, there is an allergy', 'note'], ['The concert of my sister Clara is on the second Friday of May', 'user'],
+  ['The kitchen clock runs four minutes slow', 'user'], ['The cat is called Minou and hates the vacuum cleaner', 'user'],
+  ['Bread: 500 g flour, 350 g water, 10 g salt, a little yeast, a night in the fridge, then a very hot oven: twenty minutes covered, twenty-five open', 'note'],
+  ['I would like to learn the cello myself one day', 'user'], ['The cat sleeps on the piano when it rains', 'user'],
+];
+
+const fillUp = (page) => page.evaluate(async (rows) => {
+  for (const [words, type] of rows) await window.recalld.memory.store(words, { metadata: { type }, tags: type === 'note' ? ['home'] : [] });
+}, SENTENCES);
+
+async function runOwnTests(page) {
+  await page.click('#run-tests');
+  await until(page, () => /passed/.test(document.querySelector('#verdict').textContent));
+  return text(page, '#verdict');
+}
+
+/* ---- the tests ---- */
+
+const tests = [];
+const test = (name, run) => tests.push([name, run]);
+let shared; // one server for the tests that break nothing
+
+test('the test run of the page itself is all green, with a quiet console and no request elsewhere', async () => {
+  for (const url of [shared.page, `http://localhost:${shared.inference}/`, `http://127.0.0.1:${shared.memory}/`]) {
+    const page = await open(url);
+    const verdict = await runOwnTests(page);
+    const why = await page.locator('#test-list .why').allTextContents();
+    assert.match(verdict, /^\d+ passed, 0 failed$/, why.join('; '));
+    assert.ok(parseInt(verdict, 10) >= 9);
+    const own = new Set([String(shared.memory), String(shared.inference)]);
+    for (const asked of page.asked.filter((u) => !u.startsWith('data:'))) {
+      const { hostname, port } = new URL(asked);
+      assert.ok(['localhost', '127.0.0.1'].includes(hostname) && own.has(port), `asked ${asked}`);
+    }
+    assert.equal(page.said.filter((s) => s === 'log: Memory server connected').length, 2);
+    await page.done();
+  }
+});
+
+test('first paint comes within 300 ms', async () => {
+  const paints = [];
+  for (let i = 0; i < 5; i++) {
+    const page = await open(shared.page);
+    paints.push(await page.evaluate(() => performance.getEntriesByName('first-contentful-paint')[0].startTime));
+    await page.done();
+  }
+  paints.sort((a, b) => a - b);
+  process.stdout.write(`    first contentful paint: ${paints.map(Math.round).join(' ')} ms\n`);
+  assert.ok(paints[2] <= 300, `median ${paints[2]} ms`);
+});
+
+test('a killed server is waited for, and what was asked meanwhile is stored in order', async () => {
+  const server = await Server.start();
+  const page = await open(server.page);
+  await page.evaluate(() => {
+    Object.assign(window.recalld.memory.options, { reconnectInterval: 300, maxRetries: 50, jitter: 0, backoffFactor: 1 });
+    Object.assign(window.recalld.lora.options, { reconnectInterval: 300, maxRetries: 50, jitter: 0, backoffFactor: 1 });
+    window.states = [];
+    window.recalld.memory.on('status', ({ state }) => window.states.push(state));
+  });
+  await server.stop('SIGKILL');
+  await until(page, () => window.recalld.memory.state === 'waiting');
+  assert.match(await text(page, '#memory .state'), /again in|waiting|connecting/);
+  await page.evaluate(() => {
+    window.asked = Array.from({ length: 100 }, (_, i) => window.recalld.memory.store(`queued sentence ${i}`, { metadata: { type: 'queued' } }));
+    window.over = window.recalld.memory.store('one too many').then(() => 'stored', (e) => e.code);
+    window.ends = Promise.allSettled(window.asked);
+  });
+  assert.equal(await page.evaluate(() => window.over), 'queue_full');
+  await sleep(700);
+  await server.again();
+  const ends = await page.evaluate(async () => (await window.ends).map((e) => e.status));
+  assert.deepEqual(ends, Array(100).fill('fulfilled'));
+  const order = await page.evaluate(async () => {
+    const { memories } = await window.recalld.memory.request('export', { count: 1000 });
+    return memories.filter((m) => m.metadata.type === 'queued').map((m) => m.text);
+  });
+  assert.deepEqual(order, Array.from({ length: 100 }, (_, i) => `queued sentence ${i}`));
+  const states = await page.evaluate(() => window.states);
+  assert.deepEqual([states[0], states.at(-2), states.at(-1)], ['waiting', 'connecting', 'open']);
+  await until(page, () => document.querySelector('#memory').dataset.state === 'open');
+  await page.done();
+  await server.stop();
+});
+
+test('a clean stop, no server for good, and a try by hand: the states say so', async () => {
+  const server = await Server.start();
+  const page = await open(server.page);
+  await page.evaluate(() => {
+    for (const c of [window.recalld.memory, window.recalld.lora]) Object.assign(c.options, { reconnectInterval: 100, maxRetries: 2, jitter: 0 });
+    window.closes = [];
+    window.recalld.memory.on('close', (c) => window.closes.push(c.code));
+  });
+  await server.stop();
+  await until(page, () => document.querySelector('#memory').dataset.state === 'failed' && document.querySelector('#inference').dataset.state === 'failed');
+  assert.equal((await page.evaluate(() => window.closes))[0], 1001);
+  assert.match(await text(page, '#memory .reason'), new RegExp(`Nothing answers at ws://localhost:${server.memory}.*Gave up after 2`));
+  await accessible(page, 'failed');
+  await shot(page, 'page-failed');
+  const lost = await page.evaluate(() => window.recalld.memory.store('x').then(() => 'stored', (e) => e.code));
+  assert.equal(lost, 'failed');
+  await server.again();
+  await page.click('#memory .toggle');
+  await page.click('#inference .toggle');
+  await until(page, () => document.querySelector('#memory').dataset.state === 'open' && document.querySelector('#inference').dataset.state === 'open');
+  assert.match(await runOwnTests(page), / 0 failed/);
+  await page.done();
+  await server.stop();
+});
+
+/** The published ports, or a clear line why not. */
+async function usual(ports) {
+  for (const port of ports) {
+    const s = net.createServer();
+    await new Promise((resolve, reject) => {
+      s.once('error', () => reject(new Skip(`port ${port} is in use on this machine`)));
+      s.listen(port, '127.0.0.1', () => s.close(resolve));
+    });
+  }
+}
+
+test('port 5005 is taken: the page and the clients find 5006', async () => {
+  await usual([5000, 5005, 5006]);
+  const taken = net.createServer((s) => s.on('error', () => {}));
+  await new Promise((r) => { taken.listen(5005, '127.0.0.1', r); });
+  const links = new Set();
+  taken.on('connection', (s) => { links.add(s); s.on('close', () => links.delete(s)); });
+  let server;
+  try {
+    server = await Server.start([], { memory: 5000, inference: '5005-5014' });
+    assert.equal(server.inference, 5006);
+    const page = await open('http://localhost:5000/');
+    const found = await page.evaluate(async () => {
+      const { LoRAInterface } = await import('/clients/lora-interface.js');
+      const lora = new LoRAInterface();
+      const { count } = await lora.embeddings('x');
+      lora.close();
+      return [lora.url, count, window.recalld.lora.url];
+    });
+    assert.deepEqual(found, ['ws://localhost:5006', 1, 'ws://localhost:5006']);
+    await page.done();
+    // and where no memory endpoint can tell: past the mute program on 5005
+    const { LoRAInterface } = await import('../../clients/lora-interface.js');
+    const lora = new LoRAInterface({ WebSocket, memoryUrl: `ws://localhost:${await freePort()}`, log() {} });
+    await lora.connect();
+    assert.equal(lora.url, 'ws://localhost:5006');
+    lora.close();
+  } finally {
+    await server?.stop();
+    for (const s of links) s.destroy();
+    await new Promise((r) => { taken.close(r); });
+  }
+});
+
+test('on a foreign origin the page explains the 403 and names the flag', async () => {
+  const clients = new URL('../../clients/', import.meta.url);
+  const types = { html: 'text/html', js: 'text/javascript', css: 'text/css' };
+  const site = http.createServer((rq, rs) => {
+    const name = rq.url === '/' ? 'index.html' : rq.url.replace('/clients/', '');
+    if (!/^[\w.-]+$/.test(name) || !existsSync(new URL(name, clients))) return rs.writeHead(200, { 'Content-Type': 'application/json' }).end('{}');
+    return rs.writeHead(200, { 'Content-Type': types[name.split('.').pop()] }).end(readFileSync(new URL(name, clients)));
+  });
+  await new Promise((r) => { site.listen(0, '127.0.0.1', r); });
+  const origin = `http://foreign.test:${site.address().port}`;
+  const page = await open(`${origin}/`, { ready: false });
+  await until(page, () => window.recalld);
+  await page.fill('#memory .url', `ws://localhost:${shared.memory}`);
+  await page.evaluate(() => { window.recalld.memory.close(); window.recalld.lora.close(); });
+  await page.click('#memory .toggle');
+  await until(page, () => document.querySelector('#memory').dataset.state === 'failed');
+  const reason = await text(page, '#memory .reason');
+  assert.match(reason, /This Origin is not allowed/);
+  assert.ok(reason.includes(`--allow-origin ${origin}`), reason);
+  await shot(page, 'page-refused');
+  await page.context().close();
+  await new Promise((r) => { site.closeAllConnections(); site.close(r); });
+});
+
+test('markup in a memory stays text, everywhere it is shown', async () => {
+  const server = await Server.start();
+  const page = await open(server.page);
+  const evil = '<img src=x onerror="window.hit=1"><script>window.hit=1</script> about a bicycle';
+  await page.evaluate(async (words) => {
+    await window.recalld.memory.watch('a bicycle', () => {}, { min_similarity: -1 });
+    await window.recalld.run('memory', 'store', { text: words, tags: ['<b>tag</b>'], metadata: { type: '<i>type</i>' } });
+  }, evil);
+  await until(page, () => document.querySelector('#memory-list .text'));
+  await page.fill('#watch-text', 'about a bicycle');
+  await page.fill('#watch-min', '-1');
+  await page.click('#watch-button');
+  await until(page, () => document.querySelector('#watch-button').textContent === 'Stop');
+  await page.fill('#store-text', `${evil} again`);
+  await page.click('#store-form button');
+  await until(page, () => document.querySelectorAll('#memory-list li').length === 2 && document.querySelector('#map circle'));
+  await page.locator('#map circle').first().focus();
+  await page.fill('#search-text', evil);
+  await page.click('#search-form button');
+  await until(page, () => document.querySelector('#memory-list .similarity'));
+  const texts = await page.locator('#memory-list .text').allTextContents();
+  assert.ok(texts.includes(evil));
+  assert.match(await text(page, '#watch-list'), /<img src=x onerror/);
+  assert.match(await text(page, '#map-caption'), /<img src=x/);
+  const seen = await page.evaluate(() => [document.querySelectorAll('img, main script, main b:not(.commands b)').length, window.hit ?? 0]);
+  assert.deepEqual(seen, [0, 0]);
+  await page.done();
+  await server.stop();
+});
+
+test('search, choose, pin, delete, more: the list and the map follow', async () => {
+  const server = await Server.start();
+  const page = await open(server.page);
+  await fillUp(page);
+  await until(page, (n) => document.querySelectorAll('#memory-list li').length === n && document.querySelectorAll('#map circle').length === n, SENTENCES.length);
+  await page.fill('#search-text', 'the bicycle and its brake');
+  await page.keyboard.press('Enter');
+  await until(page, () => document.querySelector('#memory-list .similarity'));
+  assert.match(await page.locator('#memory-list .text').first().textContent(), /bicycle/);
+  await until(page, () => document.querySelector('#map .asked').getAttribute('visibility') === 'visible');
+  assert.ok(await page.locator('#map circle.found').count() > 0);
+  await page.locator('#memory-list .text').first().click();
+  assert.equal(await page.locator('#map circle.chosen').count(), 1);
+  await shot(page, 'page-search');
+  await page.locator('#memory-list li').first().getByText('pin', { exact: true }).click();
+  await until(page, () => document.querySelector('#memory-list [aria-pressed="true"]:not(.text)')?.textContent === 'pinned');
+  await page.fill('#search-text', '');
+  await until(page, () => !document.querySelector('#memory-list .similarity'));
+  await page.locator('#memory-list li').first().getByText('delete', { exact: true }).click();
+  await until(page, (n) => document.querySelectorAll('#memory-list li').length === n, SENTENCES.length - 1);
+  await page.evaluate(async () => { for (let i = 0; i < 30; i++) await window.recalld.memory.store(`number ${i} of many`); });
+  await until(page, () => document.querySelectorAll('#memory-list li').length === 20 && !document.querySelector('#more').hidden);
+  await page.click('#more');
+  await until(page, () => document.querySelectorAll('#memory-list li').length === 40);
+  await page.done();
+  await server.stop();
+});
+
+test('every command button gets an answer; the bad JSON, too', async () => {
+  const server = await Server.start();
+  const page = await open(server.page);
+  await fillUp(page);
+  await until(page, () => document.querySelector('#memory-list li'));
+  for (const kind of ['memory', 'inference']) {
+    const group = page.locator(`.commands[aria-label="Commands of ${kind}"] button`);
+    for (const name of await group.allTextContents()) {
+      await group.getByText(name, { exact: true }).click();
+      if (await group.getByText(name, { exact: true }).evaluate((b) => b.classList.contains('waits'))) await page.keyboard.press('Control+Enter');
+      await until(page, (t) => document.querySelector('#editor-note').textContent.startsWith(t) || document.querySelector('#editor-note').className === 'bad', name);
+      const note = await text(page, '#editor-note');
+      if (!/adapter$/.test(name)) assert.equal(note, `${name}: success`, kind);
+    }
+  }
+  await page.fill('#editor', '{"type": "stats"');
+  await page.click('#request-form .main');
+  assert.match(await text(page, '#editor-note'), /JSON/);
+  await page.click('#send-raw');
+  await until(page, () => /Invalid JSON format/.test(document.querySelector('#log').textContent));
+  assert.ok(await page.locator('#log .log.info').count() > 0 && await page.locator('#log .log.success').count() > 0 && await page.locator('#log .log.error').count() > 0);
+  await page.selectOption('#log-filter', 'error');
+  assert.equal(await page.locator('#log .log.info:visible').count(), 0);
+  await page.done();
+  await server.stop();
+});
+
+test('a standing query shows what is stored by somebody else', async () => {
+  const page = await open(shared.page);
+  const other = await open(shared.page);
+  await page.fill('#watch-text', 'grandmother bakes plum cake on sundays');
+  await page.fill('#watch-min', '0.5');
+  await page.click('#watch-button');
+  await until(page, () => document.querySelector('#watch-button').textContent === 'Stop');
+  await other.evaluate(() => window.recalld.memory.store('my grandmother bakes plum cake on sundays'));
+  await until(page, () => /my grandmother bakes/.test(document.querySelector('#watch-list').textContent));
+  await page.click('#watch-button');
+  await page.done();
+  await other.done();
+});
+
+test('the charts live', async () => {
+  const page = await open(shared.page);
+  await until(page, () => [...document.querySelectorAll('.chart path.first')].every((p) => (p.getAttribute('d').match(/L/g) ?? []).length >= 2));
+  const labels = await page.locator('.chart svg').evaluateAll((all) => all.map((s) => s.getAttribute('aria-label')));
+  assert.deepEqual(labels.map((l) => l.split(':')[0]), ['Latency', 'Memory use', 'Loop lag', 'Queue']);
+  assert.ok(labels.slice(0, 3).every((l) => /: [\d.]+/.test(l)), labels.join(' | '));
+  await page.done();
+});
+
+test('with a token: asked for, refused when wrong, let in when right', async () => {
+  const { writeFileSync } = await import('node:fs');
+  const file = path.join(scratch, 'token');
+  writeFileSync(file, 'correct-horse\n', { mode: 0o600 });
+  const server = await Server.start(['--token-file', file]);
+  const page = await open(server.page, { ready: false });
+  await until(page, () => !document.querySelector('#token-form').hidden && window.recalld?.memory.state === 'failed');
+  await page.fill('#token', 'wrong');
+  await page.click('#token-form button');
+  await until(page, () => /not the right one/.test(document.querySelector('#verdict').textContent));
+  await page.fill('#token', 'correct-horse');
+  await page.click('#token-form button');
+  await until(page, () => window.recalld.memory.state === 'open' && window.recalld.lora.state === 'open');
+  assert.match(await runOwnTests(page), / 0 failed/);
+  await page.context().close(); // the browser's lines of the 401s are expected here
+  await server.stop();
+});
+
+test('one endpoint alone: the other panel says so, its tests are skipped', async () => {
+  const server = await Server.start(['--only', 'memory']);
+  const page = await open(server.page, { ready: false });
+  await until(page, () => window.recalld?.memory.state === 'open');
+  assert.match(await text(page, '#inference .reason'), /Not started/);
+  assert.match(await runOwnTests(page), /^\d+ passed, 0 failed, 2 skipped$/);
+  await page.done();
+  await server.stop();
+});
+
+test('axe finds nothing, in light, dark and narrow, and nothing is wider than the screen', async () => {
+  const server = await Server.start();
+  for (const [name, options] of [['page-light', {}], ['page-dark', { colorScheme: 'dark' }],
+    ['page-narrow', { width: 360, height: 800 }], ['page-tablet', { width: 820, height: 1100 }],
+    ['page-narrow-dark', { width: 360, height: 800, colorScheme: 'dark', reducedMotion: 'reduce' }]]) {
+    const page = await open(server.page, options);
+    if (name === 'page-light') await fillUp(page);
+    await runOwnTests(page);
+    await page.evaluate(() => window.recalld.run('memory', 'get', { id: '00000000-0000-0000-0000-000000000000' }).catch(() => {}));
+    await page.fill('#watch-text', 'somebody plays the cello');
+    await page.click('#watch-button');
+    if (flags.images) await sleep(name === 'page-light' || name === 'page-dark' ? 24000 : 4000); // for the charts
+    await accessible(page, name);
+    const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
+    assert.equal(over, 0, `${name} is ${over} px too wide`);
+    await shot(page, name);
+    await page.done();
+  }
+  await server.stop();
+});
+
+test('everything can be reached and done by keyboard, and focus is seen', async () => {
+  const page = await open(shared.page);
+  await page.evaluate(() => window.recalld.memory.store('a point for the map').then(() => window.recalld.memory.store('another point for the map')));
+  await until(page, () => document.querySelectorAll('#map circle').length >= 2);
+  const reached = new Set();
+  const unseen = [];
+  for (let i = 0; i < 200; i++) {
+    await page.keyboard.press('Tab');
+    const at = await page.evaluate(() => {
+      const e = document.activeElement;
+      const css = getComputedStyle(e);
+      const seen = (css.outlineStyle !== 'none' && parseFloat(css.outlineWidth) >= 1) || (e.tagName === 'circle' && parseFloat(css.strokeWidth) >= 2);
+      return e === document.body ? null : { name: e.id || e.className?.baseVal || e.className || e.textContent.trim() || e.tagName, seen };
+    });
+    if (!at) break;
+    reached.add(at.name);
+    if (!at.seen) unseen.push(at.name);
+  }
+  assert.deepEqual(unseen, []);
+  for (const id of ['run-tests', 'store-text', 'search-text', 'watch-text', 'editor', 'send-raw', 'log', 'log-clear']) assert.ok(reached.has(id), id);
+  await page.locator('#map circle').first().focus();
+  await page.keyboard.press('Enter');
+  assert.equal(await page.locator('#map circle.chosen').count(), 1);
+  const before = await page.evaluate(() => document.activeElement.dataset.id);
+  for (const key of ['ArrowLeft', 'ArrowRight', 'ArrowUp', 'ArrowDown']) await page.keyboard.press(key);
+  const after = await page.evaluate(() => document.activeElement.tagName);
+  assert.ok(before && after === 'circle');
+  await page.done();
+});
+
+/* ---- all of them ---- */
+
+const tally = { passed: 0, failed: 0, skipped: 0 };
+try {
+  shared = await Server.start();
+  for (const [name, run] of tests) {
+    if (flags.only && !name.includes(flags.only)) continue;
+    try {
+      await run();
+      tally.passed++;
+      process.stdout.write(`  ok       ${name}\n`);
+    } catch (e) {
+      if (e instanceof Skip) {
+        tally.skipped++;
+        process.stdout.write(`  skipped  ${name}: ${e.message}\n`);
+      } else {
+        tally.failed++;
+        process.stdout.write(`  FAILED   ${name}\n${e.stack.replace(/^/gm, '           ')}\n`);
+      }
+    }
+    for (const context of browser.contexts()) await context.close();
+  }
+  await shared.stop();
+} finally {
+  await browser.close();
+  for (const child of running) child.kill('SIGKILL');
+  rmSync(scratch, { recursive: true, force: true });
+}
+process.stdout.write(`${tally.passed} passed, ${tally.failed} failed, ${tally.skipped} skipped\n`);
+process.exit(tally.failed ? 1 : 0);
