@@ -49,8 +49,8 @@ static char *unit(char *s, const char *end, bool low, uint32_t *out, char **wron
         *wrong = s;
         if (s == end) return NULL;
         uint32_t c = (unsigned char)*s, letter = (c | 0x20) - 'a';
-        uint32_t digit = c - '0' < 10 ? c - '0' : letter + 10;
-        if (digit > 15 || (digit > 9 && letter > 5)) return NULL;
+        uint32_t digit = c - '0' < 10 ? c - '0' : letter < 6 ? letter + 10 : 16;
+        if (digit > 15) return NULL;
         v = v << 4 | digit;
         if (i == 0 && low && v != 0xd) return NULL;
         if (i == 1 && ((v & 0xfc) == 0xdc) != low) return NULL;
@@ -113,12 +113,15 @@ static struct slice string(struct json *in, bool *escaped)
     uint64_t high = 0;
     uint32_t c;
     *escaped = false;
-    while (s += plain(s, (size_t)(in->end - s), &high), !why && s < in->end && *s == '\\') {
+    for (;;) {
+        s += plain(s, (size_t)(in->end - s), &high);
+        if (s == in->end || *s != '\\') break;
         *escaped = true;
         char *next = escape(s, in->end, &c, &wrong);
-        if (!next) why = "wrong escape";
         s = next ? next : wrong;
-        if (why) break;
+        if (next) continue;
+        why = "wrong escape";
+        break;
     }
     if (!why && s == in->end) why = "string without an end";
     if (!why && *s != '"') why = "control character in a string";
