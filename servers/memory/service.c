@@ -6,6 +6,8 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "servers/sandbox.h"
+
 #define SWEEP_MS 60000
 
 static struct memory_service *of_disk(struct watch *w)
@@ -277,7 +279,7 @@ int memory_open(struct memory_service *ms, const struct options *o, struct embed
     struct journal_config jc = {
         .dir = o->data, .dimension = embedder_dimension(e), .fingerprint = embedder_fingerprint(e),
         .sync_ms = o->sync < 0 ? JOURNAL_SYNC_NEVER : (int64_t)(o->sync * 1000 + 0.999),
-        .in_process = o->inline_sync,
+        .in_process = o->inline_sync, .child = sandbox_enter_helper, .child_user = (void *)o,
         .replay = { replay_put, replay_change, replay_delete, ms },
         .events = { on_written, on_durable, on_failed, on_compacted, ms } };
     if (getrandom(sc.seed, sizeof sc.seed, 0) != sizeof sc.seed)
