@@ -1,4 +1,4 @@
-// uses: servers/inference/wordpiece.c servers/inference/vocab.c servers/inference/unicode.c servers/inference/tokenizer.c servers/inference/model.c servers/log.c json.c number.c utf8.c base64.c
+// uses: servers/inference/wordpiece.c servers/inference/vocab.c servers/inference/unicode.c servers/inference/tokenizer.c servers/inference/config_file.c servers/log.c json.c number.c utf8.c base64.c
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>

@@ -5,6 +5,7 @@
 
 #include "builtin.h"
 #include "servers/log.h"
+#include "wordpiece.h"
 
 struct embedder {
     struct embedder_options o;
@@ -34,11 +35,9 @@ void embedder_close(struct embedder *e)
 static int submit_builtin(struct embedder *e, struct embed_request *rq)
 {
     for (size_t i = 0; i < rq->n; i++) {
-        struct slice part = rq->text[rq->span ? 0 : i];
-        if (rq->span) {
-            part.p += rq->span[i].start;
-            part.len = rq->span[i].end - rq->span[i].start;
-        }
+        const struct embed_span *span = rq->span ? rq->span + i : NULL;
+        struct slice part = rq->text[span ? span->text : i];
+        if (span && span->count != EMBED_WHOLE) part = (struct slice){ part.p + span->start, span->end - span->start };
         uint32_t words = builtin_embed(part, rq->normalize, rq->vector + i * BUILTIN_DIMENSION);
         if (rq->tokens) rq->tokens[i] = words;
         if (rq->truncated) rq->truncated[i] = false;
@@ -66,21 +65,33 @@ int embedder_run(struct embedder *e, struct embed_request *rq)
     return embedder_submit(e, rq, 0);
 }
 
-/* The word that begins at or behind *at, in text, as a span of one. */
-static bool next_word(struct slice text, size_t *at, struct embed_span *word)
+/* The words of a text as tokens; the same face as wordpiece_cut(). */
+static size_t cut_words(struct slice text, struct wordpiece_token *out, size_t cap)
 {
-    struct slice w = builtin_word(text, at);
-    word->end = (uint32_t)*at;
-    word->start = word->end - (uint32_t)w.len;
-    return w.len > 0;
+    size_t n = 0, at = 0;
+    for (struct slice w; (w = builtin_word(text, &at)).len; n++)
+        if (n < cap) out[n] = (struct wordpiece_token){ 0, (uint32_t)(at - w.len), (uint32_t)at };
+    return n;
 }
 
 size_t embedder_spans(struct embedder *e, struct slice text, uint32_t max_length,
                       uint32_t stride, struct embed_span *out, size_t cap)
 {
-    (void)e, (void)stride, (void)max_length, (void)next_word;
-    if (cap) out[0] = (struct embed_span){ 0, 0, 0, (uint32_t)text.len };
-    return 1;
+    (void)e;
+    struct wordpiece_token *token = malloc((text.len + 1) * sizeof *token);
+    if (!token) return 0;
+    size_t n = cut_words(text, token, text.len), parts = 0, room = max_length;
+    if (stride > room) stride = (uint32_t)room;
+    for (size_t first = 0;; first += stride, parts++) {
+        size_t count = n - first < room ? n - first : room;
+        if (parts < cap)
+            out[parts] = (struct embed_span){
+                .first = (uint32_t)first, .count = (uint32_t)count,
+                .start = count ? token[first].start : 0, .end = count ? token[first + count - 1].end : 0 };
+        if (first + count == n) break;
+    }
+    free(token);
+    return parts + 1;
 }
 
 uint32_t embedder_dimension(const struct embedder *e)
@@ -158,4 +169,9 @@ bool embedder_unload_adapter(struct embedder *e, int index)
 {
     (void)e, (void)index;
     return false;
+}
+
+int embedder_begin_load(struct embedder *e, struct embed_load *l, const char *dir, struct fault *f)
+{
+    return embedder_load_adapter(e, l->name, dir, f);
 }

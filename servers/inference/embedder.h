@@ -27,18 +27,20 @@ enum embed_status {
     EMBED_DROPPED = -5     /* alive() said no: nothing was computed */
 };
 
-/* A part of one text: count tokens from its first-th on, [CLS] and [SEP] not
- * among them; bytes start..end of the text. */
+/* A part of text[text]: count tokens from its first-th on, [CLS] and [SEP] not among
+ * them; bytes start..end. count EMBED_WHOLE: all of it, and the rest does not matter. */
+#define EMBED_WHOLE UINT32_MAX
 struct embed_span {
-    uint32_t first, count;
+    uint32_t text, first, count;
     uint32_t start, end;
 };
 
-/* One order: n texts, or n parts of one text. It is the caller's and stays where it
- * is until it was answered; the texts and spans are only read inside embedder_submit(). */
+/* One order: n texts, or n parts of texts. It is the caller's and stays where it is
+ * until it was answered; the texts and spans are only read inside embedder_submit(). */
 struct embed_request {
-    const struct slice *text;       /* [n], or [1] with span; valid UTF-8 */
-    const struct embed_span *span;  /* NULL, or [n] parts of text[0] as embedder_spans() gave them */
+    const struct slice *text;       /* [n], or as many as span names; valid UTF-8 */
+    const struct embed_span *span;  /* NULL, or [n], as embedder_spans() gave them; parts of one
+                                       text stand one behind the other */
     size_t n;
     int adapter;                    /* -1: the base model; else from embedder_adapter() */
     bool normalize;                 /* unit length; else as it was pooled */
@@ -89,10 +91,11 @@ bool embedder_step(struct embedder *e, int64_t now);
  * embedder_submit(), never EMBED_QUEUED. */
 int embedder_run(struct embedder *e, struct embed_request *rq);
 
-/* Cut text into parts of at most max_length tokens ([CLS] and [SEP] among them), one
- * beginning every stride tokens, until the end is covered; max_length 0: one part, cut
- * to the model's length. Fills at most cap of out; returns how many there are in all
- * (at least 1: a text of which no token is left is one empty part). */
+/* Cut text into parts of at most max_length tokens ([CLS] and [SEP] among them, so from 3),
+ * one beginning every stride tokens (a greater stride than leaves no gap counts as the
+ * greatest that does), until the end is covered. Fills at most cap of out; returns how
+ * many there are in all: at least 1, as a text of which no token is left is one empty
+ * part; 0 when memory is short. Their `text` is 0. */
 size_t embedder_spans(struct embedder *e, struct slice text, uint32_t max_length,
                       uint32_t stride, struct embed_span *out, size_t cap);
 
@@ -128,5 +131,18 @@ bool embedder_adapter_get(const struct embedder *e, int index, struct embedder_a
 /* Index, or -1 with f->why. One of the same name is replaced for the requests to come. */
 int embedder_load_adapter(struct embedder *e, const char *name, const char *dir, struct fault *f);
 bool embedder_unload_adapter(struct embedder *e, int index);
+
+/* The same in granules of embedder_step(), for a server that is running. */
+#define EMBED_ADAPTERS 64       /* at most so many */
+#define EMBED_NAME     64       /* bytes of a name, at most */
+struct embed_load {
+    void (*done)(struct embed_load *l, int index, const struct fault *f);  /* once; index -1: f says why */
+    void *user;
+    char name[EMBED_NAME + 1];
+    struct lora *lora;          /* the embedder's own, and next */
+    struct embed_load *next;
+};
+/* 0, or -1 with f filled: then nothing happened and done() is not called. */
+int embedder_begin_load(struct embedder *e, struct embed_load *l, const char *dir, struct fault *f);
 
 #endif

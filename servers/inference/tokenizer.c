@@ -8,7 +8,7 @@
 
 #include "../../json.h"
 #include "../log.h"
-#include "model.h"
+#include "config_file.h"
 
 #define FILE_MAX (64u << 20)
 
@@ -192,7 +192,7 @@ int tokenizer_read(struct tokenizer *t, struct tokenizer_text vocab, struct toke
 /* A file that may be absent: 0, or -1 with f filled. */
 static int load(const char *dir, const char *name, struct tokenizer_text *out, struct fault *f)
 {
-    out->p = model_file(dir, name, FILE_MAX, &out->len);
+    out->p = config_read(dir, name, FILE_MAX, &out->len);
     if (out->p || errno == ENOENT) return 0;
     return fault_set(f, 65, "%s: %s", name, strerror(errno));
 }

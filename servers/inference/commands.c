@@ -1,0 +1,339 @@
+/* Commands of the inference endpoint, SPEC 4.3: vectors, similarity, models and adapters. */
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "servers/inference/work.h"
+#include "servers/log.h"
+#include "servers/memory/cosine.h"
+#include "servers/params.h"
+
+#define TEXTS_MAX 256           /* of one embeddings command */
+
+/* ---- embeddings */
+
+struct embeddings { struct slice text, adapter; bool normalize, truncate; int64_t base64; };
+
+static const struct param embeddings_config[] = {
+    { "normalize",       PARAM_BOOL, .at = offsetof(struct embeddings, normalize) },
+    { "truncate",        PARAM_BOOL, .at = offsetof(struct embeddings, truncate) },
+    { "encoding_format", PARAM_ENUM, .at = offsetof(struct embeddings, base64), .words = "float|base64" },
+    { 0 }
+};
+static const struct param embeddings_params[] = {
+    { "text",    PARAM_ANY,   .at = offsetof(struct embeddings, text), .required = true },
+    { "adapter", PARAM_TEXT,  .at = offsetof(struct embeddings, adapter) },
+    { "config",  PARAM_GROUP, .group = embeddings_config },
+    { 0 }
+};
+
+static bool read_text(struct request *rq, struct json *in, struct slice *out)
+{
+    if (in->type != JSON_STRING) {
+        reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: text (a string or a list of at most %d strings)",
+                    TEXTS_MAX);
+        return false;
+    }
+    *out = json_slice(in);
+    return work_text(rq, "text", out);
+}
+
+/* The strings of a string or list; how many, or -1 after an error reply. */
+static long read_texts(struct request *rq, struct slice raw, struct slice out[TEXTS_MAX])
+{
+    struct json in;
+    long n = 0;
+    json_init(&in, (char *)raw.p, raw.len);
+    if (json_next(&in) != JSON_ARRAY) return read_text(rq, &in, out) ? 1 : -1;
+    json_enter(&in);
+    for (; json_next(&in) > JSON_END; n++) {
+        if (n == TEXTS_MAX) in.type = JSON_NULL;    /* one too many is as wrong as one that is no string */
+        if (!read_text(rq, &in, out + (n < TEXTS_MAX ? n : 0))) return -1;
+    }
+    return n;
+}
+
+static void put_tokens(struct json_out *out, const struct embed_request *ask)
+{
+    json_put_key(out, "tokens");
+    json_open(out, '[');
+    for (size_t i = 0; i < ask->n; i++) json_put_int(out, ask->tokens[i]);
+    json_close(out, ']');
+    json_put_key(out, "truncated");
+    json_open(out, '[');
+    for (size_t i = 0; i < ask->n; i++) json_put_bool(out, ask->truncated[i]);
+    json_close(out, ']');
+}
+
+static void put_ms(struct json_out *out, const struct request *rq)
+{
+    json_put_key(out, "processing_time_ms");
+    json_put_double(out, work_ms(rq));
+}
+
+static void embeddings_reply(struct work *w)
+{
+    const struct embeddings *p = w->own;
+    const struct embedder *e = w->is->embedder;
+    size_t dimension = embedder_dimension(e);
+    struct json_out *out = reply_begin(w->rq);
+    json_open(out, '{');
+    json_put_key(out, "embeddings");
+    json_open(out, '[');
+    for (size_t i = 0; i < w->ask.n; i++)
+        put_vector(out, w->ask.vector + i * dimension, dimension, p->base64);
+    json_close(out, ']');
+    json_put_key(out, "count"), json_put_int(out, (int64_t)w->ask.n);
+    json_put_key(out, "dimension"), json_put_int(out, (int64_t)dimension);
+    json_put_key(out, "model"), json_put_text(out, embedder_name(e));
+    json_put_key(out, "adapter");
+    if (p->adapter.p) json_put_str(out, p->adapter.p, p->adapter.len);
+    else json_put_null(out);
+    json_put_key(out, "normalized"), json_put_bool(out, p->normalize);
+    put_tokens(out, &w->ask);
+    put_ms(out, w->rq);
+    json_close(out, '}');
+    reply_end(w->rq);
+    work_free(w);
+}
+
+static void on_embeddings(struct request *rq)
+{
+    struct embeddings p = { .normalize = true, .truncate = true };
+    struct slice text[TEXTS_MAX];
+    int adapter;
+    long n;
+    if (!params_read(rq, embeddings_params, &p)) return;
+    if ((n = read_texts(rq, p.text, text)) < 0 || !work_adapter(rq, p.adapter, &adapter)) return;
+    struct work *w = work_new(rq, (size_t)n, sizeof p, embeddings_reply);
+    if (!w) return;
+    memcpy(w->text, text, (size_t)n * sizeof *text);
+    memcpy(w->own, &p, sizeof p);
+    w->ask.adapter = adapter;
+    w->ask.normalize = p.normalize;
+    w->ask.truncate = p.truncate;
+    work_submit(w);
+}
+
+/* ---- similarity */
+
+struct similarity { struct slice text1, text2, adapter; };
+
+static const struct param similarity_params[] = {
+    { "text1",   PARAM_TEXT, .at = offsetof(struct similarity, text1), .required = true },
+    { "text2",   PARAM_TEXT, .at = offsetof(struct similarity, text2), .required = true },
+    { "adapter", PARAM_TEXT, .at = offsetof(struct similarity, adapter) },
+    { 0 }
+};
+
+static void similarity_reply(struct work *w)
+{
+    size_t dimension = embedder_dimension(w->is->embedder);
+    double s = cosine_exact(w->ask.vector, w->ask.vector + dimension, dimension);
+    struct json_out *out = reply_begin(w->rq);
+    json_open(out, '{');
+    json_put_key(out, "similarity"), json_put_double(out, s > 1 ? 1 : s < -1 ? -1 : s);
+    put_tokens(out, &w->ask);
+    json_close(out, '}');
+    reply_end(w->rq);
+    work_free(w);
+}
+
+static void on_similarity(struct request *rq)
+{
+    struct similarity p = {0};
+    int adapter;
+    if (!params_read(rq, similarity_params, &p)) return;
+    if (!work_text(rq, "text1", &p.text1) || !work_text(rq, "text2", &p.text2)
+        || !work_adapter(rq, p.adapter, &adapter)) return;
+    struct work *w = work_new(rq, 2, 0, similarity_reply);
+    if (!w) return;
+    w->text[0] = p.text1;
+    w->text[1] = p.text2;
+    w->ask.adapter = adapter;
+    work_submit(w);
+}
+
+/* ---- models and adapters */
+
+static void on_models(struct request *rq)
+{
+    const struct embedder *e = ((struct inference_service *)rq->ep->app)->embedder;
+    struct json_out *out = reply_begin(rq);
+    json_open(out, '{');
+    json_put_key(out, "models");
+    json_open(out, '[');
+    json_open(out, '{');
+    json_put_key(out, "name"), json_put_text(out, embedder_name(e));
+    json_put_key(out, "fingerprint"), put_fingerprint(out, embedder_fingerprint(e));
+    json_put_key(out, "dimension"), json_put_int(out, embedder_dimension(e));
+    json_put_key(out, "max_tokens"), json_put_int(out, embedder_max_tokens(e));
+    json_put_key(out, "dtype"), json_put_text(out, embedder_dtype(e));
+    json_close(out, '}');
+    json_close(out, ']');
+    json_close(out, '}');
+    reply_end(rq);
+}
+
+static void put_adapter(struct json_out *out, const struct embedder_adapter *a)
+{
+    json_open(out, '{');
+    json_put_key(out, "name"), json_put_text(out, a->name);
+    json_put_key(out, "fingerprint"), put_fingerprint(out, a->fingerprint);
+    json_put_key(out, "rank"), json_put_int(out, a->rank);
+    json_put_key(out, "alpha"), json_put_double(out, a->alpha);
+    json_put_key(out, "targets");
+    json_open(out, '[');
+    for (const char *t = a->targets; *t; t += strlen(t) + 1) json_put_text(out, t);
+    json_close(out, ']');
+    json_close(out, '}');
+}
+
+static void on_adapters(struct request *rq)
+{
+    const struct embedder *e = ((struct inference_service *)rq->ep->app)->embedder;
+    struct embedder_adapter a;
+    struct json_out *out = reply_begin(rq);
+    json_open(out, '{');
+    json_put_key(out, "adapters");
+    json_open(out, '[');
+    for (int i = -1; (i = embedder_adapter_next(e, i)) >= 0;)
+        if (embedder_adapter_get(e, i, &a)) put_adapter(out, &a);
+    json_close(out, ']');
+    json_close(out, '}');
+    reply_end(rq);
+}
+
+static void reply_adapter(struct request *rq, const struct embedder_adapter *a)
+{
+    put_adapter(reply_begin(rq), a);
+    reply_end(rq);
+}
+
+struct loading { struct embed_load load; struct request *rq; };     /* load first */
+struct load { struct slice name, path; };
+
+static const struct param load_params[] = {
+    { "name", PARAM_TEXT, .at = offsetof(struct load, name), .required = true },
+    { "path", PARAM_TEXT, .at = offsetof(struct load, path), .required = true },
+    { 0 }
+};
+static const struct param unload_params[] = {
+    { "name", PARAM_TEXT, .at = offsetof(struct load, name), .required = true },
+    { 0 }
+};
+
+static void bad_adapter(struct request *rq, const char *why)
+{
+    reply_error(rq, REPLY_BAD_ADAPTER, "Cannot load adapter: %s", why);
+}
+
+static void loaded(struct embed_load *l, int index, const struct fault *f)
+{
+    struct loading *g = (struct loading *)(void *)l;
+    struct embedder_adapter a;
+    const struct inference_service *is = g->rq->ep->app;
+    if (index >= 0 && embedder_adapter_get(is->embedder, index, &a)) reply_adapter(g->rq, &a);
+    else bad_adapter(g->rq, f->why);
+    free(g);
+}
+
+/* Is this a way that leads out before any link is looked at? */
+static bool leads_out(const char *path)
+{
+    if (*path == '/' || !*path) return true;
+    for (const char *p = path; *p; p += strcspn(p, "/"), p += *p == '/')
+        if (!strncmp(p, "..", 2) && (p[2] == '/' || !p[2])) return true;
+    return false;
+}
+
+/* The real directory of path under dir, in out[PATH_MAX]; NULL, or why there is none. */
+static const char *resolve(const char *dir, struct slice path, char *out)
+{
+    char joined[PATH_MAX], base[PATH_MAX];
+    if (!dir) return "no --adapter-dir was given";
+    int n = snprintf(joined, sizeof joined, "%s/", dir);
+    if (n < 0 || (size_t)n + path.len >= sizeof joined) return "the path is too long";
+    if (memchr(path.p, 0, path.len)) return "the path holds a NUL";
+    memcpy(joined + n, path.p, path.len);
+    joined[(size_t)n + path.len] = 0;
+    if (leads_out(joined + n)) return "the path leads out of --adapter-dir";
+    if (!realpath(dir, base)) return "--adapter-dir cannot be read";
+    if (!realpath(joined, out)) return "there is no such directory";
+    size_t len = strlen(base);
+    if (len > 1 && (strncmp(out, base, len) || (out[len] && out[len] != '/')))
+        return "the path leads out of --adapter-dir";
+    return NULL;
+}
+
+static void on_load_adapter(struct request *rq)
+{
+    const struct inference_service *is = rq->ep->app;
+    struct load p = {0};
+    char dir[PATH_MAX];
+    struct fault f = {0};
+    if (!params_read(rq, load_params, &p)) return;
+    if (!p.name.len || p.name.len > EMBED_NAME || memchr(p.name.p, 0, p.name.len)) {
+        reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: name (1 to %d bytes, none of them NUL)", EMBED_NAME);
+        return;
+    }
+    const char *why = resolve(is->options->adapter_dir, p.path, dir);
+    if (why) {
+        bad_adapter(rq, why);
+        return;
+    }
+    struct loading *g = calloc(1, sizeof *g);
+    if (!g) {
+        reply_error(rq, REPLY_INTERNAL, "Internal error");
+        return;
+    }
+    g->rq = rq;
+    g->load.done = loaded;
+    memcpy(g->load.name, p.name.p, p.name.len);
+    if (!embedder_begin_load(is->embedder, &g->load, dir, &f)) return;
+    bad_adapter(rq, f.why);
+    free(g);
+}
+
+static void on_unload_adapter(struct request *rq)
+{
+    const struct inference_service *is = rq->ep->app;
+    struct load p = {0};
+    struct embedder_adapter a;
+    int index;
+    if (!params_read(rq, unload_params, &p) || !work_adapter(rq, p.name, &index)) return;
+    if (index < 0 || !embedder_adapter_get(is->embedder, index, &a)) return;
+    reply_adapter(rq, &a);
+    embedder_unload_adapter(is->embedder, index);
+}
+
+/* ---- the table */
+
+const struct command inference_commands[] = {
+    { "embeddings",     on_embeddings,     CMD_LATER },
+    { "process",        process_run,       CMD_LATER },
+    { "similarity",     on_similarity,     CMD_LATER },
+    { "models",         on_models,         0 },
+    { "adapters",       on_adapters,       0 },
+    { "load_adapter",   on_load_adapter,   CMD_LATER },
+    { "unload_adapter", on_unload_adapter, 0 },
+    { NULL, NULL, 0 }
+};
+
+void inference_stats(struct endpoint *ep, struct json_out *out)
+{
+    const struct inference_service *is = ep->app;
+    struct embedder_adapter a;
+    struct embedder_stats s;
+    embedder_stats(is->embedder, &s);
+    json_put_key(out, "embeddings_total"), json_put_int(out, (int64_t)s.texts);
+    json_put_key(out, "tokens_total"), json_put_int(out, (int64_t)s.tokens);
+    json_put_key(out, "queue"), json_put_int(out, (int64_t)s.queue);
+    json_put_key(out, "avg_embedding_ms"), json_put_double(out, s.avg_ms);
+    json_put_key(out, "adapters");
+    json_open(out, '[');
+    for (int i = -1; (i = embedder_adapter_next(is->embedder, i)) >= 0;)
+        if (embedder_adapter_get(is->embedder, i, &a)) json_put_text(out, a.name);
+    json_close(out, ']');
+}

@@ -1,0 +1,340 @@
+/* process: how significant a text is against a context (SPEC 4.3 with the sums of 5.1 to
+ * 5.4). It looks at its context alone: the store's streams, memories and words play no part. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "servers/inference/work.h"
+#include "servers/memory/cosine.h"
+#include "servers/memory/memory.h"
+#include "servers/memory/significance.h"
+#include "servers/params.h"
+
+enum { CONTEXT_MAX = 64, CHUNKS_MAX = 256, LENGTH_MIN = 8 };
+
+struct process {
+    struct slice text, adapter, context;
+    struct param_vector embedding;
+    int64_t top_k, max_length, stride;
+    bool include_embeddings, chunk;
+};
+
+static const struct param process_config[] = {
+    { "top_k",      PARAM_INT,  .at = offsetof(struct process, top_k), .min = 0, .max = 64 },
+    { "include_embeddings", PARAM_BOOL, .at = offsetof(struct process, include_embeddings) },
+    { "chunk",      PARAM_BOOL, .at = offsetof(struct process, chunk) },
+    { "max_length", PARAM_INT,  .at = offsetof(struct process, max_length), .min = LENGTH_MIN, .max = INT32_MAX },
+    { "stride",     PARAM_INT,  .at = offsetof(struct process, stride), .min = 1, .max = INT32_MAX },
+    { 0 }
+};
+static const struct param process_params[] = {
+    { "text",      PARAM_TEXT,   .at = offsetof(struct process, text) },
+    { "embedding", PARAM_VECTOR, .at = offsetof(struct process, embedding) },
+    { "context",   PARAM_LIST,   .at = offsetof(struct process, context) },
+    { "adapter",   PARAM_TEXT,   .at = offsetof(struct process, adapter) },
+    { "config",    PARAM_GROUP,  .group = process_config },
+    { 0 }
+};
+
+/* What is embedded: the context oldest first, the text, then its chunks where they are
+ * not the text itself; and what is made of it. */
+struct plan {
+    struct process p;
+    int adapter;
+    struct slice text[CONTEXT_MAX + 1];                         /* the context, then the text */
+    size_t contexts;
+    struct embed_span span[CONTEXT_MAX + 1 + CHUNKS_MAX];       /* [n] */
+    size_t n, chunks;                                           /* chunks 0: the one is the text */
+    struct stream *stream;
+    struct vocabulary words;
+    float given[MEMORY_DIMENSION];                              /* embedding, of unit length */
+};
+
+/* What is measured of the text and of each chunk. */
+struct score { double significance, surprise, diversity, information; };
+
+/* ---- the sums */
+
+static uint32_t dimension_of(const struct work *w)
+{
+    return embedder_dimension(w->is->embedder);
+}
+
+static const float *vector_of(const struct work *w, size_t i)
+{
+    return w->ask.vector + i * dimension_of(w);
+}
+
+/* Everything of one text whose unit vector is x; false: memory is short. */
+static bool measure(struct work *w, const float *x, struct slice text, struct score *out)
+{
+    struct plan *plan = w->own;
+    double nearest = 0;
+    for (size_t i = 0; i < plan->contexts; i++) {
+        double cosine = cosine_exact(x, vector_of(w, i), dimension_of(w));
+        if (cosine > nearest) nearest = cosine;
+    }
+    out->surprise = stream_surprise(plan->stream, x, dimension_of(w));
+    out->diversity = nearest < 1 ? 1 - nearest : 0;
+    out->information = vocabulary_information(&plan->words, text);
+    out->significance = significance_of(out->surprise, out->information, out->diversity,
+                                        significance_floor(text, -1));
+    return out->information >= 0;
+}
+
+/* Stream and words of the context, oldest first; false: memory is short. */
+static bool read_stream(struct work *w)
+{
+    struct plan *plan = w->own;
+    if (!(plan->stream = stream_new(dimension_of(w)))) return false;
+    for (size_t i = 0; i < plan->contexts; i++) {
+        const float *x = vector_of(w, i);
+        stream_push(plan->stream, x, dimension_of(w), stream_surprise(plan->stream, x, dimension_of(w)));
+        if (vocabulary_add(&plan->words, plan->text[i])) return false;
+    }
+    return true;
+}
+
+/* ---- the reply */
+
+static void put_number(struct json_out *out, const char *key, double v)
+{
+    json_put_key(out, key);
+    json_put_double(out, v);
+}
+
+static void put_embedding(struct work *w, struct json_out *out, const float *x)
+{
+    json_put_key(out, "embedding");
+    put_vector(out, x, dimension_of(w), false);
+}
+
+/* Chunk i at entry `at` of the work. */
+static bool put_chunk(struct work *w, struct json_out *out, size_t i, size_t at)
+{
+    const struct plan *plan = w->own;
+    const struct embed_span *span = plan->span + at;
+    struct slice text = plan->text[plan->contexts];
+    struct score score;
+    if (!measure(w, vector_of(w, at), (struct slice){ text.p + span->start, span->end - span->start }, &score))
+        return false;
+    json_open(out, '{');
+    json_put_key(out, "index"), json_put_int(out, (int64_t)i);
+    json_put_key(out, "start"), json_put_int(out, span->start);
+    json_put_key(out, "end"), json_put_int(out, span->end);
+    json_put_key(out, "tokens"), json_put_int(out, w->ask.tokens[at]);
+    put_number(out, "significance", score.significance);
+    put_number(out, "surprise", score.surprise);
+    if (plan->p.include_embeddings) put_embedding(w, out, vector_of(w, at));
+    json_close(out, '}');
+    return true;
+}
+
+/* The text as its only chunk. */
+static void put_whole(struct work *w, struct json_out *out, const float *x, uint32_t tokens, const struct score *score)
+{
+    const struct plan *plan = w->own;
+    json_open(out, '{');
+    json_put_key(out, "index"), json_put_int(out, 0);
+    json_put_key(out, "start"), json_put_int(out, 0);
+    json_put_key(out, "end"), json_put_int(out, (int64_t)plan->text[plan->contexts].len);
+    json_put_key(out, "tokens"), json_put_int(out, tokens);
+    put_number(out, "significance", score->significance);
+    put_number(out, "surprise", score->surprise);
+    if (plan->p.include_embeddings) put_embedding(w, out, x);
+    json_close(out, '}');
+}
+
+static void put_prediction(void *user, const struct prediction *p)
+{
+    struct json_out *out = user;
+    json_open(out, '{');
+    json_put_key(out, "text"), json_put_str(out, p->text.p, p->text.len);
+    put_number(out, "score", p->score);
+    json_put_key(out, "source"), json_put_text(out, "memory");
+    json_close(out, '}');
+}
+
+static void put_context(struct work *w, struct json_out *out, const float *x)
+{
+    const struct plan *plan = w->own;
+    json_put_key(out, "context_used"), json_put_int(out, (int64_t)plan->contexts);
+    json_put_key(out, "context_similarity");
+    json_open(out, '[');
+    for (size_t i = 0; i < plan->contexts; i++)
+        json_put_double(out, cosine_exact(x, vector_of(w, i), dimension_of(w)));
+    json_close(out, ']');
+    json_put_key(out, "predictions");
+    json_open(out, '[');
+    if (w->is->predict && plan->p.top_k)
+        w->is->predict(w->is->memory, x, (size_t)plan->p.top_k, put_prediction, out);
+    json_close(out, ']');
+}
+
+static void put_score(struct json_out *out, const struct score *score)
+{
+    put_number(out, "significance", score->significance);
+    put_number(out, "surprise", score->surprise);
+    put_number(out, "diversity", score->diversity);
+    put_number(out, "information", score->information);
+    json_put_key(out, "shock"), json_put_bool(out, score->surprise > 0.8);
+}
+
+/* The value of data; false: memory is short. */
+static bool put_all(struct work *w, struct json_out *out)
+{
+    struct plan *plan = w->own;
+    size_t at = plan->contexts, first = plan->n - plan->chunks;
+    bool given = plan->p.embedding.n, whole = true;
+    const float *x = given ? plan->given : vector_of(w, at);
+    struct score score;
+    if (!read_stream(w) || !measure(w, x, plan->text[at], &score)) return false;
+    json_open(out, '{');
+    put_score(out, &score);
+    json_put_key(out, "tokens"), json_put_int(out, given ? 0 : w->ask.tokens[at]);
+    json_put_key(out, "truncated"), json_put_bool(out, !given && w->ask.truncated[at]);
+    json_put_key(out, "chunks");
+    json_open(out, '[');
+    if (!plan->chunks) put_whole(w, out, x, given ? 0 : w->ask.tokens[at], &score);
+    for (size_t i = 0; i < plan->chunks; i++) whole = whole && put_chunk(w, out, i, first + i);
+    json_close(out, ']');
+    put_context(w, out, x);
+    if (plan->p.include_embeddings) put_embedding(w, out, x);
+    put_number(out, "processing_time_ms", work_ms(w->rq));
+    json_close(out, '}');
+    return whole;
+}
+
+static void process_reply(struct work *w)
+{
+    struct plan *plan = w->own;
+    if (put_all(w, reply_begin(w->rq))) reply_end(w->rq);
+    else reply_error(w->rq, REPLY_INTERNAL, "Internal error");
+    free(plan->stream);
+    vocabulary_free(&plan->words);
+    work_free(w);
+}
+
+/* ---- what is asked */
+
+static bool invalid(struct request *rq, const char *name, const char *allowed)
+{
+    reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: %s (%s)", name, allowed);
+    return false;
+}
+
+/* One of the context: a string, or {role, text, timestamp}. */
+static bool read_entry(struct request *rq, struct json *in, struct slice *text)
+{
+    static const char allowed[] = "a list of at most 64 strings or {role, text, timestamp}";
+    int64_t ms;
+    bool right = in->type == JSON_STRING;
+    if (right) *text = json_slice(in);
+    if (in->type == JSON_OBJECT) {
+        json_enter(in);
+        while (json_next(in) > JSON_END) {
+            if (json_key(in, "text")) {
+                right = in->type == JSON_STRING;
+                *text = json_slice(in);
+            } else if (json_key(in, "role")) {
+                if (in->type != JSON_STRING && in->type != JSON_NULL) return invalid(rq, "context", allowed);
+            } else if (json_key(in, "timestamp") && in->type != JSON_NULL) {
+                bool number = in->type == JSON_NUMBER;
+                if (number ? !time_number(json_number(in), &ms) : !time_parse(json_slice(in), &ms)) {
+                    reply_error(rq, REPLY_INVALID_TIMESTAMP, "Invalid timestamp: context");
+                    return false;
+                }
+            }
+        }
+    }
+    return right ? work_text(rq, "context", text) : invalid(rq, "context", allowed);
+}
+
+static bool read_context(struct request *rq, struct plan *plan)
+{
+    struct json in;
+    if (!plan->p.context.p) return true;
+    json_init(&in, (char *)plan->p.context.p, plan->p.context.len);
+    json_next(&in);
+    json_enter(&in);
+    while (json_next(&in) > JSON_END) {
+        if (plan->contexts == CONTEXT_MAX)
+            return invalid(rq, "context", "a list of at most 64 strings or {role, text, timestamp}");
+        if (!read_entry(rq, &in, plan->text + plan->contexts)) return false;
+        plan->contexts++;
+    }
+    return true;
+}
+
+static bool read_embedding(struct request *rq, struct plan *plan, uint32_t dimension)
+{
+    size_t n = plan->p.embedding.n;
+    if (!n) {
+        if (plan->p.text.p) return true;
+        reply_error(rq, REPLY_MISSING_FIELD, "Missing required field: text");
+        return false;
+    }
+    if (n != dimension) {
+        reply_error(rq, REPLY_BAD_DIMENSION, "Invalid embedding dimension: got %zu, expected %u", n, dimension);
+        return false;
+    }
+    return !cosine_normalise(plan->given, plan->given, dimension) || invalid(rq, "embedding", "not all zero");
+}
+
+/* Windows of the text; they are entries of their own unless one covers it all. */
+static bool cut_chunks(struct request *rq, struct plan *plan, struct embedder *e)
+{
+    struct process *p = &plan->p;
+    int64_t most = embedder_max_tokens(e);
+    if (!p->max_length) p->max_length = most;
+    if (!p->stride) p->stride = p->max_length;
+    char allowed[64];
+    snprintf(allowed, sizeof allowed, "an integer from %d to %d", LENGTH_MIN, (int)most);
+    if (p->max_length > most) return invalid(rq, "config.max_length", allowed);
+    if (p->stride > p->max_length) return invalid(rq, "config.stride", "an integer from 1 to max_length");
+    if (!p->chunk) return true;
+    struct embed_span *span = plan->span + plan->n;
+    size_t n = embedder_spans(e, plan->text[plan->contexts], (uint32_t)p->max_length, (uint32_t)p->stride,
+                              span, CHUNKS_MAX);
+    if (n > CHUNKS_MAX) {
+        reply_error(rq, REPLY_TOO_LARGE, "Text too long: %zu chunks, at most %d are computed; take a greater stride",
+                    n, CHUNKS_MAX);
+        return false;
+    }
+    if (n < 2) return true;
+    for (size_t i = 0; i < n; i++) span[i].text = (uint32_t)plan->contexts;
+    plan->chunks = n;
+    plan->n += n;
+    return true;
+}
+
+static bool read_plan(struct request *rq, struct plan *plan)
+{
+    struct embedder *e = ((struct inference_service *)rq->ep->app)->embedder;
+    plan->p = (struct process){ .top_k = 5, .embedding = { .v = plan->given, .cap = MEMORY_DIMENSION } };
+    if (!params_read(rq, process_params, &plan->p)) return false;
+    if (!read_embedding(rq, plan, embedder_dimension(e)) || !read_context(rq, plan)) return false;
+    if (plan->p.text.p && !work_text(rq, "text", &plan->p.text)) return false;
+    if (!work_adapter(rq, plan->p.adapter, &plan->adapter)) return false;
+    plan->text[plan->contexts] = plan->p.text;
+    plan->n = plan->contexts + !plan->p.embedding.n;
+    for (size_t i = 0; i < plan->n; i++)
+        plan->span[i] = (struct embed_span){ .text = (uint32_t)i, .count = EMBED_WHOLE };
+    return cut_chunks(rq, plan, e);
+}
+
+void process_run(struct request *rq)
+{
+    struct plan *plan = calloc(1, sizeof *plan);
+    struct work *w = NULL;
+    if (!plan) reply_error(rq, REPLY_INTERNAL, "Internal error");
+    else if (read_plan(rq, plan)) w = work_new(rq, plan->n, sizeof *plan, process_reply);
+    if (w) {
+        struct plan *kept = memcpy(w->own, plan, sizeof *plan);
+        w->ask.text = kept->text;
+        w->ask.span = kept->span;
+        w->ask.adapter = kept->adapter;
+        work_submit(w);
+    }
+    free(plan);
+}

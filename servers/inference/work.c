@@ -1,0 +1,123 @@
+#include "servers/inference/work.h"
+
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "servers/memory/memory.h"
+#include "servers/values.h"
+
+static void done(struct embed_request *ask)
+{
+    struct work *w = (struct work *)(void *)ask;
+    if (ask->status == EMBED_DONE) {
+        w->reply(w);
+        return;
+    }
+    reply_drop(w->rq);
+    work_free(w);
+}
+
+static bool alive(struct embed_request *ask)
+{
+    return request_alive(((struct work *)(void *)ask)->rq);
+}
+
+struct work *work_new(struct request *rq, size_t n, size_t own_bytes, void (*reply)(struct work *))
+{
+    struct inference_service *is = rq->ep->app;
+    size_t dimension = embedder_dimension(is->embedder);
+    size_t own_at = (sizeof(struct work) + n * sizeof(struct slice) + 15) / 16 * 16;
+    size_t vector_at = own_at + (own_bytes + 15) / 16 * 16;
+    size_t token_at = vector_at + n * dimension * sizeof(float);
+    size_t cut_at = token_at + n * sizeof(uint32_t);
+    char *p = calloc(1, cut_at + n);
+    if (!p) {
+        reply_error(rq, REPLY_INTERNAL, "Internal error");
+        return NULL;
+    }
+    struct work *w = (struct work *)(void *)p;
+    w->rq = rq;
+    w->is = is;
+    w->reply = reply;
+    w->own = p + own_at;
+    w->ask = (struct embed_request){
+        .text = w->text, .n = n, .adapter = -1, .normalize = true, .truncate = true,
+        .client = (uint64_t)rq->conn.slot << 32 | rq->conn.generation,
+        .vector = (float *)(void *)(p + vector_at), .tokens = (uint32_t *)(void *)(p + token_at),
+        .truncated = (bool *)(void *)(p + cut_at), .alive = alive, .done = done };
+    return w;
+}
+
+void work_submit(struct work *w)
+{
+    struct request *rq = w->rq;
+    struct embedder *e = w->is->embedder;
+    int r = rq->ep->slow && !rq->kept ? EMBED_NO_MEMORY : embedder_submit(e, &w->ask, rq->now_us / 1000);
+    if (r == EMBED_QUEUED) return;
+    if (r == EMBED_DONE) {
+        w->reply(w);
+        return;
+    }
+    if (r == EMBED_BUSY) reply_busy(rq, embedder_retry_ms(e));
+    else if (r == EMBED_TOO_LONG)
+        reply_error(rq, REPLY_TOO_LARGE, "Text too long: above %u tokens; ask for truncate or send less",
+                    embedder_max_tokens(e));
+    else reply_error(rq, REPLY_INTERNAL, "Internal error");
+    work_free(w);
+}
+
+void work_free(struct work *w)
+{
+    free(w);
+}
+
+double work_ms(const struct request *rq)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (double)((int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000 - rq->now_us) / 1000;
+}
+
+bool work_text(struct request *rq, const char *name, struct slice *text)
+{
+    *text = trim_unicode(*text);
+    if (text->len <= TEXT_MAX) return true;
+    reply_error(rq, REPLY_TOO_LARGE, "Text too long: %s has %zu bytes, at most %d are allowed", name,
+                text->len, TEXT_MAX);
+    return false;
+}
+
+bool work_adapter(struct request *rq, struct slice name, int *index)
+{
+    const struct inference_service *is = rq->ep->app;
+    *index = -1;
+    if (!name.p) return true;
+    if ((*index = embedder_adapter(is->embedder, name)) >= 0) return true;
+    reply_error(rq, REPLY_UNKNOWN_ADAPTER, "Unknown adapter: %.*s", (int)(name.len < 128 ? name.len : 128),
+                name.p);
+    return false;
+}
+
+void put_vector(struct json_out *out, const float *v, size_t n, bool base64)
+{
+    uint8_t bytes[4 * MEMORY_DIMENSION];
+    if (!base64) {
+        json_put_f32s(out, v, n);
+        return;
+    }
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, v + i, sizeof u);
+        for (size_t k = 0; k < 4; k++) bytes[4 * i + k] = (uint8_t)(u >> 8 * k);
+    }
+    json_put_base64(out, bytes, 4 * n);
+}
+
+void put_fingerprint(struct json_out *out, const uint8_t *fingerprint)
+{
+    static const char digits[] = "0123456789abcdef";
+    char hex[64];
+    for (size_t i = 0; i < 64; i++) hex[i] = digits[fingerprint[i / 2] >> (i % 2 ? 0 : 4) & 15];
+    json_put_str(out, hex, sizeof hex);
+}
