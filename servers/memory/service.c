@@ -52,23 +52,6 @@ bool memory_ready(struct endpoint *ep)
 
 /* The log on behalf of the store. */
 
-static bool unwritten(const struct memory_service *ms, uint32_t row)
-{
-    return row < ms->rows && (ms->unwritten[row / 8] >> row % 8 & 1);
-}
-
-/* A row that a compaction still has to write is about to go: it is written first. */
-static void keep_for_compaction(struct memory_service *ms, const uint8_t *id)
-{
-    uint32_t row = store_find(ms->store, id);
-    if (row == ROW_NONE || !unwritten(ms, row)) return;
-    struct memory m;
-    store_view(ms->store, row, &m);
-    ms->unwritten[row / 8] &= (uint8_t)~(1u << row % 8);
-    if (ms->cursor == row) ms->cursor = store_younger(ms->store, row);
-    journal_compact_keep(ms->journal, &m);
-}
-
 static int append(void *user, enum memory_change what, const struct memory *m, uint64_t *seq)
 {
     struct memory_service *ms = user;
@@ -79,7 +62,6 @@ static int append(void *user, enum memory_change what, const struct memory *m, u
         store_view(ms->store, row, &was);
         old = journal_bytes_of(ms->journal, &was);
     }
-    if (ms->unwritten && row != ROW_NONE) keep_for_compaction(ms, m->id);
     int r = journal_append(ms->journal, what, m, seq);
     if (r) return r;
     ms->live_bytes -= old;
@@ -173,8 +155,6 @@ static void on_compacted(void *user, const char *why)
     struct memory_service *ms = user;
     struct journal_state s;
     journal_state(ms->journal, &s);
-    free(ms->unwritten);
-    ms->unwritten = NULL;
     log_begin(why ? LOG_ERROR : LOG_INFO, "memory", why ? "compaction failed" : "log compacted");
     if (why) log_text("reason", why);
     log_int("log_bytes", (int64_t)s.bytes);
@@ -182,48 +162,27 @@ static void on_compacted(void *user, const char *why)
     memory_compacted(ms, why);
 }
 
-/* Compaction: the rows that live now, in the order of storing. */
+/* Compaction. */
 
 static bool next_living(void *user, struct memory *m)
 {
     struct memory_service *ms = user;
-    for (uint32_t row; (row = ms->cursor) != ROW_NONE;) {
-        ms->cursor = store_younger(ms->store, row);
-        if (!unwritten(ms, row)) continue;
-        ms->unwritten[row / 8] &= (uint8_t)~(1u << row % 8);
-        store_view(ms->store, row, m);
-        return true;
-    }
-    return false;
+    return store_living_next(ms->store, m);
 }
 
-/* Remember which rows live; how many, or -1 without memory. */
-static int64_t snapshot(struct memory_service *ms)
+static void keep(void *user, const struct memory *m)
 {
-    int64_t n = 0;
-    ms->rows = store_records(ms->store)->used;
-    ms->unwritten = calloc(1, ms->rows / 8 + 1);
-    if (!ms->unwritten) return -1;
-    ms->cursor = store_oldest(ms->store);
-    for (uint32_t r = ms->cursor; r != ROW_NONE; r = store_younger(ms->store, r), n++)
-        ms->unwritten[r / 8] |= (uint8_t)(1u << r % 8);
-    return n;
+    struct memory_service *ms = user;
+    journal_compact_keep(ms->journal, m);
 }
 
 int memory_compact(struct memory_service *ms)
 {
-    struct journal_living living = { .next = next_living, .user = ms };
     if (journal_compacting(ms->journal)) return -1;
-    int64_t n = snapshot(ms);
-    if (n < 0) return -1;
-    living.n = (uint64_t)n;
-    if (!journal_compact_begin(ms->journal, &living)) {
-        loop_job(ms->ep.server.loop, &ms->compaction);
-        return 0;
-    }
-    free(ms->unwritten);
-    ms->unwritten = NULL;
-    return -1;
+    struct journal_living living = { store_living(ms->store), next_living, ms };
+    if (journal_compact_begin(ms->journal, &living)) return -1;
+    loop_job(ms->ep.server.loop, &ms->compaction);
+    return 0;
 }
 
 static bool step_compaction(struct job *j)
@@ -275,7 +234,7 @@ int memory_open(struct memory_service *ms, const struct options *o, struct embed
 {
     struct store_config sc = { .dimension = embedder_dimension(e), .max_memories = (size_t)o->max_memories,
                                .evict = o->evict, .forget = o->forget, .user = ms,
-                               .append = append, .event = event };
+                               .append = append, .keep = keep, .event = event };
     struct journal_config jc = {
         .dir = o->data, .dimension = embedder_dimension(e), .fingerprint = embedder_fingerprint(e),
         .sync_ms = o->sync < 0 ? JOURNAL_SYNC_NEVER : (int64_t)(o->sync * 1000 + 0.999),
@@ -324,6 +283,5 @@ int memory_close(struct memory_service *ms, struct fault *f)
 {
     int bad = journal_close(ms->journal, loop_clock(), f);
     store_free(ms->store);
-    free(ms->unwritten);
     return bad;
 }

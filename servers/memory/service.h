@@ -24,10 +24,6 @@ struct memory_service {
     struct request       *syncing;       /* `sync` commands that wait, kept by their next in user[0] */
     struct standing      *standing;      /* standing queries (commands) */
 
-    /* A compaction under way: rows that it has not handed over, [bit by row]. */
-    uint8_t              *unwritten;
-    uint32_t              rows;          /* rows from here on were taken later */
-    uint32_t              cursor;        /* where it is in the order of storing */
     struct request       *compacting;    /* the `compact` command that waits for it, or NULL */
 };
 
