@@ -98,6 +98,27 @@ endef
 $(foreach f,$(FUZZERS),$(eval $(call fuzzer,$(f))))
 fuzzers: $(FUZZERS:%=$(BUILD)/fuzz/%)
 
+# Tests. tests/run takes groups NAME=COMMAND and adds their closing lines up;
+# every group runs in small in `make test` and in earnest in `make soak`.
+ASAN    = build/asan
+T       = python3 tests/run
+SCRIPTS = $(wildcard tests/*/test_*.py)
+RUN_PY  = /usr/bin/python3 -B
+UNIT    = for t in $(TESTS); do echo "== $$t"; DIR/tests/$$t || exit 1; done
+
+test:
+	@tests/install
+	@$(MAKE) --no-print-directory all unit fuzzers
+	@$(MAKE) --no-print-directory BUILD=$(ASAN) SAN=address,undefined all unit
+	@$(T) build/test.log \
+	  'layers=tests/layers build' \
+	  'unit=$(subst DIR,build,$(UNIT))' \
+	  'unit, sanitized=$(subst DIR,$(ASAN),$(UNIT))' \
+	  $(foreach s,$(SCRIPTS),'$(s:tests/%=%)=BUILD=$(ASAN) $(RUN_PY) $(s)') \
+	  $(foreach s,$(wildcard tests/*/run.mjs),'$(s:tests/%=%)=BUILD=build node $(s)') \
+	  $(foreach s,$(wildcard tests/*/run.sh),'$(s:tests/%=%)=BUILD=build $(s) short') \
+	  $(foreach f,$(FUZZERS),'$(f)=tests/fuzz/run build/fuzz/$(f) 5')
+
 clean:
 	rm -rf $(BUILD)
 
