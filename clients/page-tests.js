@@ -90,7 +90,8 @@ export async function runTests(page) {
   /** @type {Record<string, any>} */
   const sockets = {};
   class Seen extends WebSocket {
-    constructor(/** @type {string} */ url, /** @type {string[]} */ protocols) {
+    /** @param {string} url @param {string[]} [protocols] */
+    constructor(url, protocols) {
       super(url, protocols);
       sockets[url] = this;
     }
