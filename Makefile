@@ -56,7 +56,7 @@ $(BUILD)/%.o: %.c
 
 KFLAGS_avx2   = -O3 -ffp-contract=fast -mavx2 -mfma -mf16c
 KFLAGS_avx512 = -O3 -ffp-contract=fast -mavx512f -mavx512bw -mavx512vl -mavx512dq -mavx512vnni -mavx2 -mfma -mf16c -mprefer-vector-width=512
-$(BUILD)/servers/inference/kernels_%.o: $(KSRC)
+$(KERNELS:%=$(BUILD)/servers/inference/kernels_%.o): $(BUILD)/servers/inference/kernels_%.o: $(KSRC)
 	@mkdir -p $(@D)
 	@echo "  CC    $< ($*)"
 	$(Q)$(CC) $(FLAGS) $(WARN) -D_GNU_SOURCE $(KFLAGS_$*) -DKERNELS=$* -MMD -MP -c -o $@ $<
