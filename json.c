@@ -1,3 +1,5 @@
+/* See json.h. The reader is a cursor: json_next() looks only at a value's first
+ * byte, and whoever takes or skips the value checks the rest of it. */
 #include "json.h"
 
 #include <assert.h>
@@ -11,14 +13,12 @@ enum {
     STARTED = 1,  /* the outermost value was seen */
     PENDING = 2,  /* a value stands at p, neither taken nor entered */
     FRESH   = 4,  /* nothing of this container was seen yet */
-    EMPTY   = 8,  /* what was entered is no container: over at once */
-    ASIS    = 16  /* skipping: names are not decoded */
+    EMPTY   = 8   /* what was entered is no container: over at once */
 };
 
 /* ---- strings, for both directions */
 
-/* How many of n bytes come before the first quote, backslash or control
- * character. Into *high go bits of bytes that are not ASCII. */
+/* Bytes before the first quote, backslash or control character; bits of those beyond ASCII. */
 static size_t plain(const char *s, size_t n, uint64_t *high)
 {
     const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
@@ -40,8 +40,8 @@ static size_t plain(const char *s, size_t n, uint64_t *high)
     return i;
 }
 
-/* Four hex digits of a UTF-16 unit at s, which must be a low surrogate, or must be none.
- * Returns what follows, or NULL with *wrong at the first byte that cannot be right. */
+/* Four hex digits at s: a UTF-16 unit that must be a low surrogate, or none. Returns
+ * what follows, or NULL with *wrong at the first byte that cannot be right. */
 static char *unit(char *s, const char *end, bool low, uint32_t *out, char **wrong)
 {
     uint32_t v = 0;
@@ -59,8 +59,7 @@ static char *unit(char *s, const char *end, bool low, uint32_t *out, char **wron
     return s;
 }
 
-/* What the escape at s stands for. Returns what follows, or NULL with *wrong
- * at the first byte that cannot be right (section 7). */
+/* What the escape at s stands for (section 7). Returns as unit() does. */
 static char *escape(char *s, const char *end, uint32_t *out, char **wrong)
 {
     static const char names[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
@@ -104,23 +103,20 @@ static char peek(struct json *in)
     return in->p < in->end ? *in->p : 0;
 }
 
-/* Check the string at p and move behind it. Its text between the quotes, or
- * NULL. *escaped: it holds escapes. */
+/* Check the string at p and move behind it; its text between the quotes, perhaps escaped. */
 static struct slice string(struct json *in, bool *escaped)
 {
-    char *from = in->p + 1, *s = from, *wrong;
+    char *from = in->p + 1, *s = from, *next, *wrong;
     const char *why = NULL;
     uint64_t high = 0;
     uint32_t c;
     *escaped = false;
-    for (;;) {
-        s += plain(s, (size_t)(in->end - s), &high);
-        if (s == in->end || *s != '\\') break;
+    for (; s += plain(s, (size_t)(in->end - s), &high), s < in->end && *s == '\\'; s = next) {
         *escaped = true;
-        char *next = escape(s, in->end, &c, &wrong);
-        s = next ? next : wrong;
+        next = escape(s, in->end, &c, &wrong);
         if (next) continue;
         why = "wrong escape";
+        s = wrong;
         break;
     }
     if (!why && s == in->end) why = "string without an end";
@@ -138,8 +134,8 @@ static struct slice string(struct json *in, bool *escaped)
 /* Decode a checked string over itself. */
 static struct slice decode(struct json *in, struct slice text)
 {
-    char *from = in->start + (text.p - in->start), *end = from + text.len, *s = from, *out = from, *wrong;
-    while (s < end) {
+    char *from = in->start + (text.p - in->start), *end = from + text.len, *out = from, *wrong;
+    for (char *s = from; s < end;) {
         char *slash = memchr(s, '\\', (size_t)(end - s));
         size_t run = (size_t)((slash ? slash : end) - s);
         memmove(out, s, run);
@@ -152,7 +148,7 @@ static struct slice decode(struct json *in, struct slice text)
     return (struct slice){from, (size_t)(out - from)};
 }
 
-/* Check that the number at p is one and move behind it; false on an error. */
+/* Check the number at p and move behind it; false on an error. */
 static bool number(struct json *in, struct number *n)
 {
     size_t size = number_read(n, in->p, (size_t)(in->end - in->p));
@@ -160,6 +156,22 @@ static bool number(struct json *in, struct number *n)
     else if (!number_finite(n)) fail(in, in->p, "number beyond double");
     in->p += size;
     return !in->err;
+}
+
+/* Is a value of this type pending? It no longer is. */
+static bool take(struct json *in, enum json_type type)
+{
+    if (!(in->flags & PENDING) || in->type != type) return false;
+    in->flags &= (uint8_t)~PENDING;
+    return true;
+}
+
+/* In a list behind a number: does the next follow at once? Saves vectors the general step. */
+static bool another(struct json *in)
+{
+    if (in->end - in->p < 2 || *in->p != ',' || !number_begins(in->p[1])) return false;
+    in->p++;
+    return true;
 }
 
 static enum json_type word(struct json *in, const char *text, enum json_type type)
@@ -174,7 +186,7 @@ static enum json_type value(struct json *in)
 {
     char c = peek(in);
     in->flags |= PENDING;
-    if (c == '-' || (c >= '0' && c <= '9')) return in->type = JSON_NUMBER;
+    if (number_begins(c)) return in->type = JSON_NUMBER;
     switch (c) {
     case '"': return in->type = JSON_STRING;
     case 'n': return word(in, "null", JSON_NULL);
@@ -194,7 +206,6 @@ static enum json_type member(struct json *in)
     if (peek(in) != '"') return fail(in, in->p, "no name of a member");
     in->key = string(in, &escaped);
     if (in->err) return JSON_ERROR;
-    if (escaped && !(in->flags & ASIS)) in->key = decode(in, in->key);
     if (peek(in) != ':') return fail(in, in->p, "no colon");
     in->p++;
     return value(in);
@@ -210,7 +221,7 @@ enum json_type json_next(struct json *in)
     if (in->flags & PENDING) json_skip(in);
     if (in->err) return in->type = JSON_ERROR;
     uint8_t was = in->flags;
-    in->flags &= STARTED | ASIS;
+    in->flags &= STARTED;
     if (was & EMPTY) return in->type = JSON_END;
     char c = peek(in);
     if (!in->depth) {
@@ -230,14 +241,6 @@ enum json_type json_next(struct json *in)
     }
     in->key = (struct slice){0};
     return object ? member(in) : value(in);
-}
-
-/* Is a value of this type pending? It no longer is. */
-static bool take(struct json *in, enum json_type type)
-{
-    if (!(in->flags & PENDING) || in->type != type) return false;
-    in->flags &= (uint8_t)~PENDING;
-    return true;
 }
 
 /* Check a value that is no container and move behind it. */
@@ -272,17 +275,48 @@ void json_skip(struct json *in)
         skip_plain(in);
         return;
     }
-    uint8_t depth = in->depth, asis = in->flags & ASIS;
-    in->flags |= ASIS;
-    for (json_enter(in); in->depth > depth && !in->err;)
+    uint8_t depth = in->depth;
+    for (json_enter(in); in->depth > depth && !in->err;) {
+        struct number n;
         if (json_next(in) >= JSON_ARRAY) json_enter(in);
-    in->flags = (uint8_t)((in->flags & ~ASIS) | asis);
+        else if (in->type == JSON_NUMBER && !in->key.p && take(in, JSON_NUMBER))
+            while (number(in, &n) && another(in)) {}
+    }
+}
+
+/* The next character of a checked name, decoded: its bytes and how many. */
+static size_t name_bytes(const char **s, const char *end, uint8_t out[4])
+{
+    uint32_t c;
+    char *wrong;
+    *out = (uint8_t)**s;
+    if (**s != '\\') return ++*s, 1;
+    *s = escape((char *)(uintptr_t)*s, end, &c, &wrong);
+    return utf8_put(out, c);
 }
 
 bool json_key(const struct json *in, const char *name)
 {
+    const char *s = in->key.p, *end = s + in->key.len;
     size_t len = strlen(name);
-    return in->key.p && in->key.len == len && !memcmp(in->key.p, name, len);
+    uint8_t c[4];
+    if (!s || in->key.len < len) return false;
+    if (in->key.len == len) return !memcmp(s, name, len) && !memchr(s, '\\', len);
+    if (!memchr(s, '\\', in->key.len)) return false;
+    for (size_t n; s < end; name += n, len -= n) {
+        n = name_bytes(&s, end, c);
+        if (n > len || memcmp(c, name, n)) return false;
+    }
+    return len == 0;
+}
+
+uint64_t json_key_hash(const struct json *in)
+{
+    uint64_t h = 0xcbf29ce484222325u;
+    uint8_t c[4];
+    for (const char *s = in->key.p, *end = s + in->key.len; s < end;)
+        for (size_t i = 0, n = name_bytes(&s, end, c); i < n; i++) h = (h ^ c[i]) * 0x100000001b3u;
+    return h;
 }
 
 struct slice json_slice(struct json *in)
@@ -332,9 +366,12 @@ long json_f32s(struct json *in, float *out, size_t cap)
         struct number n;
         float v;
         if (!take(in, JSON_NUMBER)) floats = false;
-        else if (number(in, &n) && !number_float(&n, &v)) floats = false;
-        else if ((size_t)count < cap && !in->err) out[count] = v;
-        count++;
+        else
+            for (bool more = number(in, &n); more; more = another(in) && number(in, &n)) {
+                floats &= number_float(&n, &v);
+                if ((size_t)count < cap) out[count] = v;
+                count++;
+            }
     }
     return floats && !in->err ? count : -1;
 }
@@ -344,7 +381,6 @@ const char *json_check(const char *text, size_t len, size_t *at)
     struct json in;
     json_init(&in, (char *)(uintptr_t)text, len);  /* only read: json_skip() decodes nothing */
     json_next(&in);
-    json_skip(&in);
     json_next(&in);
     *at = in.err_at;
     return in.err;
@@ -357,8 +393,7 @@ void json_out(struct json_out *out, char *buf, size_t cap)
     *out = (struct json_out){.p = buf, .cap = cap};
 }
 
-/* Room for the next n characters, a comma before them where one is due; NULL
- * when there is none. */
+/* Room for the next n characters, a comma before them where one is due; or NULL. */
 static char *piece(struct json_out *out, size_t n)
 {
     if (out->full || out->cap - out->len < n + out->comma) {
@@ -406,29 +441,25 @@ void json_put_key(struct json_out *out, const char *name)
     out->comma = false;
 }
 
-/* The escape for c at o, or with o NULL only its size. */
-static size_t put_escape(char *o, char c)
+/* The escape for c into o; its size. */
+static size_t put_escape(char o[6], char c)
 {
     static const char names[] = "\"\\bfnrt", meant[] = "\"\\\b\f\n\r\t", hex[] = "0123456789abcdef";
     const char *known = memchr(meant, c, sizeof meant - 1);
-    if (!o) return known ? 2 : 6;
-    if (known) {
-        o[0] = '\\';
-        o[1] = names[known - meant];
-        return 2;
-    }
     memcpy(o, "\\u00", 4);
-    o[4] = hex[c >> 4];
+    o[4] = hex[c >> 4 & 15];
     o[5] = hex[c & 15];
-    return 6;
+    if (known) o[1] = names[known - meant];
+    return known ? 2 : 6;
 }
 
 void json_put_str(struct json_out *out, const char *s, size_t len)
 {
+    char text[6];
     uint64_t high = 0;
     size_t size = len + 2;
     for (size_t i = plain(s, len, &high); i < len; i += 1 + plain(s + i + 1, len - i - 1, &high))
-        size += put_escape(NULL, s[i]) - 1;
+        size += put_escape(text, s[i]) - 1;
     char *o = piece(out, size);
     if (!o) return;
     *o++ = '"';
@@ -437,7 +468,10 @@ void json_put_str(struct json_out *out, const char *s, size_t len)
         memcpy(o, s + i, run);
         o += run;
         i += run;
-        if (i < len) o += put_escape(o, s[i++]);
+        if (i == len) break;
+        run = put_escape(text, s[i++]);
+        memcpy(o, text, run);
+        o += run;
     }
     *o = '"';
 }
@@ -484,6 +518,9 @@ void json_put_base64(struct json_out *out, const uint8_t *p, size_t n)
     base64_encode(o + 1, p, n);
 }
 
-void json_put_bool(struct json_out *out, bool v) { json_put_raw(out, v ? "true" : "false", v ? 4 : 5); }
+void json_put_bool(struct json_out *out, bool v)
+{
+    json_put_raw(out, v ? "true" : "false", v ? 4 : 5);
+}
 
 void json_put_null(struct json_out *out) { json_put_raw(out, "null", 4); }

@@ -394,6 +394,27 @@ Test(json_read, strings_are_decoded_in_place)
     }
 }
 
+Test(json_read, names_can_be_read_twice_and_hash_by_what_they_say)
+{
+    char text[] = "{\"\\u0061b\":1,\"ab\":2,\"a\\nb\":3}", copy[sizeof text];
+    memcpy(copy, text, sizeof text);
+    for (int round = 0; round < 2; round++) {
+        struct json j;
+        json_init(&j, text, sizeof text - 1);
+        json_next(&j);
+        json_enter(&j);
+        json_next(&j);
+        uint64_t first = json_key_hash(&j);
+        cr_assert(json_key(&j, "ab") && !json_key(&j, "a") && !json_key(&j, "abc"));
+        json_next(&j);
+        cr_assert_eq(json_key_hash(&j), first);
+        json_next(&j);
+        cr_assert_neq(json_key_hash(&j), first);
+        cr_assert(!json_key(&j, "a\\nb") && json_key(&j, "a\nb"));
+    }
+    cr_assert_arr_eq(text, copy, sizeof text);
+}
+
 Test(json_read, names_are_decoded_but_not_inside_what_is_skipped)
 {
     read_text("{\"\\u0061b\":{\"\\u0063\":1},\"d\\n\":2}");
