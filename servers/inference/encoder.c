@@ -53,7 +53,7 @@ struct encoder {
     float *keys, *values, *scratch; /* of one head */
     uint8_t *quant;             /* int8: [max_batch][ld_up] integers of x, q or up */
     float *scale;               /* [max_batch] */
-    int32_t *zero;              /* [max_batch] */
+    float *zero;                /* [max_batch] */
     float *low;                 /* [max_batch][ld_low] A x, when adapters are in use */
     size_t low_floats, ld_low;
     void *memory;

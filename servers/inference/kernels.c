@@ -3,6 +3,9 @@
 
 #include <math.h>
 #include <string.h>
+#if defined __SSE2__
+#include <immintrin.h>
+#endif
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -46,8 +49,22 @@ INLINE vf load(const float *p) { return *(const vf *)p; }
 INLINE void store(float *p, vf v) { *(vf *)p = v; }
 INLINE vf set(float x) { return (vf){ 0 } + x; }
 INLINE vf pick(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
+
+/* Neither compiler makes one instruction of pick(a > b, a, b) where there is one. */
+#if defined __AVX512F__
+INLINE vf max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
+INLINE vf min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
+#elif defined __AVX2__
+INLINE vf max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
+INLINE vf min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
+#elif defined __SSE2__
+INLINE vf max(vf a, vf b) { return (vf)_mm_max_ps((__m128)a, (__m128)b); }
+INLINE vf min(vf a, vf b) { return (vf)_mm_min_ps((__m128)a, (__m128)b); }
+#else
 INLINE vf max(vf a, vf b) { return pick(a > b, a, b); }
 INLINE vf min(vf a, vf b) { return pick(a < b, a, b); }
+#endif
+
 INLINE vf absolute(vf a) { return (vf)((vi)a & 0x7fffffff); }
 
 /* Lanes below n. */
@@ -120,21 +137,23 @@ INLINE vf activate(vf x, enum activation act)
     }
 }
 
-/* c [rows][ldc] = (add ? c : 0) + a [rows][k] b [k][cols]. The accumulators stay in
- * registers; each sum runs over k in order. */
+/* c [rows][ldc] = a [rows][k] b [k][cols]. The accumulators stay in registers; each sum
+ * runs over k, at least 1, in order. */
 INLINE void tile(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb,
                  size_t k, const int rows, const int cols)
 {
     vf acc[ROWS][COLS], w[COLS];
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < cols; j++) acc[r][j] = set(0);
-    for (size_t i = 0; i < k; i++, b += ldb) {
+    do {
         for (int j = 0; j < cols; j++) w[j] = load(b + j * LANES);
         for (int r = 0; r < rows; r++) {
-            float x = a[(size_t)r * lda + i];
+            float x = a[(size_t)r * lda];
             for (int j = 0; j < cols; j++) acc[r][j] += w[j] * x;
         }
-    }
+        a++;
+        b += ldb;
+    } while (--k);
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < cols; j++) store(c + (size_t)r * ldc + j * LANES, acc[r][j]);
 }
@@ -184,43 +203,45 @@ static uint32_t next_rows(uint32_t n)
     return (n + tiles - 1) / tiles;
 }
 
-/* What comes after the products: y = act(y + bias + B t) of some rows. */
-static void finish(const struct panel *p, uint32_t first, uint32_t rows)
+/* B t of some rows of a panel, for finish(). */
+static const float *low_rank(const struct panel *p, uint32_t first, uint32_t rows, float *low)
 {
-    float low[ROWS * WIDTH];
-    const float *bias = p->bias + (size_t)p->index * WIDTH;
-    if (p->low) {
-        const struct low_rank *l = p->low;
-        product((struct tile){ low, l->t + first * l->ld,
-                               l->b + (size_t)p->index * l->rank * WIDTH, WIDTH, l->ld, WIDTH,
-                               l->rank }, rows, WIDTH);
-    }
-    for (uint32_t r = 0; r < rows; r++) {
-        float *y = p->y + (first + r) * p->ld;
-        for (int j = 0; j < WIDTH; j += LANES) {
-            vf v = load(y + j) + load(bias + j);
-            if (p->low) v += load(low + r * WIDTH + (uint32_t)j);
-            store(y + j, activate(v, p->act));
-        }
-    }
+    const struct low_rank *l = p->low;
+    if (!l) return NULL;
+    product((struct tile){ low, l->t + first * l->ld, l->b + (size_t)p->index * l->rank * WIDTH,
+                           WIDTH, l->ld, WIDTH, l->rank }, rows, WIDTH);
+    return low;
+}
+
+/* What comes after the products of one vector: y = act(y + bias + B t). */
+INLINE void finish(float *y, vf v, const float *low, enum activation act)
+{
+    if (low) v += load(low);
+    store(y, activate(v, act));
 }
 
 static void panel(const struct panel *p)
 {
     const struct linear *l = p->linear;
     const float *w = (const float *)l->weight + (size_t)p->index * l->in * WIDTH;
+    const float *bias = p->bias + (size_t)p->index * WIDTH;
+    float room[ROWS * WIDTH];
     for (uint32_t i = 0, rows; i < p->n; i += rows) {
         rows = next_rows(p->n - i);
         product((struct tile){ p->y + i * p->ld, p->in.x + i * p->in.ld, w, p->ld, p->in.ld,
                                WIDTH, l->in }, rows, WIDTH);
-        finish(p, i, rows);
+        const float *low = low_rank(p, i, rows, room);
+        for (uint32_t r = 0; r < rows; r++) {
+            float *y = p->y + (i + r) * p->ld;
+            for (uint32_t j = 0; j < WIDTH; j += LANES)
+                finish(y + j, load(y + j) + load(bias + j), low ? low + r * WIDTH + j : NULL, p->act);
+        }
     }
 }
 
 /* Integer products. VNNI multiplies four unsigned by four signed bytes at once; pmaddwd
  * two pairs of int16, which cannot overflow as pmaddubsw can. All give the same integers. */
 #if defined __AVX512VNNI__
-#include <immintrin.h>
 #define GROUP 4
 typedef uint8_t quant;
 INLINE vi dot_load(const int8_t *w) { vi v; memcpy(&v, w, sizeof v); return v; }
@@ -233,7 +254,6 @@ typedef int16_t quant;
 typedef int8_t vb __attribute__((vector_size(2 * LANES)));
 typedef int16_t vh __attribute__((vector_size(4 * LANES)));
 #if defined __SSE2__
-#include <immintrin.h>
 #define GROUP 2
 INLINE vi dot_load(const int8_t *w)
 {
@@ -262,25 +282,27 @@ INLINE vi dot(vi acc, vi w, int32_t x) { return acc + w * x; }
 #endif
 #endif
 
-/* c [rows][WIDTH] = a [rows][k] b [k / GROUP][WIDTH][GROUP], whole groups. */
+/* c [rows][WIDTH] = a [rows][k] b [k / GROUP][WIDTH][GROUP], k at least one whole group. */
 INLINE void tile_int8(int32_t *c, const quant *a, size_t lda, const int8_t *b, size_t k,
                       const int rows)
 {
     vi acc[ROWS][COLS], w[COLS];
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < COLS; j++) acc[r][j] = (vi){ 0 };
-    for (size_t i = 0; i < k; i += GROUP, b += WIDTH * GROUP) {
+    do {
         for (int j = 0; j < COLS; j++) w[j] = dot_load(b + j * LANES * GROUP);
         for (int r = 0; r < rows; r++) {
 #if GROUP == 1
-            int32_t x = a[(size_t)r * lda + i];
+            int32_t x = a[(size_t)r * lda];
 #else
             int32_t x;
-            memcpy(&x, a + (size_t)r * lda + i, sizeof x);
+            memcpy(&x, a + (size_t)r * lda, sizeof x);
 #endif
             for (int j = 0; j < COLS; j++) acc[r][j] = dot(acc[r][j], w[j], x);
         }
-    }
+        a += GROUP;
+        b += WIDTH * GROUP;
+    } while (k -= GROUP);
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < COLS; j++) *(vi *)(c + r * WIDTH + j * LANES) = acc[r][j];
 }
@@ -298,23 +320,26 @@ static void panel_int8(const struct panel *p)
     const struct linear *l = p->linear;
     size_t k = (l->in + GROUP - 1) / GROUP * GROUP, at = (size_t)p->index * WIDTH;
     const int8_t *w = (const int8_t *)l->weight + at * k;
+    const float *weight_scale = l->scale + at, *sum_of_weights = l->sum + at, *bias = p->bias + at;
     int32_t c[ROWS * WIDTH];
+    float room[ROWS * WIDTH];
     for (uint32_t i = 0, rows; i < p->n; i += rows) {
         rows = next_rows(p->n - i);
         product_int8(c, (const quant *)p->in.q + i * p->in.ldq, p->in.ldq, w, k, rows);
+        const float *low = low_rank(p, i, rows, room);
         for (uint32_t r = 0; r < rows; r++) {
+            float zero = p->in.zero[i + r], scale = p->in.scale[i + r];
             for (uint32_t j = 0; j < WIDTH; j += LANES) {
-                vi v = *(const vi *)(c + r * WIDTH + j);
-                v -= *(const vi *)(l->sum + at + j) * p->in.zero[i + r];
-                vf y = __builtin_convertvector(v, vf) * p->in.scale[i + r];
-                store(p->y + (i + r) * p->ld + j, y * load(l->scale + at + j));
+                vf v = __builtin_convertvector(*(const vi *)(c + r * WIDTH + j), vf);
+                v = (v - load(sum_of_weights + j) * zero) * scale;
+                finish(p->y + (i + r) * p->ld + j, v * load(weight_scale + j) + load(bias + j),
+                       low ? low + r * WIDTH + j : NULL, p->act);
             }
         }
-        finish(p, i, rows);
     }
 }
 
-static void quantize(const float *x, uint32_t n, void *out, float *scale, int32_t *zero)
+static void quantize(const float *x, uint32_t n, void *out, float *scale, float *zero)
 {
     typedef quant vq_out __attribute__((vector_size(LANES * sizeof(quant))));
     vf low = set(0), high = set(0);
@@ -326,9 +351,9 @@ static void quantize(const float *x, uint32_t n, void *out, float *scale, int32_
     bool flat = !(range > 1e-30f);
     float inverse = flat ? 0 : 255 / range, shift = flat ? 0 : -lo * inverse;
     *scale = flat ? 1 : range / 255;
-    *zero = (int32_t)(shift + 0.5f);
+    *zero = (float)(int32_t)(shift + 0.5f);
     for (uint32_t i = 0; i < n; i += LANES) {
-        vf t = load(x + i) * inverse + (float)*zero;
+        vf t = load(x + i) * inverse + *zero;
         t = min(max(t, set(0)), set(255)) + 12582912.0f;
         vq_out v = __builtin_convertvector((vi)t - 0x4b400000, vq_out);
         memcpy((quant *)out + i, &v, sizeof v);
@@ -346,7 +371,8 @@ static void norm(float *x, const float *y, const float *gamma, const float *beta
     }
     float mean = sum(s) / (float)n;
     for (uint32_t i = 0; i < n; i += LANES) {
-        vf d = pick(below(n - i), load(x + i) - mean, set(0));
+        vf d = load(x + i) - mean;
+        if (n - i < LANES) d = pick(below(n - i), d, set(0));
         store(x + i, d);
         squares += d * d;
     }
@@ -375,23 +401,22 @@ static void head_pack(const struct head *h, const float *k, const float *v, size
     }
 }
 
-/* s [n] becomes exp((s - max s) factor), what is behind n zero; gives 1 / sum. */
+/* s [n] becomes exp((s - max s) factor), what is behind n in its vector zero; gives 1 / sum. */
 static float softmax(float *s, uint32_t n, float factor)
 {
-    vf m = set(-3e38f), total = set(0);
-    for (uint32_t i = 0; i < n; i += LANES) {
-        vf v = pick(below(n - i), load(s + i), set(-3e38f));
-        store(s + i, v);
-        m = max(m, v);
-    }
-    float top = greatest(m);
-    for (uint32_t i = 0; i < n; i += LANES) {
-        vf e = exp2v(max((load(s + i) - top) * (factor * LOG2E), set(-126)));
-        e = pick(below(n - i), e, set(0));
+    uint32_t last = (n - 1) / LANES * LANES;
+    vi there = below(n - last);
+    vf tail = pick(there, load(s + last), set(-3e38f)), m = tail, total = set(0);
+    for (uint32_t i = 0; i < last; i += LANES) m = max(m, load(s + i));
+    float top = greatest(m), f = factor * LOG2E;
+    for (uint32_t i = 0; i < last; i += LANES) {
+        vf e = exp2v(max((load(s + i) - top) * f, set(-126)));
         store(s + i, e);
         total += e;
     }
-    return 1 / sum(total);
+    tail = pick(there, exp2v(max((tail - top) * f, set(-126))), set(0));
+    store(s + last, tail);
+    return 1 / sum(total + tail);
 }
 
 static void head_rows(const struct head *h, float *q, size_t ld, uint32_t n)

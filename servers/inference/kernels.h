@@ -27,7 +27,7 @@ struct linear {
     void *weight;           /* [panels][in][width] float, or [panels][in/group][width][group] int8 */
     float *bias;            /* [panels * width] */
     float *scale;           /* int8: [panels * width]; NULL: float */
-    int32_t *sum;           /* int8: [panels * width] sums of the integer weights */
+    float *sum;             /* int8: [panels * width] sums of the integer weights */
 };
 
 /* Rows of activations: as floats, and for int8 layers also as integers:
@@ -38,7 +38,7 @@ struct rows {
     const void *q;          /* [n][ldq] of q_bytes each */
     size_t ldq;             /* in elements */
     const float *scale;     /* [n] */
-    const int32_t *zero;    /* [n] */
+    const float *zero;      /* [n] a whole number */
 };
 
 /* A low-rank part of one layer for some rows: y += B t. */
@@ -82,7 +82,7 @@ struct kernels {
     void (*panel)(const struct panel *p);
     void (*panel_int8)(const struct panel *p);
     /* x [n] floats padded with zeros to a multiple of group: integers, scale, zero */
-    void (*quantize)(const float *x, uint32_t n, void *q, float *scale, int32_t *zero);
+    void (*quantize)(const float *x, uint32_t n, void *q, float *scale, float *zero);
     /* x = LN(x + y) over n elements; rows padded */
     void (*norm)(float *x, const float *y, const float *gamma, const float *beta, uint32_t n, float eps);
     /* keys and values of h, from [tokens][ld] */

@@ -36,6 +36,7 @@ struct reader {
     size_t used;            /* bytes of the arena given out; before it is there, wanted */
     size_t seen;            /* tensors taken from encoder. and embeddings. */
     float *rows;            /* [width][ld] one panel of a float matrix */
+    int8_t *bytes;          /* [width][ld] the same as int8 */
 };
 
 static int fail(struct reader *r)
@@ -96,22 +97,31 @@ void weights_pack(const float *from, size_t ld, uint32_t rows, uint32_t in, uint
     }
 }
 
-/* One row of a panel as int8: w = scale * integer, greatest magnitude 127. */
-static void pack_int8(const struct kernels *k, struct linear *l, uint32_t row, const float *from)
+/* A row as int8: w = scale * integer, greatest magnitude 127. */
+static void quantize(const float *from, uint32_t n, int8_t *to, float *scale, float *sum)
 {
     float most = 0;
-    for (uint32_t i = 0; i < l->in; i++) most = fabsf(from[i]) > most ? fabsf(from[i]) : most;
+    int32_t total = 0;
+    for (uint32_t i = 0; i < n; i++) most = fabsf(from[i]) > most ? fabsf(from[i]) : most;
     float inverse = most > 1e-30f ? 127 / most : 0;
-    uint32_t group = k->group, depth = (l->in + group - 1) / group * group;
-    int8_t *to = (int8_t *)l->weight + (size_t)(row / k->width) * k->width * depth +
-                 row % k->width * group;
-    for (uint32_t i = 0; i < l->in; i++) {
+    for (uint32_t i = 0; i < n; i++) {
         float v = from[i] * inverse;
-        int32_t q = (int32_t)(v < 0 ? v - 0.5f : v + 0.5f);
-        to[(size_t)(i / group) * k->width * group + i % group] = (int8_t)q;
-        l->sum[row] += q;
+        int32_t q = (int32_t)(v + (v < 0 ? -0.5f : 0.5f));
+        to[i] = (int8_t)q;
+        total += q;
     }
-    l->scale[row] = most > 1e-30f ? most / 127 : 0;
+    *scale = most > 1e-30f ? most / 127 : 0;
+    *sum = (float)total;
+}
+
+/* Rows [rows][ld] of int8, zeros behind their end, as one panel [in / group][width][group]. */
+static void pack_int8(const int8_t *from, size_t ld, uint32_t rows, uint32_t in, const struct kernels *k,
+                      int8_t *to)
+{
+    memset(to, 0, (size_t)k->width * ((in + k->group - 1) / k->group * k->group));
+    for (uint32_t i = 0; i < in; i += k->group, to += k->width * k->group)
+        for (uint32_t r = 0; r < rows; r++)
+            for (uint32_t g = 0; g < k->group; g++) to[r * k->group + g] = from[r * ld + i + g];
 }
 
 static void read_linear(struct reader *r, const char *name, enum part part, struct linear *l)
@@ -122,8 +132,8 @@ static void read_linear(struct reader *r, const char *name, enum part part, stru
     l->out = weights_out(&w->model, part);
     const struct tensor *t = find(r, name, NULL, l->out, l->in);
     size_t panels = (l->out + width - 1) / width, ld = l->in + 16u;
-    uint64_t depth = (l->in + group - 1) / group * group;
-    l->weight = room(r, panels * width * (w->int8 ? depth : 4ull * l->in));
+    size_t depth = (l->in + group - 1) / group * group;
+    l->weight = room(r, panels * width * (uint64_t)(w->int8 ? depth : 4ull * l->in));
     if (w->int8) {
         l->scale = room(r, panels * width * sizeof *l->scale);
         l->sum = room(r, panels * width * sizeof *l->sum);
@@ -137,9 +147,11 @@ static void read_linear(struct reader *r, const char *name, enum part part, stru
                 fail(r);
                 return;
             }
-            if (w->int8) pack_int8(w->kernels, l, first + i, r->rows + i * ld);
+            if (w->int8)
+                quantize(r->rows + i * ld, l->in, r->bytes + i * ld, &l->scale[first + i], &l->sum[first + i]);
         }
-        if (!w->int8)
+        if (w->int8) pack_int8(r->bytes, ld, rows, l->in, w->kernels, (int8_t *)l->weight + first * depth);
+        else
             weights_pack(r->rows, ld, rows, l->in, width, (float *)l->weight + (size_t)first * l->in);
     }
 }
@@ -255,7 +267,8 @@ static int allocate(struct reader *r)
     size_t huge = (size_t)2 << 20, bytes = (r->used + huge - 1) / huge * huge;
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     r->rows = malloc((size_t)w->kernels->width * (deepest + 16u) * sizeof *r->rows);
-    if (p == MAP_FAILED || !r->rows) {
+    r->bytes = calloc((size_t)w->kernels->width, deepest + 16u);
+    if (p == MAP_FAILED || !r->rows || !r->bytes) {
         if (p != MAP_FAILED) munmap(p, bytes);
         return fault_set(r->f, 71, "%s: no memory for %zu MB of weights", w->file.path, bytes >> 20);
     }
@@ -274,6 +287,7 @@ static int read_weights(struct weights *w, struct fault *f)
     int bad = read_all(&r) || check_unknown(&r) || allocate(&r) || read_all(&r) ||
               check_table(&r, w->words) || check_table(&r, w->positions);
     free(r.rows);
+    free(r.bytes);
     return bad ? -1 : 0;
 }
 
