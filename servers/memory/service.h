@@ -4,7 +4,7 @@
 #define SERVICE_H
 
 #include "servers/endpoint.h"
-#include "servers/inference/embedder.h"
+#include "servers/inference/service.h"
 #include "servers/memory/journal.h"
 #include "servers/memory/store.h"
 #include "servers/options.h"
@@ -43,6 +43,10 @@ bool    memory_durable(const struct memory_service *ms);
 
 /* Begin a compaction; 0, or -1: one is under way or storage has stopped. */
 int  memory_compact(struct memory_service *ms);
+
+/* predict.c: for struct inference_service. */
+void memory_predict(void *memory, const float *vector, size_t top_k,
+                    void (*each)(void *user, const struct prediction *p), void *user);
 
 /* commands.c: the table, `stats` members, standing queries, a memory on the wire. */
 extern const struct command memory_commands[];

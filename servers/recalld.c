@@ -1,0 +1,388 @@
+/* recalld: the daemon. Reads the flags, opens data and model, listens, closes
+ * the door behind itself and turns the loop until it is told to stop. */
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stddef.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/resource.h>
+#include <sys/signalfd.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "servers/inference/service.h"
+#include "servers/maintenance.h"
+#include "servers/memory/service.h"
+#include "servers/pages.h"
+#include "servers/policy.h"
+#include "servers/sandbox.h"
+#include "servers/systemd.h"
+
+#define USAGE_MS 60000
+
+static struct {
+    struct options           options;
+    struct policy            policy;
+    struct loop             *loop;
+    struct conn_pool        *pool;
+    struct embedder         *embedder;
+    struct memory_service    memory;
+    struct inference_service inference;
+    bool                     has_memory, has_inference, stopping;
+    struct job               encoding;
+    struct watch             signals;
+    struct timer             usage, watchdog, end;
+    struct hook              flush, reap;
+} d;
+
+static int fail(const struct fault *f)
+{
+    fprintf(stderr, "recalld: %s\n", f->why);
+    return f->exit;
+}
+
+static struct endpoint *endpoint(int i)
+{
+    if (i == 0) return d.has_memory ? &d.memory.ep : NULL;
+    return d.has_inference ? &d.inference.ep : NULL;
+}
+
+/* The encoder's work, a granule at a time. */
+static bool encode(struct job *j)
+{
+    (void)j;
+    return embedder_step(d.embedder, loop_now(d.loop));
+}
+
+static void wake(void *user)
+{
+    (void)user;
+    if (d.loop) loop_job(d.loop, &d.encoding);
+}
+
+static int open_embedder(struct fault *f)
+{
+    const struct options *o = &d.options;
+    struct embedder_options eo = { .model = o->model, .int8 = o->int8,
+                                   .max_queue = (size_t)o->max_queue, .wake = wake };
+    if (!(d.embedder = embedder_open(&eo, f))) return -1;
+    for (int64_t i = 0; i < o->adapters.n; i++) {
+        const char *s = o->adapters.v[i], *eq = strchr(s, '=');
+        char name[128];
+        if (!eq || eq == s || (size_t)(eq - s) >= sizeof name || !eq[1])
+            return fault_set(f, 64, "--adapter %.100s: want NAME=DIR", s);
+        memcpy(name, s, (size_t)(eq - s));
+        name[eq - s] = 0;
+        if (embedder_load_adapter(d.embedder, name, eq + 1, f) < 0) return -1;
+    }
+    d.encoding.step = encode;
+    return 0;
+}
+
+/* Listening. */
+
+static int32_t ms(double seconds) { return (int32_t)(seconds * 1000 + 0.5); }
+
+static void prepare(struct endpoint *ep, const char *name, const char *protocol)
+{
+    const struct options *o = &d.options;
+    ep->name = name;
+    ep->protocol = protocol;
+    ep->options = o;
+    ep->policy = &d.policy;
+    ep->max_reply = (size_t)o->max_reply;
+    ep->rate = o->rate;
+    ep->slow = strcmp(o->model, "builtin") != 0;
+    ep->model_name = embedder_name(d.embedder);
+    ep->fingerprint = embedder_fingerprint(d.embedder);
+    ep->dimension = embedder_dimension(d.embedder);
+    ep->sandbox = sandbox_state();
+    ep->server.loop = d.loop;
+    ep->server.pool = d.pool;
+    ep->server.max_connections = (uint32_t)o->max_connections;
+    ep->server.handshake_timeout_ms = ms(o->handshake_timeout);
+    ep->server.ws = (struct ws_config){
+        .max_message = (uint64_t)o->max_message, .ping_interval_ms = ms(o->ping_interval),
+        .ping_timeout_ms = ms(o->ping_timeout), .close_timeout_ms = ms(o->close_timeout),
+        .message_timeout_ms = ms(o->message_timeout) };
+    endpoint_init(ep);
+}
+
+/* Sockets of one endpoint: handed over, or bound now. */
+static int listen_on(struct endpoint *ep, int64_t first, int64_t last, struct fault *f)
+{
+    struct net_listeners l = { 0 };
+    const char *host = d.options.host;
+    for (int fd; l.n < 2 && (fd = systemd_socket(ep->name, l.n)) >= 0;)
+        if (net_inherit(&l, fd)) return fault_set(f, 71, "the socket handed over for %s does not listen", ep->name);
+    if (!l.n && net_listen(&l, host, (unsigned)first, (unsigned)last)) {
+        int e = errno;
+        if (e == EADDRINUSE && last > first) return fault_set(f, 69, "No available ports found in %lld-%lld on %s; "
+                "choose others with --inference-port", (long long)first, (long long)last, host);
+        if (e == EADDRINUSE) return fault_set(f, 69, "port %lld on %s is busy; stop what uses it or choose "
+                "another with --%s-port", (long long)first, host, ep->name);
+        if (e == EACCES) return fault_set(f, 71, "port %lld on %s may not be used: %s", (long long)first, host, strerror(e));
+        return fault_set(f, e == EINVAL || e == EADDRNOTAVAIL ? 78 : 71, "--host %.100s: %s", host,
+                         e == EINVAL ? "want localhost or an address" : strerror(e));
+    }
+    ep->port = l.port;
+    d.policy.bound = l.address;
+    if (server_listen(&ep->server, &l)) return fault_set(f, 71, "cannot listen: %s", strerror(errno));
+    log_say(LOG_INFO, ep->name, "listening on %s:%u", host, l.port);
+    return 0;
+}
+
+static int write_port_file(const char *path, struct fault *f)
+{
+    char tmp[4096];
+    if (snprintf(tmp, sizeof tmp, "%s.tmp", path) >= (int)sizeof tmp)
+        return fault_set(f, 74, "--port-file: the name is too long");
+    FILE *out = fopen(tmp, "we");
+    for (int i = 0; out && i < 2; i++)
+        if (endpoint(i)) fprintf(out, "%s %u\n", endpoint(i)->name, endpoint(i)->port);
+    if (!out || fclose(out) || rename(tmp, path))
+        return fault_set(f, 74, "--port-file %.200s: %s", path, strerror(errno));
+    return 0;
+}
+
+static int listen_all(struct fault *f)
+{
+    const struct options *o = &d.options;
+    if (d.has_memory && listen_on(&d.memory.ep, o->memory_port, o->memory_port, f)) return -1;
+    if (d.has_inference && listen_on(&d.inference.ep, o->inference_port, o->inference_last, f)) return -1;
+    if (d.has_memory && d.has_inference) {
+        d.memory.ep.other = &d.inference.ep;
+        d.inference.ep.other = &d.memory.ep;
+    }
+    for (int i = 0; i < 2; i++) d.policy.ports[i] = endpoint(i) ? endpoint(i)->port : 0;
+    return o->port_file ? write_port_file(o->port_file, f) : 0;
+}
+
+/* Signals. */
+
+static void stop(int64_t now)
+{
+    if (d.stopping) { loop_stop(d.loop); return; }   /* the second one */
+    d.stopping = true;
+    log_say(LOG_INFO, "", "stopping");
+    systemd_notify("STOPPING=1");
+    for (int i = 0; i < 2; i++)
+        if (endpoint(i)) {
+            server_stop_accepting(&endpoint(i)->server);
+            server_shutdown(&endpoint(i)->server, 1001, "server stops");
+        }
+    loop_at(d.loop, &d.end, now + ms(d.options.close_timeout));
+}
+
+static void reload(void)
+{
+    struct fault f;
+    if (policy_load(&d.policy, &d.options, &f)) log_say(LOG_ERROR, "", "reload failed: %s", f.why);
+    else log_say(LOG_INFO, "", "token and origins read again");
+    for (int64_t i = 0; i < d.options.adapters.n; i++) {
+        const char *s = d.options.adapters.v[i], *eq = strchr(s, '=');
+        char name[128];
+        snprintf(name, sizeof name, "%.*s", (int)(eq - s), s);
+        if (embedder_load_adapter(d.embedder, name, eq + 1, &f) < 0)
+            log_say(LOG_ERROR, "", "adapter %s stays as it was: %s", name, f.why);
+    }
+}
+
+static void log_stats(void)
+{
+    static char text[16384];
+    for (int i = 0; i < 2; i++) {
+        struct json_out out;
+        if (!endpoint(i)) continue;
+        json_out(&out, text, sizeof text);
+        endpoint_stats(endpoint(i), &out);
+        log_begin(LOG_INFO, endpoint(i)->name, "stats");
+        for (size_t at = 0; at < out.len; at += 200)      /* a value is cut at 200 bytes */
+            log_str("json", (struct slice){ text + at, out.len - at < 200 ? out.len - at : 200 });
+        log_end();
+    }
+}
+
+static void on_signal(struct watch *w, unsigned events)
+{
+    struct signalfd_siginfo s;
+    (void)events;
+    while (read(w->fd, &s, sizeof s) == sizeof s)
+        switch (s.ssi_signo) {
+        case SIGHUP:  reload(); break;
+        case SIGUSR1: log_stats(); break;
+        default:      stop(loop_now(d.loop));
+        }
+}
+
+/* Blocked before the disk helper is forked, which inherits it: a Ctrl-C for the
+ * whole group must not take the helper away from us. */
+static int block_signals(void)
+{
+    sigset_t set;
+    sigemptyset(&set);
+    sigaddset(&set, SIGTERM), sigaddset(&set, SIGINT), sigaddset(&set, SIGHUP), sigaddset(&set, SIGUSR1);
+    signal(SIGPIPE, SIG_IGN);
+    sigprocmask(SIG_BLOCK, &set, NULL);
+    return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
+}
+
+/* Work of the turns. */
+
+static void on_usage(struct timer *t, int64_t now)
+{
+    struct usage u;
+    usage_read(&u, now);
+    log_begin(LOG_INFO, "", "memory usage");
+    log_num("rss_mb", u.rss_mb, 1);
+    log_num("peak_rss_mb", u.peak_rss_mb, 1);
+    log_int("buffers", (int64_t)conn_pool_held(d.pool));
+    log_num("cpu", u.cpu, 3);
+    for (int i = 0; i < 2; i++)
+        if (endpoint(i)) log_int(endpoint(i)->name, endpoint(i)->server.n.open);
+    log_end();
+    loop_at(d.loop, t, now + USAGE_MS);
+}
+
+static void on_watchdog(struct timer *t, int64_t now)
+{
+    systemd_notify("WATCHDOG=1");
+    loop_at(d.loop, t, now + systemd_watchdog_ms());
+}
+
+static void on_end(struct timer *t, int64_t now)
+{
+    (void)t, (void)now;
+    loop_stop(d.loop);
+}
+
+static void on_flush(struct hook *h)
+{
+    (void)h;
+    log_flush();
+}
+
+static void on_reap(struct hook *h)
+{
+    (void)h;
+    if (d.stopping && !(endpoint(0) && endpoint(0)->server.n.active) &&
+        !(endpoint(1) && endpoint(1)->server.n.active))
+        loop_stop(d.loop);
+}
+
+static void attach(int signals)
+{
+    d.signals = (struct watch){ .fd = signals, .ready = on_signal };
+    loop_watch(d.loop, &d.signals, LOOP_READ);
+    d.usage.fire = on_usage;
+    d.watchdog.fire = on_watchdog;
+    d.end.fire = on_end;
+    d.flush.run = on_flush;
+    d.reap.run = on_reap;
+    loop_at(d.loop, &d.usage, loop_clock() + USAGE_MS);
+    if (systemd_watchdog_ms()) loop_at(d.loop, &d.watchdog, loop_clock());
+    if (d.has_memory) memory_attach(&d.memory, d.loop);
+    loop_on_flush(d.loop, &d.flush);
+    loop_on_reap(d.loop, &d.reap);
+}
+
+/* Start. */
+
+static int check_host(const struct options *o, struct fault *f)
+{
+    struct net_address a;
+    if (!strcmp(o->host, "localhost")) return 0;
+    if (!net_parse(&a, o->host, 0)) return fault_set(f, 78, "--host %.100s: want localhost or an address", o->host);
+    if (net_is_loopback(&a) || o->token_file) return 0;
+    if (!o->insecure)
+        return fault_set(f, 78, "--host %s would let the network in: give --token-file, or --insecure to do without",
+                         o->host);
+    log_say(LOG_WARN, "", "serving %s without a token: whoever reaches this address may read and write", o->host);
+    return 0;
+}
+
+/* $XDG_STATE_HOME/recalld, else ~/.local/state/recalld. */
+static int default_data(struct options *o, struct fault *f)
+{
+    static char path[4096];
+    const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    if (o->data) return 0;
+    if (state && *state == '/') snprintf(path, sizeof path, "%s/recalld", state);
+    else if (home && *home == '/') snprintf(path, sizeof path, "%s/.local/state/recalld", home);
+    else return fault_set(f, 78, "neither --data nor XDG_STATE_HOME nor HOME says where memories live");
+    o->data = path;
+    return 0;
+}
+
+static int open_all(struct fault *f)
+{
+    struct options *o = &d.options;
+    d.has_memory = o->only != ONLY_INFERENCE;
+    d.has_inference = o->only != ONLY_MEMORY;
+    if (d.has_memory && memory_open(&d.memory, o, d.embedder, f)) return -1;
+    usage_open();
+    if (!(d.loop = loop_new())) return fault_set(f, 71, "no loop: %s", strerror(errno));
+    d.pool = conn_pool_new(d.loop, (size_t)o->max_reply, (size_t)o->buffer_memory);
+    if (!d.pool) return fault_set(f, 71, "out of memory");
+    if (d.has_memory) prepare(&d.memory.ep, "memory", "memory-protocol");
+    if (d.has_inference) {
+        inference_open(&d.inference, o, d.embedder);
+        prepare(&d.inference.ep, "inference", "inference-protocol");
+        if (d.has_memory) {
+            d.inference.predict = memory_predict;
+            d.inference.memory = &d.memory;
+        }
+    }
+    return 0;
+}
+
+static int run(int signals, struct fault *f)
+{
+    struct options *o = &d.options;
+    systemd_open();
+    if (open_all(f) || listen_all(f)) return -1;
+    attach(signals);
+    log_say(LOG_INFO, "", "recalld %s model=%s data=%s", RECALLD_VERSION, embedder_name(d.embedder),
+            d.has_memory ? o->data : "none");
+    log_say(LOG_INFO, "", "buffers and connections take at most %llu bytes",
+            (unsigned long long)conn_worst_case((size_t)o->max_reply, (size_t)o->buffer_memory,
+                                                (uint32_t)o->max_connections * (d.has_memory + (unsigned)d.has_inference)));
+    if (sandbox_enter(o, f)) return -1;
+    systemd_notify("READY=1");
+    log_flush();
+    if (loop_run(d.loop)) return fault_set(f, 71, "poll: %s", strerror(errno));
+    for (int i = 0; i < 2; i++)
+        if (endpoint(i)) server_free(&endpoint(i)->server);
+    int bad = d.has_memory ? memory_close(&d.memory, f) : 0;
+    if (!bad) log_say(LOG_INFO, "", "stopped");
+    log_flush();
+    conn_pool_free(d.pool);
+    loop_free(d.loop);
+    embedder_close(d.embedder);
+    return bad;
+}
+
+int main(int argc, char **argv)
+{
+    struct fault f = { 0 };
+    struct options *o = &d.options;
+    if (options_read(o, argc, argv, &f)) return fail(&f);
+    if (o->mode == HELP) { options_help(); return 0; }
+    log_open((enum log_level)o->log_level, o->log_json);
+    if (o->mode == VERSION) { printf("recalld %s\nsandbox: %s\n", RECALLD_VERSION, sandbox_offered()); return 0; }
+    if (o->mode == SELFTEST) return sandbox_selftest(o);
+    umask(077);
+    if (check_host(o, &f) || default_data(o, &f) || policy_load(&d.policy, o, &f)) return fail(&f);
+    net_raise_descriptors();
+    int signals = o->mode == RUN ? block_signals() : 0;
+    if (signals < 0) return fail(&(struct fault){ 71, "no signals" });
+    if (o->mode == CHECK || o->mode == REPAIR) {
+        int bad = o->mode == REPAIR ? maintenance_repair(o, &f) : 0;
+        if (bad || o->mode == REPAIR) return bad ? fail(&f) : 0;
+    }
+    if (open_embedder(&f)) return fail(&f);
+    if (o->mode != RUN) return maintenance_run(o, d.embedder, &f) ? fail(&f) : 0;
+    return run(signals, &f) ? fail(&f) : 0;
+}
