@@ -1,0 +1,129 @@
+/* LoRA adapters by name: loading in pieces, and keeping those that are in use. */
+#include <string.h>
+
+#include "../log.h"
+#include "embedder_parts.h"
+
+int embedder_adapter(const struct embedder *e, struct slice name)
+{
+    for (int i = 0; name.len && i < EMBED_ADAPTERS; i++)
+        if (e->adapter[i].lora && strlen(e->adapter[i].name) == name.len
+            && !memcmp(e->adapter[i].name, name.p, name.len)) return i;
+    return -1;
+}
+
+int embedder_adapter_next(const struct embedder *e, int after)
+{
+    for (int i = after + 1; i < EMBED_ADAPTERS; i++)
+        if (e->adapter[i].lora && *e->adapter[i].name) return i;
+    return -1;
+}
+
+bool embedder_adapter_get(const struct embedder *e, int index, struct embedder_adapter *out)
+{
+    struct lora *l = adapter_lora(e, index);
+    if (!l) return false;
+    *out = (struct embedder_adapter){ e->adapter[index].name, lora_fingerprint(l), lora_rank(l), lora_alpha(l),
+                                      lora_targets(l) };
+    return true;
+}
+
+struct lora *adapter_lora(const struct embedder *e, int index)
+{
+    return index >= 0 && index < EMBED_ADAPTERS ? e->adapter[index].lora : NULL;
+}
+
+void adapter_use(struct embedder *e, int index)
+{
+    if (index >= 0) e->adapter[index].uses++;
+}
+
+static void free_unused(struct embedder *e, int index)
+{
+    if (e->adapter[index].uses || *e->adapter[index].name) return;
+    lora_free(e->adapter[index].lora);
+    e->adapter[index].lora = NULL;
+}
+
+void adapter_release(struct embedder *e, int index)
+{
+    if (index < 0) return;
+    e->adapter[index].uses--;
+    free_unused(e, index);
+}
+
+bool embedder_unload_adapter(struct embedder *e, int index)
+{
+    if (!adapter_lora(e, index) || !*e->adapter[index].name) return false;
+    *e->adapter[index].name = 0;
+    free_unused(e, index);
+    return true;
+}
+
+/* Give a loaded adapter its name, which one that had it loses. Index, or -1: no slot. */
+static int enter(struct embedder *e, const char *name, struct lora *l, struct fault *f)
+{
+    struct slice s = { name, strlen(name) };
+    int slot = 0;
+    embedder_unload_adapter(e, embedder_adapter(e, s));
+    while (slot < EMBED_ADAPTERS && e->adapter[slot].lora) slot++;
+    if (slot == EMBED_ADAPTERS) {
+        lora_free(l);
+        return fault_set(f, 65, "%d adapters are loaded, no more are taken", EMBED_ADAPTERS);
+    }
+    memcpy(e->adapter[slot].name, name, s.len + 1);
+    e->adapter[slot].lora = l;
+    e->adapter[slot].uses = 0;
+    return slot;
+}
+
+static struct lora *start(struct embedder *e, const char *name, const char *dir, struct fault *f)
+{
+    size_t len = strlen(name);
+    if (!len || len > EMBED_NAME) fault_set(f, 65, "an adapter's name has 1 to %d bytes", EMBED_NAME);
+    else if (!e->encoder) fault_set(f, 65, "the builtin embedder takes no adapters");
+    else return lora_open(e->encoder, dir, f);
+    return NULL;
+}
+
+int embedder_load_adapter(struct embedder *e, const char *name, const char *dir, struct fault *f)
+{
+    struct lora *l = start(e, name, dir, f);
+    int r = l ? 1 : -1;
+    while (r > 0) r = lora_step(l, f);
+    if (!r) return enter(e, name, l, f);
+    if (l) lora_free(l);
+    return -1;
+}
+
+int embedder_begin_load(struct embedder *e, struct embed_load *l, const char *dir, struct fault *f)
+{
+    bool idle = embedder_idle(e);
+    if (!(l->lora = start(e, l->name, dir, f))) return -1;
+    l->next = NULL;
+    if (e->load) e->last_load->next = l;
+    else e->load = l;
+    e->last_load = l;
+    if (idle) embedder_wake(e);
+    return 0;
+}
+
+void adapters_step(struct embedder *e)
+{
+    struct embed_load *l = e->load;
+    struct fault f = {0};
+    if (!l) return;
+    int r = lora_step(l->lora, &f), index = -1;
+    if (r > 0) return;
+    e->load = l->next;
+    if (r) lora_free(l->lora);
+    else index = enter(e, l->name, l->lora, &f);
+    l->done(l, index, &f);
+}
+
+void adapters_close(struct embedder *e)
+{
+    for (; e->load; e->load = e->load->next) lora_free(e->load->lora);
+    for (int i = 0; i < EMBED_ADAPTERS; i++)
+        if (e->adapter[i].lora) lora_free(e->adapter[i].lora);
+}
