@@ -1,0 +1,228 @@
+#include "servers/maintenance.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "servers/loop.h"
+#include "servers/memory/journal_tools.h"
+#include "servers/memory/lines.h"
+#include "servers/memory/service.h"
+
+static const char *hex(char out[65], const uint8_t fingerprint[32])
+{
+    for (int i = 0; i < 32; i++) snprintf(out + 2 * i, 3, "%02x", fingerprint[i]);
+    return out;
+}
+
+/* Log. */
+
+static void on_damage(void *user, uint64_t offset, uint64_t bytes, uint64_t from, uint64_t to)
+{
+    (void)user;
+    printf("damage: %llu bytes at offset %llu", (unsigned long long)bytes, (unsigned long long)offset);
+    if (from <= to) printf(", sequence numbers %llu to %llu are lost", (unsigned long long)from, (unsigned long long)to);
+    putchar('\n');
+}
+
+static void print_report(const struct journal_report *r)
+{
+    char print[65];
+    uint64_t kept = 4096 + r->live_bytes;
+    printf("log: %llu bytes, %llu records, %s\n", (unsigned long long)r->bytes, (unsigned long long)r->records,
+           r->closed ? "closed cleanly" : "not closed");
+    printf("memories: %llu, %llu bytes; garbage: %llu bytes\n", (unsigned long long)r->live,
+           (unsigned long long)r->live_bytes, (unsigned long long)(r->bytes > kept ? r->bytes - kept : 0));
+    printf("sequence number: %llu\nembedder: %s, dimension %u\n", (unsigned long long)r->seq,
+           hex(print, r->head.fingerprint), r->head.dimension);
+    if (r->head_damaged) puts("damage: the file header, its second copy was read");
+    if (r->orphans) printf("skipped: %llu changes whose memory is lost\n", (unsigned long long)r->orphans);
+    if (r->torn_bytes) printf("torn: %llu bytes at the end that nobody was told of\n", (unsigned long long)r->torn_bytes);
+}
+
+int maintenance_repair(const struct options *o, struct fault *f)
+{
+    struct journal_report r = { .damage = on_damage };
+    char kept[64];
+    if (journal_repair(o->data, &r, kept, f) < 0) return -1;
+    print_report(&r);
+    if (*kept) printf("repaired: every whole record is in a new log, the old one is kept as %s\n", kept);
+    else puts("nothing to repair");
+    return 0;
+}
+
+static int check(const struct options *o, struct embedder *e, struct fault *f)
+{
+    struct journal_report r = { .damage = on_damage };
+    struct journal_head head;
+    char print[65];
+    printf("model: %s, dimension %u, fingerprint %s\n", embedder_name(e), embedder_dimension(e),
+           hex(print, embedder_fingerprint(e)));
+    for (int i = -1; (i = embedder_adapter_next(e, i)) >= 0;) {
+        struct embedder_adapter a;
+        if (embedder_adapter_get(e, i, &a))
+            printf("adapter: %s, rank %u, alpha %g, fingerprint %s\n", a.name, a.rank, a.alpha,
+                   hex(print, a.fingerprint));
+    }
+    int found = journal_peek(o->data, &head, f);
+    if (found) {
+        if (found > 0) printf("data: no log in %s yet\n", o->data);
+        return found < 0 ? -1 : 0;
+    }
+    int damaged = journal_check(o->data, &r, f);
+    if (damaged < 0) return -1;
+    print_report(&r);
+    if (damaged) return fault_set(f, 65, "%.200s/memory.log is damaged: --repair keeps every whole record", o->data);
+    if (memcmp(r.head.fingerprint, embedder_fingerprint(e), 32))
+        return fault_set(f, 65, "the memories were made with another embedder than this: --reembed embeds them again");
+    puts("all is well");
+    return 0;
+}
+
+/* Memories. */
+
+static bool next_living(void *user, struct memory *m)
+{
+    return store_living_next(user, m);
+}
+
+static int compact(struct memory_service *ms, struct fault *f)
+{
+    struct journal_state before, after;
+    struct journal_living living = { store_living(ms->store), next_living, ms->store };
+    journal_state(ms->journal, &before);
+    if (journal_compact_all(ms->journal, &living, loop_clock(), f)) return -1;
+    journal_state(ms->journal, &after);
+    printf("compacted: %llu bytes, were %llu\n", (unsigned long long)after.bytes, (unsigned long long)before.bytes);
+    return 0;
+}
+
+/* Embedding anew: a whole new log is written in a directory of its own and then
+ * takes the old one's place, so that an interruption leaves one or the other. */
+
+#define PASSING "reembed.tmp"
+
+static int embed(struct embedder *e, const struct memory *m, float *vector)
+{
+    struct embed_request rq = { .text = &m->text, .n = 1, .adapter = -1, .normalize = true,
+                                .truncate = true, .vector = vector };
+    return embedder_run(e, &rq) == EMBED_DONE ? 0 : -1;
+}
+
+static int write_anew(struct store *old, struct embedder *e, struct journal *j, struct fault *f)
+{
+    float *vector = malloc(embedder_dimension(e) * sizeof *vector);
+    size_t n = 0, all = store_records(old)->live;
+    int bad = vector ? 0 : fault_set(f, 71, "out of memory");
+    for (uint32_t row = store_oldest(old); !bad && row != ROW_NONE; row = store_younger(old, row)) {
+        struct memory m;
+        uint64_t seq;
+        store_view(old, row, &m);
+        if (embed(e, &m, vector)) { bad = fault_set(f, 65, "a text cannot be embedded"); break; }
+        m.vector = vector;
+        int r = journal_append(j, MEMORY_PUT, &m, &seq);
+        if (r == JOURNAL_BUSY && !journal_wait(j, loop_clock())) r = journal_append(j, MEMORY_PUT, &m, &seq);
+        if (r) bad = fault_set(f, 74, "the new log cannot be written");
+        if (++n % 1000 == 0 || n == all) fprintf(stderr, "\rembedded %zu of %zu", n, all);
+    }
+    if (n) fputc('\n', stderr);
+    free(vector);
+    return bad;
+}
+
+static int take_place(const char *data, const char *passing, struct fault *f)
+{
+    char from[4200], to[4200];
+    snprintf(from, sizeof from, "%s/memory.log", passing);
+    snprintf(to, sizeof to, "%s/memory.log", data);
+    int dir = open(data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    int bad = dir < 0 || rename(from, to) || fsync(dir);
+    int e = errno;
+    if (dir >= 0) close(dir);
+    return bad ? fault_set(f, 74, "%.200s: %s", to, strerror(e)) : 0;
+}
+
+static void remove_passing(const char *passing)
+{
+    static const char *const names[] = { "memory.log", "memory.log.tmp", "LOCK" };
+    char path[4200];
+    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+        snprintf(path, sizeof path, "%s/%s", passing, names[i]);
+        unlink(path);
+    }
+    rmdir(passing);
+}
+
+static bool load_put(void *user, const struct memory *m, uint64_t seq)
+{
+    (void)seq;
+    return store_load(user, MEMORY_PUT, m) == STORE_OK;
+}
+
+static bool load_change(void *user, const struct memory *m, uint64_t seq)
+{
+    (void)seq;
+    return store_load(user, MEMORY_CHANGE, m) == STORE_OK;
+}
+
+static bool load_delete(void *user, const uint8_t id[MEMORY_ID], uint64_t seq)
+{
+    struct memory m = { .vector = NULL };
+    (void)seq;
+    memcpy(m.id, id, MEMORY_ID);
+    return store_load(user, MEMORY_DELETE, &m) == STORE_OK;
+}
+
+static int reembed(const struct options *o, struct embedder *e, struct fault *f)
+{
+    struct journal_head head;
+    char passing[4096];
+    int found = journal_peek(o->data, &head, f);
+    if (found) return found > 0 ? fault_set(f, 65, "no log in %.200s", o->data) : -1;
+    if (!memcmp(head.fingerprint, embedder_fingerprint(e), 32)) { puts("made with this embedder already"); return 0; }
+    struct store_config sc = { .dimension = head.dimension, .max_memories = SIZE_MAX };
+    struct store *old = store_new(&sc);
+    if (!old) return fault_set(f, 71, "out of memory");
+    struct journal_config jc = { .dir = o->data, .dimension = head.dimension, .fingerprint = head.fingerprint,
+                                 .in_process = true, .replay = { load_put, load_change, load_delete, old } };
+    struct journal *from = journal_open(&jc, f), *to = NULL;
+    int bad = from ? 0 : -1;
+    if (!bad) {
+        snprintf(passing, sizeof passing, "%.4000s/" PASSING, o->data);
+        remove_passing(passing);
+        jc = (struct journal_config){ .dir = passing, .dimension = embedder_dimension(e), .in_process = true,
+                                      .fingerprint = embedder_fingerprint(e), .sync_ms = JOURNAL_SYNC_NEVER };
+        bad = (to = journal_open(&jc, f)) ? write_anew(old, e, to, f) : -1;
+    }
+    if (to && journal_close(to, loop_clock(), bad ? &(struct fault){ 0 } : f)) bad = -1;
+    if (!bad) bad = take_place(o->data, passing, f);
+    if (from) {
+        remove_passing(passing);
+        journal_close(from, loop_clock(), &(struct fault){ 0 });   /* of a file that has gone */
+    }
+    if (!bad) printf("embedded %zu memories with %s\n", store_records(old)->live, embedder_name(e));
+    store_free(old);
+    return bad;
+}
+
+static int with_memories(const struct options *o, struct embedder *e, struct fault *f)
+{
+    static struct memory_service ms;
+    if (memory_open(&ms, o, e, f)) return -1;
+    int bad = o->mode == COMPACT ? compact(&ms, f)
+            : o->mode == EXPORT  ? lines_export(&ms, o->file, f)
+                                 : lines_import(&ms, o->file, f);
+    if (memory_close(&ms, bad ? &(struct fault){ 0 } : f)) bad = -1;
+    return bad;
+}
+
+int maintenance_run(const struct options *o, struct embedder *e, struct fault *f)
+{
+    if (o->mode == CHECK) return check(o, e, f);
+    if (o->mode == REEMBED) return reembed(o, e, f);
+    return with_memories(o, e, f);
+}
