@@ -91,6 +91,13 @@ Test(http, headers_come_in_order_and_trimmed)
     cr_assert_null(http_find(&h, ""));
 }
 
+Test(http, length_beside_encoding_is_refused_as_smuggling)
+{
+    cr_assert_eq(request("POST / HTTP/1.1\r\nContent-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n"), 400);
+    cr_assert_eq(request("POST / HTTP/1.1\r\ntransfer-encoding: x\r\nCONTENT-LENGTH: 0\r\n\r\n"), 400);
+    cr_assert_eq(request("POST / HTTP/1.1\r\nContent-Length: 5\r\n\r\n"), 200);
+}
+
 Test(http, head_that_is_not_whole_is_refused)
 {
     cr_assert_eq(request(""), 400);

@@ -576,6 +576,17 @@ Test(ws_close, answer_is_found_wherever_our_close_falls)
     bytes_free(&wire);
 }
 
+Test(ws_close, unfinished_message_is_kept_no_longer)
+{
+    begin(false, 4096);
+    feed("b:a*3000 =80");
+    cr_assert_eq(s.kept, 3001u);
+    session_close(&s, 1000, "", 0);
+    feed("=82");
+    cr_assert_eq(s.kept, 2u);
+    end();
+}
+
 Test(ws_close, handler_may_close_with_the_message_in_its_hands)
 {
     struct bytes wire = built("T:bye T:never X:1000");
