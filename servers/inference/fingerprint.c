@@ -12,7 +12,7 @@ void fingerprint_init(struct fingerprint *fp)
     for (uint32_t i = 0; i < 8; i++) fp->lane[i] = i;
 }
 
-static void add_bytes(struct fingerprint *fp, const uint8_t *p, size_t n)
+void fingerprint_bytes(struct fingerprint *fp, const uint8_t *p, size_t n)
 {
     for (size_t len; n; p += len, n -= len) {
         len = n < BLOCK ? n : BLOCK;
@@ -25,19 +25,19 @@ static void add_number(struct fingerprint *fp, uint64_t v)
 {
     uint8_t bytes[8];
     for (int i = 0; i < 8; i++) bytes[i] = (uint8_t)(v >> 8 * i);
-    add_bytes(fp, bytes, sizeof bytes);
+    fingerprint_bytes(fp, bytes, sizeof bytes);
 }
 
 void fingerprint_add(struct fingerprint *fp, const char *name, const void *p, size_t n)
 {
-    add_bytes(fp, (const uint8_t *)name, strlen(name));
+    fingerprint_bytes(fp, (const uint8_t *)name, strlen(name));
     add_number(fp, n);
-    add_bytes(fp, p, n);
+    fingerprint_bytes(fp, p, n);
 }
 
 void fingerprint_number(struct fingerprint *fp, const char *name, uint64_t v)
 {
-    add_bytes(fp, (const uint8_t *)name, strlen(name));
+    fingerprint_bytes(fp, (const uint8_t *)name, strlen(name));
     add_number(fp, v);
 }
 

@@ -21,6 +21,9 @@ void fingerprint_add(struct fingerprint *fp, const char *name, const void *p, si
 /* A number, as eight bytes little-endian. */
 void fingerprint_number(struct fingerprint *fp, const char *name, uint64_t v);
 
+/* Bytes alone, where the order says what they are. */
+void fingerprint_bytes(struct fingerprint *fp, const uint8_t *p, size_t n);
+
 void fingerprint_end(const struct fingerprint *fp, uint8_t out[FINGERPRINT_BYTES]);
 
 #endif

@@ -360,6 +360,25 @@ static void quantize(const float *x, uint32_t n, void *out, float *scale, float 
     }
 }
 
+static void quantize_weights(const float *w, uint32_t n, int8_t *out, float *scale, float *sum_of_all)
+{
+    typedef int8_t v8 __attribute__((vector_size(LANES)));
+    vf most = set(0);
+    vi total = { 0 };
+    for (uint32_t i = 0; i < n; i += LANES) most = max(most, absolute(load(w + i)));
+    float top = greatest(most), inverse = top > 1e-30f ? 127 / top : 0;
+    for (uint32_t i = 0; i < n; i += LANES) {
+        vi q = (vi)(load(w + i) * inverse + 12582912.0f) - 0x4b400000;
+        v8 v = __builtin_convertvector(q, v8);
+        memcpy(out + i, &v, sizeof v);
+        total += q;
+    }
+    int32_t s = 0;
+    for (int i = 0; i < LANES; i++) s += total[i];
+    *scale = top > 1e-30f ? top / 127 : 0;
+    *sum_of_all = (float)s;
+}
+
 static void norm(float *x, const float *y, const float *gamma, const float *beta, uint32_t n,
                  float eps)
 {
@@ -450,6 +469,7 @@ const struct kernels JOIN(kernels_, KERNELS);
 const struct kernels JOIN(kernels_, KERNELS) = {
     .name = TEXT(KERNELS), .width = WIDTH, .rows = ROWS, .group = GROUP,
     .q_bytes = sizeof(quant), .granule = GRANULE,
-    .panel = panel, .panel_int8 = panel_int8, .quantize = quantize, .norm = norm,
+    .panel = panel, .panel_int8 = panel_int8,
+    .quantize = quantize, .quantize_weights = quantize_weights, .norm = norm,
     .head_pack = head_pack, .head_rows = head_rows, .act = act_all, .exp = exp_all,
 };

@@ -83,6 +83,8 @@ struct kernels {
     void (*panel_int8)(const struct panel *p);
     /* x [n] floats padded with zeros to a multiple of group: integers, scale, zero */
     void (*quantize)(const float *x, uint32_t n, void *q, float *scale, float *zero);
+    /* w [n] floats padded with zeros to KERNELS_PAD = scale * integer, greatest magnitude 127 */
+    void (*quantize_weights)(const float *w, uint32_t n, int8_t *q, float *scale, float *sum);
     /* x = LN(x + y) over n elements; rows padded */
     void (*norm)(float *x, const float *y, const float *gamma, const float *beta, uint32_t n, float eps);
     /* keys and values of h, from [tokens][ld] */

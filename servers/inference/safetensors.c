@@ -346,22 +346,35 @@ static uint32_t half_bits(uint32_t h)
 
 typedef uint32_t bits16 __attribute__((vector_size(64)));
 
-/* Top bit set when one of n floats has an exponent of all ones. */
-static uint32_t infinite(const float *p, size_t n)
+/* Top bit set when one of n floats, in this machine's order, has an exponent of all ones. */
+static uint32_t infinite(const void *floats, size_t n)
 {
+    const uint8_t *p = floats;
     bits16 worst = { 0 }, v;
     uint32_t all = 0, bits;
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        memcpy(&v, p + i, sizeof v);
+    for (; n >= 16; n -= 16, p += sizeof v) {
+        memcpy(&v, p, sizeof v);
         worst |= (v & 0x7f800000u) + 0x00800000u;
     }
-    for (; i < n; i++) {
-        memcpy(&bits, p + i, 4);
+    for (; n; n--, p += 4) {
+        memcpy(&bits, p, 4);
         all |= (bits & 0x7f800000u) + 0x00800000u;
     }
-    for (i = 0; i < 16; i++) all |= worst[i];
+    for (int i = 0; i < 16; i++) all |= worst[i];
     return all >> 31;
+}
+
+bool tensor_finite(const struct tensor *t, uint64_t first, size_t n)
+{
+    float piece[512];
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+    if (t->dtype == DTYPE_F32) return !infinite(t->data + 4 * first, n);
+#endif
+    for (size_t k; n; n -= k, first += k) {
+        k = n < 512 ? n : 512;
+        if (!tensor_floats(t, first, k, piece)) return false;
+    }
+    return true;
 }
 
 bool tensor_floats(const struct tensor *t, uint64_t first, size_t n, float *out)

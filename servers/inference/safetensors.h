@@ -62,7 +62,10 @@ int tensor_check(const struct safetensors *s, const struct tensor *t, uint64_t r
 /* Elements first .. first + n as floats; false when one of them is not finite. */
 bool tensor_floats(const struct tensor *t, uint64_t first, size_t n, float *out);
 
-/* The same for a whole checked tensor, with f filled when something is not finite. */
+/* Are they finite? */
+bool tensor_finite(const struct tensor *t, uint64_t first, size_t n);
+
+/* tensor_floats() for a whole checked tensor, with f filled when something is not finite. */
 int tensor_read(const struct safetensors *s, const struct tensor *t, float *out, struct fault *f);
 
 #endif

@@ -35,6 +35,7 @@ struct reader {
     bool failed;
     size_t used;            /* bytes of the arena given out; before it is there, wanted */
     size_t seen;            /* tensors taken from encoder. and embeddings. */
+    struct fingerprint fingerprint; /* of what was read so far */
     float *rows;            /* [width][ld] one panel of a float matrix */
     int8_t *bytes;          /* [width][ld] the same as int8 */
 };
@@ -81,12 +82,35 @@ static void *room(struct reader *r, uint64_t bytes)
     return r->w->arena ? r->w->arena + at : NULL;
 }
 
+/* Elements of a tensor, once each and in one order: hashed and checked while they are in
+ * the cache. out NULL: only that. */
+static bool take(struct reader *r, const struct tensor *t, uint64_t first, size_t n, float *out)
+{
+    if (r->failed) return false;
+    fingerprint_bytes(&r->fingerprint, t->data + first * t->element_bytes, n * t->element_bytes);
+    if (out ? tensor_floats(t, first, n, out) : tensor_finite(t, first, n)) return true;
+    fault_set(r->f, 65, "%s: tensor %.*s: holds a number that is not finite", r->w->file.path,
+              (int)t->name.len, t->name.p);
+    fail(r);
+    return false;
+}
+
 /* A vector of n elements, padded with zeros. */
 static void read_vector(struct reader *r, const char *name, const char *old, uint32_t n, float **out)
 {
     const struct tensor *t = find(r, name, old, n, 0);
     *out = room(r, weights_padded(n) * sizeof **out);
-    if (*out && t && tensor_read(&r->w->file, t, *out, r->f)) fail(r);
+    if (*out && t) take(r, t, 0, n, *out);
+}
+
+/* A table stays in the file: what is read later is looked at now. */
+static const struct tensor *read_table(struct reader *r, const char *name, uint32_t rows)
+{
+    uint32_t cols = r->w->model.hidden;
+    const struct tensor *t = find(r, name, NULL, rows, cols);
+    for (uint32_t i = 0; r->w->arena && t && i < rows; i++)
+        if (!take(r, t, (uint64_t)i * cols, cols, NULL)) return NULL;
+    return t;
 }
 
 void weights_pack(const float *from, size_t ld, uint32_t rows, uint32_t in, uint32_t width, float *to)
@@ -95,23 +119,6 @@ void weights_pack(const float *from, size_t ld, uint32_t rows, uint32_t in, uint
         for (uint32_t i = 0; i < rows; i++) to[i] = from[i * ld + k];
         for (uint32_t i = rows; i < width; i++) to[i] = 0;
     }
-}
-
-/* A row as int8: w = scale * integer, greatest magnitude 127. */
-static void quantize(const float *from, uint32_t n, int8_t *to, float *scale, float *sum)
-{
-    float most = 0;
-    int32_t total = 0;
-    for (uint32_t i = 0; i < n; i++) most = fabsf(from[i]) > most ? fabsf(from[i]) : most;
-    float inverse = most > 1e-30f ? 127 / most : 0;
-    for (uint32_t i = 0; i < n; i++) {
-        float v = from[i] * inverse;
-        int32_t q = (int32_t)(v + (v < 0 ? -0.5f : 0.5f));
-        to[i] = (int8_t)q;
-        total += q;
-    }
-    *scale = most > 1e-30f ? most / 127 : 0;
-    *sum = (float)total;
 }
 
 /* Rows [rows][ld] of int8, zeros behind their end, as one panel [in / group][width][group]. */
@@ -124,6 +131,12 @@ static void pack_int8(const int8_t *from, size_t ld, uint32_t rows, uint32_t in,
             for (uint32_t g = 0; g < k->group; g++) to[r * k->group + g] = from[r * ld + i + g];
 }
 
+/* Row length while a panel is packed: not a power of two, for the sake of the cache. */
+static size_t panel_ld(uint32_t in)
+{
+    return weights_padded(in) + 16;
+}
+
 static void read_linear(struct reader *r, const char *name, enum part part, struct linear *l)
 {
     struct weights *w = r->w;
@@ -131,7 +144,7 @@ static void read_linear(struct reader *r, const char *name, enum part part, stru
     l->in = weights_in(&w->model, part);
     l->out = weights_out(&w->model, part);
     const struct tensor *t = find(r, name, NULL, l->out, l->in);
-    size_t panels = (l->out + width - 1) / width, ld = l->in + 16u;
+    size_t panels = (l->out + width - 1) / width, ld = panel_ld(l->in);
     size_t depth = (l->in + group - 1) / group * group;
     l->weight = room(r, panels * width * (uint64_t)(w->int8 ? depth : 4ull * l->in));
     if (w->int8) {
@@ -141,14 +154,12 @@ static void read_linear(struct reader *r, const char *name, enum part part, stru
     for (uint32_t p = 0; l->weight && t && p < panels && !r->failed; p++) {
         uint32_t first = p * width, rows = l->out - first < width ? l->out - first : width;
         for (uint32_t i = 0; i < rows; i++) {
-            if (!tensor_floats(t, (uint64_t)(first + i) * l->in, l->in, r->rows + i * ld)) {
-                fault_set(r->f, 65, "%s: tensor %s%s: holds a number that is not finite",
-                          w->file.path, r->prefix, name);
-                fail(r);
-                return;
-            }
+            float *row = r->rows + i * ld;
+            if (!take(r, t, (uint64_t)(first + i) * l->in, l->in, row)) return;
+            memset(row + l->in, 0, (ld - l->in) * sizeof *row);
             if (w->int8)
-                quantize(r->rows + i * ld, l->in, r->bytes + i * ld, &l->scale[first + i], &l->sum[first + i]);
+                w->kernels->quantize_weights(row, l->in, r->bytes + i * ld, &l->scale[first + i],
+                                             &l->sum[first + i]);
         }
         if (w->int8) pack_int8(r->bytes, ld, rows, l->in, w->kernels, (int8_t *)l->weight + first * depth);
         else
@@ -185,14 +196,13 @@ static int read_all(struct reader *r)
     float *types;
     r->used = 0;
     r->seen = 0;
-    w->words = find(r, "embeddings.word_embeddings.weight", NULL, m->vocabulary, m->hidden);
-    if (r->failed) return -1;
-    w->positions = find(r, "embeddings.position_embeddings.weight", NULL, m->positions, m->hidden);
+    w->words = read_table(r, "embeddings.word_embeddings.weight", m->vocabulary);
+    if (!r->failed) w->positions = read_table(r, "embeddings.position_embeddings.weight", m->positions);
     if (r->failed) return -1;
     const struct tensor *t = find(r, "embeddings.token_type_embeddings.weight", NULL, m->types, m->hidden);
     if (r->failed) return -1;
-    types = room(r, (uint64_t)m->types * m->hidden * sizeof *types + KERNELS_PAD * sizeof *types);
-    if (types && tensor_read(&w->file, t, types, r->f)) return fail(r);
+    types = room(r, (uint64_t)m->types * m->hidden * sizeof *types);
+    if (types && !take(r, t, 0, (size_t)m->types * m->hidden, types)) return -1;
     if ((w->type = room(r, weights_padded(m->hidden) * sizeof *types)) != NULL)
         memcpy(w->type, types, m->hidden * sizeof *types);
     if (!r->failed) read_vector(r, "embeddings.LayerNorm.weight", "embeddings.LayerNorm.gamma", m->hidden, &w->gamma);
@@ -224,39 +234,26 @@ static int check_unknown(struct reader *r)
                      s->path, n - r->seen, r->w->model.layers);
 }
 
-/* The tables stay in the file: what is read later is looked at now. */
-static int check_table(struct reader *r, const struct tensor *t)
-{
-    uint64_t cols = t->shape[1];
-    for (uint64_t i = 0; i < t->shape[0]; i++) {
-        if (tensor_floats(t, i * cols, (size_t)cols, r->rows)) continue;
-        return fault_set(r->f, 65, "%s: tensor %.*s: holds a number that is not finite",
-                         r->w->file.path, (int)t->name.len, t->name.p);
-    }
-    return 0;
-}
-
-static int take_fingerprint(struct weights *w, const char *dir, struct fault *f)
+/* Configuration and tokenizer; the tensors follow as they are read. */
+static int begin_fingerprint(struct reader *r, const char *dir)
 {
     static const char *const files[] = { "vocab.txt", "tokenizer_config.json", "tokenizer.json" };
-    const struct model *m = &w->model;
-    struct fingerprint fp;
+    const struct model *m = &r->w->model;
     uint32_t eps;
     memcpy(&eps, &m->eps, sizeof eps);
-    fingerprint_init(&fp);
+    fingerprint_init(&r->fingerprint);
     const uint64_t numbers[] = { m->hidden, m->layers, m->heads, m->intermediate, m->positions, m->types,
                                  m->vocabulary, eps, m->act, m->pooling, m->max_tokens };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
-        fingerprint_number(&fp, "config", numbers[i]);
-    for (size_t i = 0; i < 3; i++) {
+        fingerprint_number(&r->fingerprint, "config", numbers[i]);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         size_t len = 0;
         char *text = config_read(dir, files[i], TOKENIZER_MAX, &len);
-        if (!text && errno != ENOENT) return fault_set(f, 65, "%s/%s: %s", dir, files[i], strerror(errno));
-        if (text) fingerprint_add(&fp, files[i], text, len);
+        if (!text && errno != ENOENT)
+            return fault_set(r->f, 65, "%s/%s: %s", dir, files[i], strerror(errno));
+        if (text) fingerprint_add(&r->fingerprint, files[i], text, len);
         free(text);
     }
-    fingerprint_add(&fp, "tensors", w->file.data, w->file.data_bytes);
-    fingerprint_end(&fp, w->fingerprint);
     return 0;
 }
 
@@ -266,8 +263,8 @@ static int allocate(struct reader *r)
     uint32_t deepest = w->model.intermediate > w->model.hidden ? w->model.intermediate : w->model.hidden;
     size_t huge = (size_t)2 << 20, bytes = (r->used + huge - 1) / huge * huge;
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    r->rows = malloc((size_t)w->kernels->width * (deepest + 16u) * sizeof *r->rows);
-    r->bytes = calloc((size_t)w->kernels->width, deepest + 16u);
+    r->rows = malloc(w->kernels->width * panel_ld(deepest) * sizeof *r->rows);
+    r->bytes = malloc(w->kernels->width * panel_ld(deepest));
     if (p == MAP_FAILED || !r->rows || !r->bytes) {
         if (p != MAP_FAILED) munmap(p, bytes);
         return fault_set(r->f, 71, "%s: no memory for %zu MB of weights", w->file.path, bytes >> 20);
@@ -280,12 +277,12 @@ static int allocate(struct reader *r)
     return 0;
 }
 
-static int read_weights(struct weights *w, struct fault *f)
+static int read_weights(struct weights *w, const char *dir, struct fault *f)
 {
     struct reader r = { .w = w, .f = f, .prefix = "" };
     if (safetensors_find(&w->file, "bert.embeddings.word_embeddings.weight")) r.prefix = "bert.";
-    int bad = read_all(&r) || check_unknown(&r) || allocate(&r) || read_all(&r) ||
-              check_table(&r, w->words) || check_table(&r, w->positions);
+    int bad = read_all(&r) || check_unknown(&r) || allocate(&r) || begin_fingerprint(&r, dir) || read_all(&r);
+    fingerprint_end(&r.fingerprint, w->fingerprint);
     free(r.rows);
     free(r.bytes);
     return bad ? -1 : 0;
@@ -302,7 +299,7 @@ int weights_open(struct weights *w, const char *dir, bool int8, struct fault *f)
     if (safetensors_map(&w->file, path, f)) return -1;
     if (!(w->layer = calloc(w->model.layers, sizeof *w->layer)))
         return fault_set(f, 71, "%s: out of memory", path);
-    if (read_weights(w, f) || take_fingerprint(w, dir, f)) return -1;
+    if (read_weights(w, dir, f)) return -1;
     /* What was packed need not be resident twice; the tables come back from the page cache. */
     madvise((void *)(uintptr_t)w->file.file, w->file.size, MADV_DONTNEED);
     return 0;
