@@ -16,7 +16,8 @@ enum {
     EMPTY   = 8   /* what was entered is no container: over at once */
 };
 
-/* ---- strings, for both directions */
+/* What may stand behind a backslash, and what it means there. */
+static const char names[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
 
 /* Bytes before the first quote, backslash or control character; bits of those beyond ASCII. */
 static size_t plain(const char *s, size_t n, uint64_t *high)
@@ -62,14 +63,10 @@ static char *unit(char *s, const char *end, bool low, uint32_t *out, char **wron
 /* What the escape at s stands for (section 7). Returns as unit() does. */
 static char *escape(char *s, const char *end, uint32_t *out, char **wrong)
 {
-    static const char names[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
     *wrong = ++s;
     if (s == end) return NULL;
     const char *name = memchr(names, *s, sizeof names - 1);
-    if (name) {
-        *out = (unsigned char)meant[name - names];
-        return s + 1;
-    }
+    if (name) return *out = (unsigned char)meant[name - names], s + 1;
     if (*s != 'u') return NULL;
     s = unit(s + 1, end, false, out, wrong);
     if (!s || (*out & 0xfc00) != 0xd800) return s;
@@ -83,14 +80,10 @@ static char *escape(char *s, const char *end, uint32_t *out, char **wrong)
     return s;
 }
 
-/* ---- reader */
-
 static enum json_type fail(struct json *in, const char *at, const char *why)
 {
-    if (!in->err) {
-        in->err = why;
-        in->err_at = (size_t)(at - in->start);
-    }
+    in->err = why;
+    in->err_at = (size_t)(at - in->start);
     in->flags &= (uint8_t)~PENDING;
     return in->type = JSON_ERROR;
 }
@@ -103,16 +96,14 @@ static char peek(struct json *in)
     return in->p < in->end ? *in->p : 0;
 }
 
-/* Check the string at p and move behind it; its text between the quotes, perhaps escaped. */
-static struct slice string(struct json *in, bool *escaped)
+/* Check the string at p and move behind it. What is between the quotes, or NULL. */
+static struct slice string(struct json *in)
 {
     char *from = in->p + 1, *s = from, *next, *wrong;
     const char *why = NULL;
     uint64_t high = 0;
     uint32_t c;
-    *escaped = false;
     for (; s += plain(s, (size_t)(in->end - s), &high), s < in->end && *s == '\\'; s = next) {
-        *escaped = true;
         next = escape(s, in->end, &c, &wrong);
         if (next) continue;
         why = "wrong escape";
@@ -134,16 +125,18 @@ static struct slice string(struct json *in, bool *escaped)
 /* Decode a checked string over itself. */
 static struct slice decode(struct json *in, struct slice text)
 {
-    char *from = in->start + (text.p - in->start), *end = from + text.len, *out = from, *wrong;
-    for (char *s = from; s < end;) {
-        char *slash = memchr(s, '\\', (size_t)(end - s));
-        size_t run = (size_t)((slash ? slash : end) - s);
+    char *from = in->start + (text.p - in->start), *end = from + text.len, *wrong;
+    char *s = memchr(from, '\\', text.len), *out = s;
+    if (!s) return text;
+    while (s < end) {
+        uint32_t c;
+        s = escape(s, end, &c, &wrong);
+        out += utf8_put((uint8_t *)out, c);
+        char *next = memchr(s, '\\', (size_t)(end - s));
+        size_t run = (size_t)((next ? next : end) - s);
         memmove(out, s, run);
         out += run;
         s += run;
-        uint32_t c = 0;
-        if (!slash || !(s = escape(s, end, &c, &wrong))) break;
-        out += utf8_put((uint8_t *)out, c);
     }
     return (struct slice){from, (size_t)(out - from)};
 }
@@ -169,9 +162,9 @@ static bool take(struct json *in, enum json_type type)
 /* In a list behind a number: does the next follow at once? Saves vectors the general step. */
 static bool another(struct json *in)
 {
-    if (in->end - in->p < 2 || *in->p != ',' || !number_begins(in->p[1])) return false;
-    in->p++;
-    return true;
+    bool yes = in->end - in->p > 1 && *in->p == ',' && number_begins(in->p[1]);
+    in->p += yes;
+    return yes;
 }
 
 static enum json_type word(struct json *in, const char *text, enum json_type type)
@@ -202,9 +195,8 @@ static enum json_type value(struct json *in)
 /* A member's name and colon. */
 static enum json_type member(struct json *in)
 {
-    bool escaped;
     if (peek(in) != '"') return fail(in, in->p, "no name of a member");
-    in->key = string(in, &escaped);
+    in->key = string(in);
     if (in->err) return JSON_ERROR;
     if (peek(in) != ':') return fail(in, in->p, "no colon");
     in->p++;
@@ -243,22 +235,11 @@ enum json_type json_next(struct json *in)
     return object ? member(in) : value(in);
 }
 
-/* Check a value that is no container and move behind it. */
-static void skip_plain(struct json *in)
-{
-    bool escaped;
-    struct number n;
-    in->flags &= (uint8_t)~PENDING;
-    if (in->type == JSON_STRING) string(in, &escaped);
-    else if (in->type == JSON_NUMBER) number(in, &n);
-    else in->p += in->type == JSON_FALSE ? 5 : 4;
-}
-
 void json_enter(struct json *in)
 {
     bool object = in->type == JSON_OBJECT;
     if (!take(in, JSON_OBJECT) && !take(in, JSON_ARRAY)) {
-        if (in->flags & PENDING) skip_plain(in);
+        json_skip(in);
         in->flags |= EMPTY;
         return;
     }
@@ -270,61 +251,64 @@ void json_enter(struct json *in)
 
 void json_skip(struct json *in)
 {
-    if (!(in->flags & PENDING)) return;
-    if (in->type < JSON_ARRAY) {
-        skip_plain(in);
-        return;
-    }
+    struct number n;
     uint8_t depth = in->depth;
-    for (json_enter(in); in->depth > depth && !in->err;) {
-        struct number n;
-        if (json_next(in) >= JSON_ARRAY) json_enter(in);
-        else if (in->type == JSON_NUMBER && !in->key.p && take(in, JSON_NUMBER))
-            while (number(in, &n) && another(in)) {}
+    if (!(in->flags & PENDING)) return;
+    if (take(in, JSON_STRING)) {
+        string(in);
+    } else if (take(in, JSON_NUMBER)) {
+        number(in, &n);
+    } else if (in->type < JSON_ARRAY) {
+        in->p += in->type == JSON_FALSE ? 5 : 4;
+        in->flags &= (uint8_t)~PENDING;
+    } else {
+        for (json_enter(in); in->depth > depth && !in->err;)
+            if (json_next(in) >= JSON_ARRAY) json_enter(in);
+            else if (!in->key.p && take(in, JSON_NUMBER))
+                while (number(in, &n) && another(in)) {}
     }
 }
 
-/* The next character of a checked name, decoded: its bytes and how many. */
-static size_t name_bytes(const char **s, const char *end, uint8_t out[4])
+/* Take the next character off a checked name, decoded: its bytes and how many. */
+static size_t name_bytes(struct slice *rest, uint8_t out[4])
 {
     uint32_t c;
-    char *wrong;
-    *out = (uint8_t)**s;
-    if (**s != '\\') return ++*s, 1;
-    *s = escape((char *)(uintptr_t)*s, end, &c, &wrong);
-    return utf8_put(out, c);
+    char *s = (char *)(uintptr_t)rest->p, *next = s + 1, *wrong;
+    *out = (uint8_t)*s;
+    if (*s == '\\') next = escape(s, s + rest->len, &c, &wrong);
+    *rest = (struct slice){next, rest->len - (size_t)(next - s)};
+    return *s == '\\' ? utf8_put(out, c) : 1;
 }
 
 bool json_key(const struct json *in, const char *name)
 {
-    const char *s = in->key.p, *end = s + in->key.len;
+    struct slice rest = in->key;
     size_t len = strlen(name);
     uint8_t c[4];
-    if (!s || in->key.len < len) return false;
-    if (in->key.len == len) return !memcmp(s, name, len) && !memchr(s, '\\', len);
-    if (!memchr(s, '\\', in->key.len)) return false;
-    for (size_t n; s < end; name += n, len -= n) {
-        n = name_bytes(&s, end, c);
-        if (n > len || memcmp(c, name, n)) return false;
+    if (!rest.p) return false;
+    if (!memchr(rest.p, '\\', rest.len)) return rest.len == len && !memcmp(rest.p, name, len);
+    while (rest.len) {
+        size_t n = name_bytes(&rest, c);
+        if (!*c || strncmp((const char *)c, name, n)) return false;
+        name += n;
     }
-    return len == 0;
+    return !*name;
 }
 
 uint64_t json_key_hash(const struct json *in)
 {
     uint64_t h = 0xcbf29ce484222325u;
     uint8_t c[4];
-    for (const char *s = in->key.p, *end = s + in->key.len; s < end;)
-        for (size_t i = 0, n = name_bytes(&s, end, c); i < n; i++) h = (h ^ c[i]) * 0x100000001b3u;
+    for (struct slice rest = in->key; rest.len;)
+        for (size_t i = 0, n = name_bytes(&rest, c); i < n; i++) h = (h ^ c[i]) * 0x100000001b3u;
     return h;
 }
 
 struct slice json_slice(struct json *in)
 {
-    bool escaped;
     if (!take(in, JSON_STRING)) return (struct slice){0};
-    struct slice text = string(in, &escaped);
-    return escaped && text.p ? decode(in, text) : text;
+    struct slice text = string(in);
+    return text.p ? decode(in, text) : text;
 }
 
 double json_number(struct json *in)
@@ -386,8 +370,6 @@ const char *json_check(const char *text, size_t len, size_t *at)
     return in.err;
 }
 
-/* ---- writer */
-
 void json_out(struct json_out *out, char *buf, size_t cap)
 {
     *out = (struct json_out){.p = buf, .cap = cap};
@@ -427,7 +409,6 @@ void json_close(struct json_out *out, char bracket)
     out->depth--;
     out->comma = false;
     json_put_raw(out, &bracket, 1);
-    out->comma = true;
 }
 
 void json_put_key(struct json_out *out, const char *name)
@@ -444,11 +425,10 @@ void json_put_key(struct json_out *out, const char *name)
 /* The escape for c into o; its size. */
 static size_t put_escape(char o[6], char c)
 {
-    static const char names[] = "\"\\bfnrt", meant[] = "\"\\\b\f\n\r\t", hex[] = "0123456789abcdef";
     const char *known = memchr(meant, c, sizeof meant - 1);
     memcpy(o, "\\u00", 4);
-    o[4] = hex[c >> 4 & 15];
-    o[5] = hex[c & 15];
+    o[4] = (char)('0' + (c >> 4 & 1));
+    o[5] = "0123456789abcdef"[c & 15];
     if (known) o[1] = names[known - meant];
     return known ? 2 : 6;
 }
@@ -476,8 +456,6 @@ void json_put_str(struct json_out *out, const char *s, size_t len)
     *o = '"';
 }
 
-void json_put_text(struct json_out *out, const char *s) { json_put_str(out, s, strlen(s)); }
-
 void json_put_int(struct json_out *out, int64_t v)
 {
     char text[NUMBER_ROOM];
@@ -504,9 +482,8 @@ void json_put_f32s(struct json_out *out, const float *v, size_t n)
     json_open(out, '[');
     for (size_t i = 0; i < n && !out->full; i++) json_put_f32(out, v[i]);
     json_close(out, ']');
-    if (!out->full) return;
-    *out = before;
-    out->full = true;
+    before.full = true;
+    if (out->full) *out = before;
 }
 
 void json_put_base64(struct json_out *out, const uint8_t *p, size_t n)
@@ -517,10 +494,3 @@ void json_put_base64(struct json_out *out, const uint8_t *p, size_t n)
     o[0] = o[size + 1] = '"';
     base64_encode(o + 1, p, n);
 }
-
-void json_put_bool(struct json_out *out, bool v)
-{
-    json_put_raw(out, v ? "true" : "false", v ? 4 : 5);
-}
-
-void json_put_null(struct json_out *out) { json_put_raw(out, "null", 4); }

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <string.h>
 
 #include "utf8.h"
 
@@ -19,7 +20,7 @@
 extern "C" {
 #endif
 
-#define JSON_DEPTH 64
+#define JSON_DEPTH 64 /* writing deeper is a mistake of the caller, and asserted */
 
 enum json_type {
     JSON_ERROR = -1, /* syntax, UTF-8, depth, or a number beyond double; see err, err_at */
@@ -35,8 +36,8 @@ struct json {
     const char *err;           /* NULL, or what is wrong, in a few words */
     size_t      err_at;        /* byte offset of it */
     enum json_type type;       /* of the value that stands next */
-    struct slice key;          /* of the member that stands next, as it stands in the text (escapes and
-                                  all: keys are never decoded in place, so an object can be walked twice) */
+    struct slice key;          /* of the member that stands next, as it stands in the text: never
+                                  decoded in place, so an object can be walked twice */
     uint8_t     depth;
     uint8_t     flags;         /* the reader's own */
     uint64_t    in_object;     /* bit per level: object or array */
@@ -52,7 +53,8 @@ void json_init(struct json *in, char *text, size_t len);
  * taken nor entered is skipped. In an object in->key is its name. */
 enum json_type json_next(struct json *in);
 
-/* Go into the array or object that stands next; json_next() walks it. */
+/* Go into the array or object that stands next; json_next() walks it. What is
+ * no container (or was taken already) is then found empty. */
 void json_enter(struct json *in);
 
 /* Is the member's name exactly this? Escapes in it are decoded as it is compared. */
@@ -62,13 +64,14 @@ bool json_key(const struct json *in, const char *name);
 uint64_t json_key_hash(const struct json *in);
 
 /* Take the value that stands next. Each gives a zero of its kind when the value
- * is of another type (that is no error of the text: ask in->type first). */
+ * is of another type, or after an error; a value of another type stays where it
+ * is (and that is no error of the text: ask in->type first). */
 struct slice json_slice(struct json *in);              /* string, decoded in place; may hold NUL */
 double       json_number(struct json *in);             /* correctly rounded */
-bool         json_int(struct json *in, int64_t *out);  /* number whose value is an integer (1, 1.0, 1e2)
-                                                           within +-2^53; false: it is not, or no number */
+bool         json_int(struct json *in, int64_t *out);  /* an integer within +-2^53, however written
+                                                          (1, 1.0, 1e2); false: it is none */
 bool         json_bool(struct json *in);
-struct slice json_raw(struct json *in);                /* any value, its text as it stands, checked */
+struct slice json_raw(struct json *in);                /* any value as it stands, checked */
 void         json_skip(struct json *in);               /* any value, checked */
 
 /* Array of numbers into out[0..cap): how many there are (may be above cap: the
@@ -76,7 +79,12 @@ void         json_skip(struct json *in);               /* any value, checked */
  * one of them is no finite float. Each is rounded once, to float. */
 long json_f32s(struct json *in, float *out, size_t cap);
 
-/* Check one whole text: NULL, or what is wrong with *at the byte offset. Changes nothing. */
+/* Check one whole text: NULL, or what is wrong (a constant) with *at the byte
+ * offset. Changes nothing.
+ *
+ * Here and in err_at the offset is that of the first byte with which no valid
+ * text can go on: the text's length when it only ends too early. A number
+ * beyond double is named by its first byte. */
 const char *json_check(const char *text, size_t len, size_t *at);
 
 /* Writer: out->p[0..out->len) is what was written so far. Commas and colons
@@ -93,17 +101,29 @@ struct json_out {
 void json_out(struct json_out *out, char *buf, size_t cap);
 void json_open(struct json_out *out, char bracket);    /* '{' or '[' */
 void json_close(struct json_out *out, char bracket);   /* '}' or ']' */
-void json_put_key(struct json_out *out, const char *name);           /* plain ASCII, no escapes needed */
-void json_put_str(struct json_out *out, const char *s, size_t len);  /* valid UTF-8; escaped as needed */
-void json_put_text(struct json_out *out, const char *s);             /* NUL-terminated */
+void json_put_key(struct json_out *out, const char *name);           /* plain ASCII, no escapes */
+void json_put_str(struct json_out *out, const char *s, size_t len);  /* valid UTF-8; is escaped */
+void json_put_raw(struct json_out *out, const char *s, size_t len);  /* a value that is JSON */
 void json_put_int(struct json_out *out, int64_t v);
-void json_put_double(struct json_out *out, double v);  /* shortest that reads back the same; not finite: null */
-void json_put_f32(struct json_out *out, float v);      /* shortest that reads back as the same float */
+void json_put_double(struct json_out *out, double v);  /* shortest that reads back; or null */
+void json_put_f32(struct json_out *out, float v);      /* shortest that reads back as that float */
 void json_put_f32s(struct json_out *out, const float *v, size_t n);  /* [..] */
 void json_put_base64(struct json_out *out, const uint8_t *p, size_t n);
-void json_put_bool(struct json_out *out, bool v);
-void json_put_null(struct json_out *out);
-void json_put_raw(struct json_out *out, const char *s, size_t len);  /* a value that is JSON already */
+
+static inline void json_put_text(struct json_out *out, const char *s)  /* NUL-terminated */
+{
+    json_put_str(out, s, strlen(s));
+}
+
+static inline void json_put_bool(struct json_out *out, bool v)
+{
+    json_put_raw(out, v ? "true" : "false", v ? 4 : 5);
+}
+
+static inline void json_put_null(struct json_out *out)
+{
+    json_put_raw(out, "null", 4);
+}
 
 #ifdef __cplusplus
 }

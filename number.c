@@ -97,8 +97,9 @@ static struct wide power(int q)
     rest += carry;
     high.low += rest < carry;
     high.high += !high.low && rest < carry;
-    if (high.high >> 63) return high;
-    return (struct wide){high.high << 1 | high.low >> 63, high.low << 1 | rest >> 63};
+    unsigned up = !(high.high >> 63);  /* one place at most */
+    return (struct wide){high.high << up | (high.low >> 63 & up),
+                         high.low << up | (rest >> 63 & up)};
 }
 
 /* Bits of the value nearest to w * 10^q, without a sign. */
@@ -118,7 +119,8 @@ static uint64_t nearest(const struct format *f, uint64_t w, int64_t q)
         m >>= 1 - e;
         return (m >> 1) + (m & 1);  /* may carry into the exponent field, as it should */
     }
-    if (p.low <= 1 && q >= f->tie_from && q <= f->tie_to && (m & 3) == 1 && m << shift == p.high) m--;
+    bool tie = p.low <= 1 && q >= f->tie_from && q <= f->tie_to && m << shift == p.high;
+    if (tie && (m & 3) == 1) m--;
     m = (m >> 1) + (m & 1);
     uint64_t bits = ((uint64_t)(e - 1) << f->bits) + m;
     uint64_t infinite = (uint64_t)f->infinite << f->bits;
@@ -252,13 +254,14 @@ static const char *eat(const char *s, const char *end, uint64_t *w)
 #if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
         v = __builtin_bswap64(v);
 #endif
-        uint64_t other = ((v + 0x4646464646464646u) | (v - 0x3030303030303030u)) & 0x8080808080808080u;
-        int n = other ? __builtin_ctzll(other) / 8 : 8;
-        if (!n) return s;
-        v = (v - 0x3030303030303030u) << (64 - 8 * n);
-        v = v * 10 + (v >> 8);
-        v = ((v & 0xff000000ffu) * 0xf424000000064u + (v >> 16 & 0xff000000ffu) * 0x271000000001u) >> 32;
-        *w = *w * tens[n] + v;
+        const uint64_t ones = 0x0101010101010101u;
+        uint64_t other = ((v + ones * 0x46) | (v - ones * '0')) & ones * 0x80;
+        int n = other ? __builtin_ctzll(other) / 8 : 8, half = 4 * (8 - n);
+        v = (v - ones * '0') << half << half;
+        v = v * 10 + (v >> 8);  /* pairs, then all four of them */
+        v = (v & 0xff000000ffu) * (100 + (1000000ull << 32)) +
+            (v >> 16 & 0xff000000ffu) * (1 + (10000ull << 32));
+        *w = *w * tens[n] + (v >> 32);
         s += n;
         if (n < 8) return s;
     }
@@ -402,12 +405,12 @@ static char *put_decimal(char *out, uint64_t w, int k)
 
 static size_t put_bits(char *out, const struct format *f, uint64_t bits, bool neg)
 {
-    uint64_t fraction = bits & ((1ull << f->bits) - 1);
-    int field = (int)(bits >> f->bits), k = 0;
+    uint64_t fraction = bits & ((1ull << f->bits) - 1), w = 0;
+    int field = (int)(bits >> f->bits), k = 0, normal = field > 0;
+    int q = (normal ? field : 1) - f->bias - f->bits;
+    if (bits) w = shortest(fraction | (uint64_t)normal << f->bits, q, !fraction && field > 1, &k);
     char *s = out;
     if (neg) *s++ = '-';
-    uint64_t w = bits ? shortest(fraction | (uint64_t)(field > 0) << f->bits,
-                                 (field ? field : 1) - f->bias - f->bits, !fraction && field > 1, &k) : 0;
     return (size_t)(put_decimal(s, w, k) - out);
 }
 

@@ -22,6 +22,9 @@ struct number {
     bool        cut; /* digits other than zero came after those in w */
 };
 
+/* Is this the first byte of a number? */
+static inline bool number_begins(char c) { return (c == '-') | (c >= '0' && c <= '9'); }
+
 /* Read the number at p of len bytes. Returns its length; 0 when there is none,
  * and then n->len is the offset of the byte that is wrong (len: too short). */
 size_t number_read(struct number *n, const char *p, size_t len);
@@ -39,7 +42,8 @@ bool number_int(const struct number *n, int64_t *out);
 
 /* Write a finite value at out, which has room for NUMBER_ROOM characters;
  * returns how many it took. The fewest digits that read back as the same value
- * of that type, and among those the nearest. Written as JavaScript does, but for -0 and no + in exponents. */
+ * of that type, and of those the nearest; in JavaScript's notation, but for -0
+ * and exponents without a plus. */
 #define NUMBER_ROOM 32
 size_t number_put_double(char *out, double v);
 size_t number_put_float(char *out, float v);

@@ -99,8 +99,8 @@ VECTOR vec look(const uint8_t *table, vec i) { return vqtbl1q_u8(load(table), i)
 #ifdef VECTOR
 enum {
     W = sizeof(vec),
-    SHORT = 1, LONG = 2, OVER3 = 4, LARGE = 8, SURR = 16, OVER2 = 32, LARGE2 = 64, OVER4 = 64, CONTS = 128,
-    CARRY = SHORT | LONG | CONTS
+    SHORT = 1, LONG = 2, OVER3 = 4, LARGE = 8, SURR = 16, OVER2 = 32, LARGE2 = 64, OVER4 = 64,
+    CONTS = 128, CARRY = SHORT | LONG | CONTS
 };
 static const uint8_t first_high[16] = {
     LONG, LONG, LONG, LONG, LONG, LONG, LONG, LONG, CONTS, CONTS, CONTS, CONTS,
