@@ -231,6 +231,16 @@ static void link_out(struct records *rs, uint32_t row)
     *(r->next == ROW_NONE ? &rs->last : &records_at(rs, r->next)->prev) = r->prev;
 }
 
+static size_t text_bytes(const struct record *r)
+{
+    return (size_t)r->text_len + r->metadata_len + r->tags_len;
+}
+
+static uint64_t units_of(const struct records *rs, const struct record *r)
+{
+    return (rs->dimension * sizeof(float) + text_bytes(r) + 63) / 64;
+}
+
 void records_show(struct records *rs, uint32_t row)
 {
     struct record *r = records_at(rs, row);
@@ -239,6 +249,7 @@ void records_show(struct records *rs, uint32_t row)
     table_place(&rs->by_text, row, r->text_hash);
     expose(rs, row, true);
     r->state = ROW_LIVE;
+    rs->units += units_of(rs, r);
     chunk_of(rs, row)->live++;
     rs->live++;
 }
@@ -250,13 +261,9 @@ void records_hide(struct records *rs, uint32_t row)
     table_remove(rs, &rs->by_text, row);
     expose(rs, row, false);
     records_at(rs, row)->state = ROW_HIDDEN;
+    rs->units -= units_of(rs, records_at(rs, row));
     chunk_of(rs, row)->live--;
     rs->live--;
-}
-
-static size_t text_bytes(const struct record *r)
-{
-    return (size_t)r->text_len + r->metadata_len + r->tags_len;
 }
 
 void records_free(struct records *rs, uint32_t row)

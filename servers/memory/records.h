@@ -53,6 +53,7 @@ struct records {
     uint64_t order;                        /* given last */
     size_t   live;
     size_t   text_bytes;                   /* held for texts */
+    uint64_t units;                        /* of 64 bytes, that vectors and texts of the live fill in the log */
     double   longest;                      /* no vector is longer */
     uint64_t key[2];
     struct table by_id, by_text;

@@ -6,6 +6,8 @@
 #include <sys/random.h>
 #include <time.h>
 
+#include "servers/memory/resend.h"
+#include "servers/memory/task.h"
 #include "servers/sandbox.h"
 
 #define SWEEP_MS 60000
@@ -55,18 +57,7 @@ bool memory_ready(struct endpoint *ep)
 static int append(void *user, enum memory_change what, const struct memory *m, uint64_t *seq)
 {
     struct memory_service *ms = user;
-    uint32_t row = what == MEMORY_CHANGE ? ROW_NONE : store_find(ms->store, m->id);
-    uint64_t old = 0;
-    if (row != ROW_NONE) {
-        struct memory was;
-        store_view(ms->store, row, &was);
-        old = journal_bytes_of(ms->journal, &was);
-    }
-    int r = journal_append(ms->journal, what, m, seq);
-    if (r) return r;
-    ms->live_bytes -= old;
-    if (what == MEMORY_PUT) ms->live_bytes += journal_bytes_of(ms->journal, m);
-    return 0;
+    return journal_append(ms->journal, what, m, seq);
 }
 
 static void event(void *user, enum store_event what, enum store_reason why, const struct memory *m)
@@ -86,7 +77,8 @@ static void event(void *user, enum store_event what, enum store_reason why, cons
     } else {
         json_put_key(&out, "memory");
         json_open(&out, '{');
-        memory_put(ms, m, significance_strength(m->f.significance, memory_wall(&ms->ep) - m->f.time_ms), false, &out);
+        memory_put(ms, m, significance_strength(m->f.significance, memory_wall(&ms->ep) - m->f.time_ms),
+                   MEMORY_PLAIN, &out);
         json_close(&out, '}');
     }
     json_close(&out, '}');
@@ -146,6 +138,7 @@ static void on_failed(void *user, uint64_t from, bool full, const char *why)
     log_int("from_seq", (int64_t)from);
     log_end();
     store_failed(ms->store, from);
+    resend_failed(ms->resend, from);
     endpoint_failed(&ms->ep, from, why);
     memory_synced(ms, UINT64_MAX, why);
 }
@@ -207,7 +200,7 @@ static void on_flush(struct hook *h)
     int64_t now = loop_now(ms->ep.server.loop);
     journal_flush(ms->journal, now);
     if (journal_compacting(ms->journal)) loop_job(ms->ep.server.loop, &ms->compaction);
-    else if (journal_compact_due(ms->journal, ms->live_bytes, now)) memory_compact(ms);
+    else if (journal_compact_due(ms->journal, store_log_bytes(ms->store), now)) memory_compact(ms);
     arm(ms);
 }
 
@@ -253,14 +246,10 @@ int memory_open(struct memory_service *ms, const struct options *o, struct embed
     ms->ep.watch = memory_watch;
     ms->ep.unwatch = memory_unwatch;
     ms->ep.events = EVENT_ADDED | EVENT_UPDATED | EVENT_REMOVED | EVENT_STATS | EVENT_MATCH;
-    if (!(ms->store = store_new(&sc))) return fault_set(f, 71, "out of memory");
+    if (!(ms->store = store_new(&sc)) || !(ms->resend = resend_new(sc.seed)))
+        return fault_set(f, 71, "out of memory");
     if (!(ms->journal = journal_open(&jc, f))) return -1;
     store_loaded(ms->store);
-    struct memory m;
-    for (uint32_t r = store_oldest(ms->store); r != ROW_NONE; r = store_younger(ms->store, r)) {
-        store_view(ms->store, r, &m);
-        ms->live_bytes += journal_bytes_of(ms->journal, &m);
-    }
     return 0;
 }
 
@@ -272,6 +261,8 @@ void memory_attach(struct memory_service *ms, struct loop *loop)
     ms->flush.run = on_flush;
     ms->due.fire = on_due;
     ms->compaction.step = step_compaction;
+    ms->scanning.step = task_step;
+    ms->ep.slow = true;                  /* scans, compactions and syncs may take their time */
     ms->next_sweep = loop_clock() + SWEEP_MS;
     loop_on_flush(loop, &ms->flush);
     if (journal_fd(ms->journal) < 0) return;
@@ -283,5 +274,6 @@ int memory_close(struct memory_service *ms, struct fault *f)
 {
     int bad = journal_close(ms->journal, loop_clock(), f);
     store_free(ms->store);
+    resend_free(ms->resend);
     return bad;
 }

@@ -19,12 +19,13 @@ struct memory_service {
     struct hook           flush;         /* hands the turn's batch to the disk */
     struct timer          due;           /* when the journal or the sweep wants a turn */
     struct job            compaction;
-    uint64_t              live_bytes;    /* of the log, what lives */
     int64_t               next_sweep;    /* forgetting, monotonic ms */
     struct request       *syncing;       /* `sync` commands that wait, kept by their next in user[0] */
-    struct standing      *standing;      /* standing queries (commands) */
-
-    struct request       *compacting;    /* the `compact` command that waits for it, or NULL */
+    struct request       *compacting;    /* `compact` commands that wait for its end, likewise */
+    struct standing      *standing;      /* standing queries (standing.c) */
+    struct resend        *resend;        /* answers that may be asked for again */
+    struct task          *first, *last;  /* scans that wait, oldest first (task.h) */
+    struct job            scanning;      /* works on the first */
 };
 
 /* Open the data and replay it; options, loop-independent. 0, or -1 with f. */
@@ -48,16 +49,23 @@ int  memory_compact(struct memory_service *ms);
 void memory_predict(void *memory, const float *vector, size_t top_k,
                     void (*each)(void *user, const struct prediction *p), void *user);
 
-/* commands.c: the table, `stats` members, standing queries, a memory on the wire. */
+/* commands.c: the table, `stats` members, what waits for the log. */
 extern const struct command memory_commands[];
 void memory_stats(struct endpoint *ep, struct json_out *out);
-void memory_watch(struct request *rq, struct slice query, uint32_t query_id);
-void memory_unwatch(struct endpoint *ep, struct conn_ref conn, uint32_t query_id);
-void memory_put(const struct memory_service *ms, const struct memory *m, double strength,
-                bool embedding, struct json_out *out);    /* the members, between { and } */
-void memory_put_id(const uint8_t id[MEMORY_ID], struct json_out *out);     /* "id":"…" */
-void memory_match(struct memory_service *ms, const struct memory *m); /* after one was added */
 void memory_synced(struct memory_service *ms, uint64_t durable, const char *why);  /* answers `sync` up to there */
 void memory_compacted(struct memory_service *ms, const char *why);    /* answers `compact` */
+
+/* standing.c: standing queries. */
+void memory_watch(struct request *rq, struct slice query, uint32_t query_id);
+void memory_unwatch(struct endpoint *ep, struct conn_ref conn, uint32_t query_id);
+void memory_match(struct memory_service *ms, const struct memory *m); /* after one was added */
+
+/* find.c: a memory on the wire: its members, between { and }. Export lines have no
+ * strength, and the vector in base64. */
+enum memory_form { MEMORY_PLAIN, MEMORY_EMBEDDING, MEMORY_EXPORT };
+void memory_put(const struct memory_service *ms, const struct memory *m, double strength,
+                enum memory_form form, struct json_out *out);
+void memory_put_id(const uint8_t id[MEMORY_ID], struct json_out *out);     /* "id":"…" */
+void memory_id_text(const uint8_t id[MEMORY_ID], char text[37]);
 
 #endif

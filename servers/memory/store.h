@@ -107,6 +107,9 @@ int store_update(struct store *st, const uint8_t *id, const struct store_update 
 int store_delete(struct store *st, const uint8_t *id, uint64_t *seq);
 int store_reinforce(struct store *st, uint32_t row, uint64_t *seq);
 
+/* Remove the n oldest, one by one: clear in parts, where the log cannot take it all at once. */
+long store_clear_oldest(struct store *st, size_t n, uint64_t *seq);
+
 /* Remove everything, pinned ones and streams too; how many there were, or a status. */
 long store_clear(struct store *st, uint64_t *seq);
 
@@ -158,6 +161,7 @@ struct store_counts {
     size_t   distribution[5];    /* significance in fifths */
 };
 void store_count(const struct store *st, struct store_counts *out);
+uint64_t store_log_bytes(const struct store *st); /* that the log needs for what lives */
 
 const struct records *store_records(const struct store *st);
 void store_view(const struct store *st, uint32_t row, struct memory *m); /* valid until the next change */

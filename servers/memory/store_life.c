@@ -126,6 +126,17 @@ long store_forget(struct store *st, bool now, uint64_t *seq)
     return n;
 }
 
+long store_clear_oldest(struct store *st, size_t n, uint64_t *seq)
+{
+    long removed = 0;
+    while (n-- && st->s->records.first != ROW_NONE) {
+        int failed = remove_logged(st, st->s->records.first, STORE_CLEARED, seq);
+        if (failed) return failed;
+        removed++;
+    }
+    return removed;
+}
+
 /* Every delete goes to the log, then everything goes at once. Should the log end
  * in the middle, what it has of them is gone after the next start only. */
 long store_clear(struct store *st, uint64_t *seq)
@@ -250,6 +261,12 @@ void store_count(const struct store *st, struct store_counts *out)
         sum += r->f.significance;
     }
     out->avg_significance = rs->live ? sum / (double)rs->live : 0;
+}
+
+/* A header and the fixed fields of 64 bytes each, then the rest (FORMATS 4). */
+uint64_t store_log_bytes(const struct store *st)
+{
+    return 64 * (2 * (uint64_t)st->s->records.live + st->s->records.units);
 }
 
 /* ---- compaction */

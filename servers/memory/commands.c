@@ -1,0 +1,500 @@
+/* Commands of the memory endpoint that change something or ask for one memory, SPEC 4.2. */
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+
+#include "servers/log.h"
+#include "servers/memory/task.h"
+#include "servers/values.h"
+
+#define AHEAD_MS   60000    /* how far a memory's time may be ahead of the clock */
+#define CLEAR_PART 40000    /* deletes that surely find room in one batch of the log */
+
+static struct memory_service *service(const struct request *rq) { return rq->ep->app; }
+
+static void put_int(struct json_out *out, const char *key, int64_t v)
+{
+    json_put_key(out, key);
+    json_put_int(out, v);
+}
+
+static void put_float(struct json_out *out, const char *key, float v)
+{
+    json_put_key(out, key);
+    json_put_f32(out, v);
+}
+
+static void put_double(struct json_out *out, const char *key, double v)
+{
+    json_put_key(out, key);
+    json_put_double(out, v);
+}
+
+static void put_durable(struct request *rq, struct json_out *out, uint64_t seq)
+{
+    put_int(out, "seq", (int64_t)seq);
+    json_put_key(out, "durable"), json_put_bool(out, memory_durable(service(rq)));
+}
+
+/* ---- store, embed, score */
+
+#define AT(field) .at = offsetof(struct call, field)
+
+static const struct param store_params[] = {
+    { "text",         PARAM_TEXT,   AT(text), .max = MEMORY_TEXT, .required = true },
+    { "metadata",     PARAM_OBJECT, AT(metadata), .max = MEMORY_METADATA },
+    { "significance", PARAM_NUMBER, AT(significance), .min = 0, .max = 1 },
+    { "embedding",    PARAM_VECTOR, AT(embedding) },
+    { "tags",         PARAM_TAGS,   AT(tags) },
+    { "timestamp",    PARAM_TIME,   AT(timestamp) },
+    { "pinned",       PARAM_BOOL,   AT(confirm) },
+    { 0 }
+};
+
+static const struct call store_call = { .significance = -1, .timestamp = INT64_MIN };
+
+static void put_significance(struct json_out *out, const struct memory_fields *f)
+{
+    put_double(out, "significance", f->significance);
+    json_put_key(out, "components");
+    json_open(out, '{');
+    put_float(out, "surprise", f->surprise);
+    put_float(out, "diversity", f->diversity);
+    put_float(out, "information", f->information);
+    put_float(out, "floor", f->floor);
+    json_close(out, '}');
+}
+
+static void put_id(struct json_out *out, const uint8_t id[MEMORY_ID])
+{
+    char text[37];
+    memory_id_text(id, text);
+    json_put_str(out, text, 36);
+}
+
+/* The answer to a store; it leaves when the store is durable. */
+static void reply_added(struct task *t, const struct store_added *a)
+{
+    struct json_out *out = reply_begin(t->rq);
+    uint32_t row = store_find(t->ms->store, a->id);
+    json_open(out, '{');
+    memory_put_id(a->id, out);
+    put_durable(t->rq, out, a->seq);
+    put_significance(out, &a->f);
+    json_put_key(out, "timestamp"), json_put_time(out, a->f.time_ms);
+    json_put_key(out, "duplicate"), json_put_bool(out, a->duplicate);
+    json_put_key(out, "evicted");
+    json_open(out, '[');
+    for (uint32_t i = 0; i < a->n_evicted; i++) put_id(out, a->evicted[i]);
+    json_close(out, ']');
+    put_int(out, "memory_count", (int64_t)a->count);
+    if (t->want_embedding && row != ROW_NONE) {
+        json_put_key(out, "embedding");
+        json_put_f32s(out, records_vector(store_records(t->ms->store), row), t->rq->ep->dimension);
+    }
+    json_close(out, '}');
+    reply_end_durable(t->rq, a->seq);
+    task_free(t);
+}
+
+/* A random UUID (RFC 9562, version 4). */
+static bool random_id(uint8_t id[MEMORY_ID])
+{
+    if (getrandom(id, MEMORY_ID, 0) != MEMORY_ID) return false;
+    id[6] = (uint8_t)((id[6] & 0x0f) | 0x40);
+    id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
+    return true;
+}
+
+static struct store_text text_of(const struct task *t)
+{
+    static const struct slice object = { "{}", 2 }, list = { "[]", 2 };
+    const struct call *c = &t->c;
+    return (struct store_text){ .text = c->text, .metadata = c->metadata.p ? c->metadata : object,
+                                .tags = c->tags.p ? c->tags : list, .vector = t->vector,
+                                .significance = c->significance, .time_ms = c->timestamp,
+                                .pinned = c->confirm };
+}
+
+static void store_found(struct task *t)
+{
+    struct store_text text = text_of(t);
+    struct store_added a;
+    memory_wall(t->rq->ep);
+    if (task_storage_failed(t->rq)) {
+        task_free(t);
+        return;
+    }
+    int status = random_id(text.id) ? store_add(t->ms->store, &text, &t->scan, &a) : STORE_NO_ROOM;
+    if (status) {
+        task_status(t, status);
+        return;
+    }
+    if (t->rq->id.len) resend_keep(t->ms->resend, &t->key, &a);
+    reply_added(t, &a);
+}
+
+static void near_ready(struct task *t, void (*found)(struct task *))
+{
+    t->search = (struct scan_config){ .filter = scan_any(), .vector = t->vector, .min_similarity = -2, .k = 1 };
+    task_scan(t, found);
+}
+
+static void store_ready(struct task *t) { near_ready(t, store_found); }
+
+/* What can be said without a vector: was it stored before, is it a duplicate, is there room? */
+static bool store_early(struct task *t)
+{
+    struct slice metadata = text_of(t).metadata;
+    const struct store_added *before = t->rq->id.len ? resend_find(t->ms->resend, &t->key) : NULL;
+    int64_t now = memory_wall(t->rq->ep);
+    if (before) {
+        struct store_added copy = *before;
+        reply_added(t, &copy);
+    } else if (t->c.timestamp > now + AHEAD_MS) {
+        task_error(t, REPLY_INVALID_TIMESTAMP, "Invalid timestamp: more than 60 s ahead of the server's clock");
+    } else if (store_duplicate(t->ms->store, t->c.text, metadata) != ROW_NONE) {
+        t->scan.status = -1; /* not wanted */
+        store_found(t);
+    } else if (store_full(t->ms->store)) {
+        task_status(t, STORE_FULL);
+    } else {
+        return false;
+    }
+    return true;
+}
+
+static void store(struct request *rq, bool want_embedding)
+{
+    struct memory_service *ms = service(rq);
+    uint64_t content = rq->id.len ? resend_hash(ms->resend, rq->data) : 0;
+    struct task *t = task_new(rq, store_params, &store_call);
+    if (!t || !task_has_text(t)) return;
+    uint64_t connection = (uint64_t)rq->conn.slot << 32 | rq->conn.generation;
+    t->key = (struct resend_key){ resend_session(ms->resend, t->meta.session, connection),
+                                  resend_hash(ms->resend, rq->id), content + want_embedding };
+    t->want_embedding = want_embedding;
+    if (!store_early(t)) task_embed(t, store_ready, false);
+}
+
+static void on_store(struct request *rq) { store(rq, false); }
+static void on_embed(struct request *rq) { store(rq, true); }
+
+static void score_found(struct task *t)
+{
+    struct store_text text = text_of(t);
+    struct memory_fields f;
+    int status = store_score(t->ms->store, &text, &t->scan, &f);
+    if (status) {
+        task_status(t, status);
+        return;
+    }
+    struct json_out *out = reply_begin(t->rq);
+    json_open(out, '{');
+    put_significance(out, &f);
+    json_close(out, '}');
+    reply_end(t->rq);
+    task_free(t);
+}
+
+static void score_ready(struct task *t) { near_ready(t, score_found); }
+
+static void on_score(struct request *rq)
+{
+    struct task *t = task_new(rq, store_params, &store_call);
+    if (t && task_has_text(t)) task_embed(t, score_ready, true);
+}
+
+static const struct param text_params[] = {
+    { "text", PARAM_TEXT, AT(text), .max = MEMORY_TEXT, .required = true },
+    { "adapter", PARAM_TEXT, AT(adapter) },
+    { 0 }
+};
+
+/* The shape of `embeddings` on the inference endpoint, for older clients. */
+static void embed_only_ready(struct task *t)
+{
+    const struct embedder *e = t->ms->embedder;
+    struct json_out *out = reply_begin(t->rq);
+    json_open(out, '{');
+    json_put_key(out, "embeddings");
+    json_open(out, '[');
+    json_put_f32s(out, t->vector, embedder_dimension(e));
+    json_close(out, ']');
+    put_int(out, "count", 1);
+    put_int(out, "dimension", embedder_dimension(e));
+    json_put_key(out, "model"), json_put_text(out, embedder_name(e));
+    json_put_key(out, "adapter");
+    if (t->c.adapter.p) json_put_str(out, t->c.adapter.p, t->c.adapter.len);
+    else json_put_null(out);
+    json_put_key(out, "normalized"), json_put_bool(out, true);
+    json_put_key(out, "tokens");
+    json_open(out, '['), json_put_int(out, t->tokens), json_close(out, ']');
+    json_put_key(out, "truncated");
+    json_open(out, '['), json_put_bool(out, t->truncated), json_close(out, ']');
+    put_double(out, "processing_time_ms", task_ms(t->rq));
+    json_close(out, '}');
+    reply_end(t->rq);
+    task_free(t);
+}
+
+static void on_embed_only(struct request *rq)
+{
+    struct task *t = task_new(rq, text_params, &store_call);
+    if (!t || !task_has_text(t)) return;
+    t->ask.tokens = &t->tokens;
+    t->ask.truncated = &t->truncated;
+    task_embed(t, embed_only_ready, true);
+}
+
+/* ---- update, delete */
+
+static const struct param update_params[] = {
+    { "id",           PARAM_TEXT,   AT(id), .required = true },
+    { "text",         PARAM_TEXT,   AT(text), .max = MEMORY_TEXT },
+    { "metadata",     PARAM_OBJECT, AT(metadata), .max = MEMORY_METADATA },
+    { "tags",         PARAM_TAGS,   AT(tags) },
+    { "significance", PARAM_NUMBER, AT(significance), .min = 0, .max = 1 },
+    { "pinned",       PARAM_ANY,    AT(pinned) },
+    { 0 }
+};
+
+static void update_ready(struct task *t)
+{
+    struct request *rq = t->rq;
+    struct call *c = &t->c;
+    uint8_t id[MEMORY_ID];
+    uint64_t seq;
+    struct store_update u = { .text = c->text, .metadata = c->metadata, .tags = c->tags, .vector = t->vector,
+                              .significance = c->significance,
+                              .pinned = !c->pinned.p ? -1 : c->pinned.p[0] == 't' };
+    memory_wall(rq->ep);
+    if (!task_id(rq, c->id, id) || task_storage_failed(rq)) {
+        task_free(t);
+        return;
+    }
+    int status = store_update(t->ms->store, id, &u, &seq);
+    if (status) {
+        task_status(t, status);
+        return;
+    }
+    struct json_out *out = reply_begin(rq);
+    json_open(out, '{');
+    json_put_key(out, "memory");
+    find_put(t->ms, store_find(t->ms->store, id), false, out);
+    put_durable(rq, out, seq);
+    json_close(out, '}');
+    reply_end_durable(rq, seq);
+    task_free(t);
+}
+
+static void on_update(struct request *rq)
+{
+    uint8_t id[MEMORY_ID];
+    struct task *t = task_new(rq, update_params, &store_call);
+    if (!t || (t->c.text.p && !task_has_text(t))) return;
+    struct slice p = t->c.pinned;
+    if (p.p && !slice_is(p, "true") && !slice_is(p, "false")) {
+        task_error(t, REPLY_INVALID_PARAMETER, "Invalid parameter: pinned (true or false)");
+    } else if (!task_id(rq, t->c.id, id)) {
+        task_free(t);
+    } else if (t->c.text.p) {
+        task_embed(t, update_ready, false);
+    } else {
+        update_ready(t);
+    }
+}
+
+static const struct param id_params[] = {
+    { "id", PARAM_TEXT, AT(id), .required = true },
+    { 0 }
+};
+
+static void on_delete(struct request *rq)
+{
+    struct call c = { .significance = -1 };
+    uint8_t id[MEMORY_ID];
+    uint64_t seq;
+    if (!params_read(rq, id_params, &c) || !task_id(rq, c.id, id) || task_storage_failed(rq)) return;
+    if (store_delete(service(rq)->store, id, &seq)) {
+        reply_error(rq, REPLY_STORAGE, "Storage failed: the log takes nothing more");
+        return;
+    }
+    struct json_out *out = reply_begin(rq);
+    json_open(out, '{');
+    json_put_key(out, "deleted"), json_put_bool(out, true);
+    put_durable(rq, out, seq);
+    json_close(out, '}');
+    reply_end_durable(rq, seq);
+}
+
+/* ---- clear, cleanup, compact, sync */
+
+static void reply_removed(struct request *rq, int64_t removed, uint64_t seq)
+{
+    struct json_out *out = reply_begin(rq);
+    json_open(out, '{');
+    put_int(out, "removed", removed);
+    put_int(out, "memory_count", (int64_t)store_records(service(rq)->store)->live);
+    json_close(out, '}');
+    reply_end_durable(rq, seq);
+}
+
+static const struct param clear_params[] = {
+    { "confirm", PARAM_BOOL, AT(confirm), .required = true },
+    { 0 }
+};
+
+static void on_clear(struct request *rq)
+{
+    struct memory_service *ms = service(rq);
+    struct call c = { .confirm = false };
+    uint64_t seq = 0;
+    long n = 0, all = 0;
+    if (!params_read(rq, clear_params, &c)) return;
+    if (!c.confirm) {
+        reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: confirm (must be true)");
+        return;
+    }
+    do {
+        if (task_storage_failed(rq)) return;
+        if (!journal_room(ms->journal, CLEAR_PART * 64)) journal_wait(ms->journal, loop_now(rq->ep->server.loop));
+        n = store_records(ms->store)->live > CLEAR_PART ? store_clear_oldest(ms->store, CLEAR_PART, &seq)
+                                                        : store_clear(ms->store, &seq);
+        all += n;
+    } while (n == CLEAR_PART);
+    if (n >= 0) reply_removed(rq, all, seq);
+    else if (!task_storage_failed(rq)) reply_error(rq, REPLY_INTERNAL, "Internal error");
+}
+
+static void on_cleanup(struct request *rq)
+{
+    struct memory_service *ms = service(rq);
+    uint64_t seq;
+    if (task_storage_failed(rq)) return;
+    memory_wall(rq->ep);
+    long n = store_forget(ms->store, true, &seq);
+    if (n >= 0) reply_removed(rq, n, seq);
+    else reply_error(rq, REPLY_STORAGE, "Storage failed: the log takes nothing more");
+}
+
+/* Requests that wait for something: a list through user[0]. */
+static void wait_for(struct request **list, struct request *rq)
+{
+    rq->user[0] = (int64_t)(intptr_t)*list;
+    *list = rq;
+}
+
+static struct request *next_of(const struct request *rq)
+{
+    return (struct request *)(intptr_t)rq->user[0];
+}
+
+static void on_compact(struct request *rq)
+{
+    struct memory_service *ms = service(rq);
+    if (task_storage_failed(rq)) return;
+    if (!journal_compacting(ms->journal) && memory_compact(ms)) {
+        reply_error(rq, REPLY_STORAGE, "Storage failed: the log cannot be compacted now");
+        return;
+    }
+    wait_for(&ms->compacting, rq);
+}
+
+void memory_compacted(struct memory_service *ms, const char *why)
+{
+    while (ms->compacting) {
+        struct request *rq = ms->compacting;
+        ms->compacting = next_of(rq);
+        if (why) reply_error(rq, REPLY_STORAGE, "Storage failed: %s", why);
+        else reply_removed(rq, 0, 0);
+    }
+}
+
+static void reply_synced(struct request *rq, uint64_t seq)
+{
+    struct json_out *out = reply_begin(rq);
+    json_open(out, '{');
+    put_int(out, "seq", (int64_t)seq);
+    json_put_key(out, "durable"), json_put_bool(out, true);
+    json_close(out, '}');
+    reply_end(rq);
+}
+
+static void on_sync(struct request *rq)
+{
+    struct memory_service *ms = service(rq);
+    struct journal_state s;
+    if (task_storage_failed(rq)) return;
+    journal_state(ms->journal, &s);
+    if (s.durable >= s.seq) {
+        reply_synced(rq, s.seq);
+        return;
+    }
+    rq->user[1] = (int64_t)s.seq;
+    wait_for(&ms->syncing, rq);
+    journal_sync(ms->journal);
+}
+
+void memory_synced(struct memory_service *ms, uint64_t durable, const char *why)
+{
+    struct request *waiting = ms->syncing;
+    ms->syncing = NULL;
+    while (waiting) {
+        struct request *rq = waiting;
+        waiting = next_of(rq);
+        if ((uint64_t)rq->user[1] > durable) wait_for(&ms->syncing, rq);
+        else if (why) reply_error(rq, REPLY_STORAGE, "Storage failed: %s", why);
+        else reply_synced(rq, (uint64_t)rq->user[1]);
+    }
+}
+
+/* ---- stats and the table */
+
+void memory_stats(struct endpoint *ep, struct json_out *out)
+{
+    static const char *const fifths[] = { "0.0-0.2", "0.2-0.4", "0.4-0.6", "0.6-0.8", "0.8-1.0" };
+    const struct memory_service *ms = ep->app;
+    struct store_counts n;
+    struct journal_state s;
+    store_count(ms->store, &n);
+    journal_state(ms->journal, &s);
+    uint64_t used = store_log_bytes(ms->store) + 4096;
+    put_int(out, "memory_count", (int64_t)n.memories);
+    put_int(out, "max_size", ms->options->max_memories);
+    put_double(out, "avg_significance", n.avg_significance);
+    json_put_key(out, "significance_distribution");
+    json_open(out, '{');
+    for (int i = 0; i < 5; i++) put_int(out, fifths[i], (int64_t)n.distribution[i]);
+    json_close(out, '}');
+    put_int(out, "store_bytes", (int64_t)n.bytes);
+    put_int(out, "log_bytes", (int64_t)s.bytes);
+    put_int(out, "garbage_bytes", s.bytes > used ? (int64_t)(s.bytes - used) : 0);
+    put_int(out, "duplicates", (int64_t)n.duplicates);
+    put_int(out, "forgotten", (int64_t)n.forgotten);
+    put_int(out, "evicted", (int64_t)n.evicted);
+    json_put_key(out, "sync");
+    if (ms->options->sync > 0) json_put_double(out, ms->options->sync);
+    else json_put_text(out, ms->options->sync < 0 ? "never" : "always");
+    json_put_key(out, "last_sync_ms");
+    if (s.last_sync_ms < 0) json_put_null(out);
+    else json_put_int(out, s.last_sync_ms);
+}
+
+const struct command memory_commands[] = {
+    { "store",      on_store,      CMD_LATER },
+    { "retrieve",   find_retrieve, CMD_LATER },
+    { "search",     find_search,   CMD_LATER },
+    { "get",        find_get,      0 },
+    { "update",     on_update,     CMD_LATER },
+    { "delete",     on_delete,     0 },
+    { "score",      on_score,      CMD_LATER },
+    { "embed",      on_embed,      CMD_LATER },
+    { "embed_only", on_embed_only, CMD_LATER },
+    { "compact",    on_compact,    CMD_LATER },
+    { "clear",      on_clear,      0 },
+    { "cleanup",    on_cleanup,    0 },
+    { "export",     find_export,   0 },
+    { "sync",       on_sync,       CMD_LATER },
+    { NULL, NULL, 0 }
+};

@@ -1,0 +1,339 @@
+/* Commands of the memory endpoint that look for memories, and a memory on the wire (SPEC 4.2). */
+#include <string.h>
+
+#include "servers/memory/task.h"
+#include "servers/values.h"
+
+#define CLOSING 1024        /* bytes kept for what stands behind a list */
+
+#define AT(field) .at = offsetof(struct call, field)
+
+/* ---- a memory on the wire */
+
+void memory_id_text(const uint8_t id[MEMORY_ID], char text[37])
+{
+    static const char hex[] = "0123456789abcdef";
+    char *p = text;
+    for (int i = 0; i < MEMORY_ID; i++) {
+        if (i == 4 || i == 6 || i == 8 || i == 10) *p++ = '-';
+        *p++ = hex[id[i] >> 4];
+        *p++ = hex[id[i] & 15];
+    }
+    *p = 0;
+}
+
+void memory_put_id(const uint8_t id[MEMORY_ID], struct json_out *out)
+{
+    char text[37];
+    memory_id_text(id, text);
+    json_put_key(out, "id"), json_put_str(out, text, 36);
+}
+
+static void put_base64(struct json_out *out, const float *v, size_t n)
+{
+    static uint8_t bytes[4 * MEMORY_DIMENSION];
+    for (size_t i = 0; i < n; i++) {
+        uint32_t u;
+        memcpy(&u, v + i, sizeof u);
+        for (size_t k = 0; k < 4; k++) bytes[4 * i + k] = (uint8_t)(u >> 8 * k);
+    }
+    json_put_base64(out, bytes, 4 * n);
+}
+
+void memory_put(const struct memory_service *ms, const struct memory *m, double strength,
+                enum memory_form form, struct json_out *out)
+{
+    const struct memory_fields *f = &m->f;
+    memory_put_id(m->id, out);
+    json_put_key(out, "text"), json_put_str(out, m->text.p, m->text.len);
+    json_put_key(out, "timestamp"), json_put_time(out, f->time_ms);
+    json_put_key(out, "significance"), json_put_double(out, f->significance);
+    if (form != MEMORY_EXPORT) json_put_key(out, "strength"), json_put_double(out, strength);
+    json_put_key(out, "surprise"), json_put_f32(out, f->surprise);
+    json_put_key(out, "diversity"), json_put_f32(out, f->diversity);
+    json_put_key(out, "information"), json_put_f32(out, f->information);
+    json_put_key(out, "metadata"), json_put_raw(out, m->metadata.p, m->metadata.len);
+    json_put_key(out, "tags"), json_put_raw(out, m->tags.p, m->tags.len);
+    json_put_key(out, "pinned"), json_put_bool(out, f->pinned);
+    json_put_key(out, "access_count"), json_put_int(out, f->access_count);
+    json_put_key(out, "last_access"), json_put_time(out, f->last_access_ms);
+    if (form == MEMORY_PLAIN) return;
+    json_put_key(out, "embedding");
+    if (form == MEMORY_EXPORT) put_base64(out, m->vector, ms->ep.dimension);
+    else json_put_f32s(out, m->vector, ms->ep.dimension);
+}
+
+static void put_members(struct memory_service *ms, uint32_t row, bool embedding, struct json_out *out)
+{
+    struct memory m;
+    store_view(ms->store, row, &m);
+    memory_put(ms, &m, store_strength(ms->store, row), embedding ? MEMORY_EMBEDDING : MEMORY_PLAIN, out);
+}
+
+void find_put(struct memory_service *ms, uint32_t row, bool embedding, struct json_out *out)
+{
+    json_open(out, '{');
+    put_members(ms, row, embedding, out);
+    json_close(out, '}');
+}
+
+/* ---- lists that may be cut */
+
+struct list { struct json_out *out, before; bool cut; };
+
+static struct list list_open(struct json_out *out, const char *key)
+{
+    json_put_key(out, key);
+    json_open(out, '[');
+    if (out->cap > CLOSING) out->cap -= CLOSING;
+    return (struct list){ .out = out };
+}
+
+/* Was there room for what was written since the last call? If not it is taken back. */
+static bool list_fits(struct list *l)
+{
+    if (!l->out->full) return true;
+    *l->out = l->before;
+    l->cut = true;
+    return false;
+}
+
+static void list_close(struct list *l)
+{
+    l->out->cap += CLOSING;
+    json_close(l->out, ']');
+}
+
+static void put_count(struct json_out *out, const char *key, uint64_t n)
+{
+    json_put_key(out, key);
+    json_put_int(out, (int64_t)n);
+}
+
+static void put_cut(struct json_out *out, const struct list *l)
+{
+    if (l->cut) json_put_key(out, "truncated"), json_put_bool(out, true);
+}
+
+/* Hits from `from` on, as members of an object each. With vectors nothing is cut. */
+static uint64_t put_hits(struct task *t, struct list *l, size_t from, bool score)
+{
+    bool vectors = t->c.include_embeddings;
+    uint64_t n = 0;
+    for (size_t i = from; i < t->scan.n; i++, n++) {
+        const struct hit *h = &t->scan.hits[i];
+        double cosine = h->cosine > 1 ? 1 : h->cosine < -1 ? -1 : h->cosine;
+        l->before = *l->out;
+        json_open(l->out, '{');
+        put_members(t->ms, h->row, vectors, l->out);
+        if (t->scan.vector) json_put_key(l->out, "similarity"), json_put_double(l->out, cosine);
+        if (score) json_put_key(l->out, "score"), json_put_double(l->out, h->key);
+        json_close(l->out, '}');
+        if (!vectors && !list_fits(l)) break;
+    }
+    return n;
+}
+
+/* ---- search and retrieve */
+
+static struct scan_filter filter_of(const struct call *c)
+{
+    return (struct scan_filter){ .type = c->type, .n_tags = c->n_tags, .since_ms = c->since,
+                                 .until_ms = c->until, .min_significance = c->min_significance,
+                                 .min_strength = c->min_strength };
+}
+
+#define FILTERS                                                                   \
+    { "min_significance", PARAM_NUMBER, AT(min_significance), .min = 0, .max = 1 }, \
+    { "min_strength",     PARAM_NUMBER, AT(min_strength), .min = 0, .max = 1 },     \
+    { "type",             PARAM_TEXT,   AT(type) },                               \
+    { "tags",             PARAM_TAGS,   AT(tags) },                               \
+    { "since",            PARAM_TIME,   AT(since) },                              \
+    { "until",            PARAM_TIME,   AT(until) },                              \
+    { "include_embeddings", PARAM_BOOL, AT(include_embeddings) },                 \
+    { "text",             PARAM_TEXT,   AT(text), .max = MEMORY_TEXT },           \
+    { "embedding",        PARAM_VECTOR, AT(embedding) },                          \
+    { "adapter",          PARAM_TEXT,   AT(adapter) }
+
+static const struct param search_params[] = {
+    FILTERS,
+    { "limit",          PARAM_INT,    AT(count), .min = 1, .max = 100 },
+    { "min_similarity", PARAM_NUMBER, AT(min_similarity), .min = -1, .max = 1 },
+    { "reinforce",      PARAM_BOOL,   AT(reinforce) },
+    { 0 }
+};
+
+/* Reinforce what was found; false: the log refused and the task is over. */
+static bool reinforce(struct task *t, uint64_t *seq)
+{
+    if (task_storage_failed(t->rq)) {
+        task_free(t);
+        return false;
+    }
+    for (size_t i = 0; i < t->scan.n; i++) {
+        int status = store_reinforce(t->ms->store, t->scan.hits[i].row, seq);
+        if (!status) continue;
+        task_status(t, status);
+        return false;
+    }
+    return true;
+}
+
+static void search_found(struct task *t)
+{
+    uint64_t seq = 0;
+    memory_wall(t->rq->ep);
+    if (t->c.reinforce && !reinforce(t, &seq)) return;
+    struct json_out *out = reply_begin(t->rq);
+    json_open(out, '{');
+    json_put_key(out, "query");
+    if (t->c.embedding.n) json_put_null(out);
+    else json_put_str(out, t->c.text.p, t->c.text.len);
+    struct list l = list_open(out, "results");
+    uint64_t n = put_hits(t, &l, 0, true);
+    list_close(&l);
+    put_count(out, "count", n);
+    put_count(out, "searched", t->scan.searched);
+    put_count(out, "below_threshold", t->scan.below);
+    put_cut(out, &l);
+    json_put_key(out, "processing_time_ms"), json_put_double(out, task_ms(t->rq));
+    json_close(out, '}');
+    reply_end_durable(t->rq, seq);
+    task_free(t);
+}
+
+static void search_ready(struct task *t)
+{
+    t->search = (struct scan_config){ .filter = filter_of(&t->c), .vector = t->vector,
+                                      .min_similarity = t->c.min_similarity,
+                                      .order = SCAN_SCORE, .k = (size_t)t->c.count };
+    task_scan(t, search_found);
+}
+
+void find_search(struct request *rq)
+{
+    const struct memory_service *ms = rq->ep->app;
+    struct call c = { .count = 5, .since = INT64_MIN, .until = INT64_MAX,
+                      .min_similarity = embedder_min_similarity(ms->embedder) };
+    struct task *t = task_new(rq, search_params, &c);
+    if (!t || (!t->c.embedding.n && !task_has_text(t))) return;
+    task_embed(t, search_ready, true);
+}
+
+static const struct param retrieve_params[] = {
+    FILTERS,
+    { "count",  PARAM_INT,  AT(count), .min = 1, .max = 1000 },
+    { "offset", PARAM_INT,  AT(offset), .min = 0, .max = 1e9 },
+    { "sort",   PARAM_ENUM, AT(sort), .words = "strength|recent|significance|similarity" },
+    { "order",  PARAM_ENUM, AT(ascending), .words = "desc|asc" },
+    { 0 }
+};
+
+static void retrieve_found(struct task *t)
+{
+    struct json_out *out = reply_begin(t->rq);
+    json_open(out, '{');
+    struct list l = list_open(out, "memories");
+    uint64_t n = put_hits(t, &l, (size_t)t->c.offset, false);
+    list_close(&l);
+    put_count(out, "count", n);
+    put_count(out, "total", t->scan.searched);
+    put_cut(out, &l);
+    json_close(out, '}');
+    reply_end(t->rq);
+    task_free(t);
+}
+
+static void retrieve_ready(struct task *t)
+{
+    static const enum scan_order orders[] = { SCAN_STRENGTH, SCAN_TIME, SCAN_SIGNIFICANCE, SCAN_COSINE };
+    t->search = (struct scan_config){ .filter = filter_of(&t->c), .vector = t->vector, .min_similarity = -2,
+                                      .order = orders[t->c.sort], .ascending = t->c.ascending,
+                                      .k = (size_t)(t->c.offset + t->c.count) };
+    task_scan(t, retrieve_found);
+}
+
+void find_retrieve(struct request *rq)
+{
+    struct call c = { .count = 5, .since = INT64_MIN, .until = INT64_MAX, .sort = -1 };
+    struct task *t = task_new(rq, retrieve_params, &c);
+    if (!t) return;
+    bool given = t->c.embedding.n || t->c.text.p;
+    if (t->c.sort < 0) t->c.sort = given ? 3 : 0;
+    if (t->c.sort == 3) {
+        if (t->c.embedding.n || task_has_text(t)) task_embed(t, retrieve_ready, true);
+    } else {
+        retrieve_ready(t);
+    }
+}
+
+/* ---- get and export */
+
+static const struct param get_params[] = {
+    { "id", PARAM_TEXT, AT(id), .required = true },
+    { "include_embeddings", PARAM_BOOL, AT(include_embeddings) },
+    { 0 }
+};
+
+void find_get(struct request *rq)
+{
+    struct memory_service *ms = rq->ep->app;
+    struct call c = { .count = 0 };
+    uint8_t id[MEMORY_ID];
+    if (!params_read(rq, get_params, &c) || !task_id(rq, c.id, id)) return;
+    memory_wall(rq->ep);
+    struct json_out *out = reply_begin(rq);
+    json_open(out, '{');
+    json_put_key(out, "memory");
+    find_put(ms, store_find(ms->store, id), c.include_embeddings, out);
+    json_close(out, '}');
+    reply_end(rq);
+}
+
+static const struct param export_params[] = {
+    { "after", PARAM_TEXT, AT(after) },
+    { "count", PARAM_INT,  AT(count), .min = 1, .max = 1000 },
+    { 0 }
+};
+
+/* Rows from `row` on as export lines have them; gives the last one. */
+static uint32_t put_rows(struct memory_service *ms, struct list *l, uint32_t row, int64_t count)
+{
+    uint32_t last = ROW_NONE;
+    for (; count && row != ROW_NONE; count--, row = store_younger(ms->store, row)) {
+        struct memory m;
+        store_view(ms->store, row, &m);
+        l->before = *l->out;
+        json_open(l->out, '{');
+        memory_put(ms, &m, 0, MEMORY_EXPORT, l->out);
+        json_close(l->out, '}');
+        if (last != ROW_NONE && !list_fits(l)) break;
+        last = row;
+    }
+    return last;
+}
+
+/* A page is shorter where more would be too large; `next` goes on from there. */
+void find_export(struct request *rq)
+{
+    struct memory_service *ms = rq->ep->app;
+    struct call c = { .count = 100 };
+    uint8_t id[MEMORY_ID];
+    char text[37];
+    if (!params_read(rq, export_params, &c) || (c.after.p && !task_id(rq, c.after, id))) return;
+    uint32_t row = c.after.p ? store_younger(ms->store, store_find(ms->store, id)) : store_oldest(ms->store);
+    struct json_out *out = reply_begin(rq);
+    json_open(out, '{');
+    struct list l = list_open(out, "memories");
+    uint32_t last = put_rows(ms, &l, row, c.count);
+    list_close(&l);
+    json_put_key(out, "next");
+    if (last == ROW_NONE || store_younger(ms->store, last) == ROW_NONE) {
+        json_put_null(out);
+    } else {
+        memory_id_text(records_at(store_records(ms->store), last)->id, text);
+        json_put_str(out, text, 36);
+    }
+    json_close(out, '}');
+    reply_end(rq);
+}

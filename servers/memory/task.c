@@ -1,0 +1,296 @@
+#include "servers/memory/task.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include "servers/values.h"
+
+/* Up to so many bytes of codes are scanned at once, without a turn between. */
+#define AT_ONCE ((size_t)6 << 20)
+#define ROOM    131072      /* bytes of the log that any one change may take, and its evictions */
+
+double task_ms(const struct request *rq)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return ((double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3 - (double)rq->now_us) / 1e3;
+}
+
+void task_free(struct task *t)
+{
+    scan_end(&t->scan);
+    free(t);
+}
+
+void task_error(struct task *t, enum reply_code code, const char *text)
+{
+    reply_error(t->rq, code, "%s", text);
+    task_free(t);
+}
+
+static void storage_failed(struct request *rq)
+{
+    struct memory_service *ms = rq->ep->app;
+    struct journal_state s;
+    journal_state(ms->journal, &s);
+    reply_error(rq, REPLY_STORAGE, "Storage failed: %s", s.why ? s.why : s.full ? "disk full" : "too much waits for the disk");
+}
+
+bool task_storage_failed(struct request *rq)
+{
+    struct memory_service *ms = rq->ep->app;
+    struct journal_state s;
+    if (!journal_room(ms->journal, ROOM)) journal_wait(ms->journal, loop_now(rq->ep->server.loop));
+    journal_state(ms->journal, &s);
+    if (s.why) storage_failed(rq);
+    return s.why != NULL;
+}
+
+void task_status(struct task *t, int status)
+{
+    struct request *rq = t->rq;
+    if (status == STORE_FULL) reply_error(rq, REPLY_STORE_FULL, "Memory store full");
+    else if (status == STORE_LOG) storage_failed(rq);
+    else reply_error(rq, REPLY_INTERNAL, "Internal error");
+    task_free(t);
+}
+
+bool task_id(struct request *rq, struct slice text, uint8_t id[MEMORY_ID])
+{
+    static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
+    size_t n = 0;
+    bool right = text.len == sizeof form - 1;
+    memset(id, 0, MEMORY_ID);
+    for (size_t i = 0; right && i < text.len; i++) {
+        char c = text.p[i];
+        int v = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
+        if (form[i] == '-' ? c != '-' : v < 0) right = false;
+        else if (form[i] == 'x') id[n / 2] = (uint8_t)(id[n / 2] << 4 | v), n++;
+    }
+    if (right && store_find(((struct memory_service *)rq->ep->app)->store, id) != ROW_NONE) return true;
+    reply_error(rq, REPLY_NOT_FOUND, "Memory not found: %.*s", (int)(text.len < 128 ? text.len : 128), text.p);
+    return false;
+}
+
+/* ---- parameters, as the memory wants them */
+
+/* JSON without the white space between its tokens, over its own text. */
+static struct slice compact(struct slice s)
+{
+    char *out = (char *)s.p;
+    size_t n = 0;
+    bool string = false;
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.p[i];
+        if (!string && (c == ' ' || c == '\t' || c == '\n' || c == '\r')) continue;
+        out[n++] = c;
+        if (string && c == '\\') out[n++] = s.p[++i];
+        else if (c == '"') string = !string;
+    }
+    return (struct slice){ s.p, n };
+}
+
+/* Tags as json_put_str() writes them, over their own text (which is never
+ * shorter), and where each of them stands. */
+static void canonical_tags(struct call *c)
+{
+    char text[MEMORY_TAGS * (6 * MEMORY_TAG + 3) + 2];
+    size_t at[MEMORY_TAGS + 1];
+    struct json in;
+    struct json_out out;
+    json_out(&out, text, sizeof text);
+    json_init(&in, (char *)c->tags.p, c->tags.len);
+    json_next(&in);
+    json_enter(&in);
+    json_open(&out, '[');
+    for (c->n_tags = 0; json_next(&in) > JSON_END; c->n_tags++) {
+        struct slice s = json_slice(&in);
+        at[c->n_tags] = out.len + out.comma;
+        json_put_str(&out, s.p, s.len);
+    }
+    json_close(&out, ']');
+    at[c->n_tags] = out.len;
+    assert(!out.full && out.len <= c->tags.len);
+    memcpy((char *)c->tags.p, text, out.len);
+    c->tags.len = out.len;
+    for (size_t i = 0; i < c->n_tags; i++) {
+        c->tag[i] = (struct slice){ c->tags.p + at[i], at[i + 1] - at[i] - 1 };
+    }
+}
+
+static bool check_metadata(struct request *rq, struct task *t)
+{
+    t->c.metadata = compact(t->c.metadata);
+    meta_read(&t->meta, t->c.metadata);
+    if (!t->meta.bad_importance) return true;
+    reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: metadata.importance (a number from 0 to 1)");
+    return false;
+}
+
+static bool check_vector(struct request *rq, struct task *t)
+{
+    uint32_t dimension = rq->ep->dimension;
+    if (t->c.embedding.n != dimension) {
+        reply_error(rq, REPLY_BAD_DIMENSION, "Invalid embedding dimension: got %zu, expected %u",
+                    t->c.embedding.n, dimension);
+        return false;
+    }
+    if (!cosine_normalise(t->vector, t->vector, dimension)) return true;
+    reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: embedding (numbers that are not all zero)");
+    return false;
+}
+
+/* The rest of what the parameter table cannot say. */
+static bool check(struct request *rq, struct task *t)
+{
+    struct call *c = &t->c;
+    t->adapter = -1;
+    if (c->text.p) c->text = trim_ascii(c->text);
+    if (c->text.len > MEMORY_TEXT) {
+        reply_error(rq, REPLY_TOO_LARGE, "Text too long: %zu bytes, at most %d are allowed", c->text.len, MEMORY_TEXT);
+        return false;
+    }
+    if (c->metadata.p && !check_metadata(rq, t)) return false;
+    if (c->tags.p) canonical_tags(c);
+    if (c->embedding.n && !check_vector(rq, t)) return false;
+    if (c->adapter.p && (t->adapter = embedder_adapter(t->ms->embedder, c->adapter)) < 0) {
+        reply_error(rq, REPLY_UNKNOWN_ADAPTER, "Unknown adapter: %.*s",
+                    (int)(c->adapter.len < 128 ? c->adapter.len : 128), c->adapter.p);
+        return false;
+    }
+    return true;
+}
+
+struct task *task_new(struct request *rq, const struct param *params, const struct call *defaults)
+{
+    uint32_t dimension = rq->ep->dimension;
+    struct task *t = malloc(sizeof *t + dimension * sizeof(float));
+    if (!t) {
+        reply_error(rq, REPLY_INTERNAL, "Internal error");
+        return NULL;
+    }
+    memset(t, 0, offsetof(struct task, meta));
+    memset((char *)t + offsetof(struct task, key), 0, sizeof *t - offsetof(struct task, key));
+    t->meta.type = t->meta.session = (struct slice){ NULL, 0 };
+    t->meta.importance = -1;
+    t->rq = rq;
+    t->ms = rq->ep->app;
+    t->c = *defaults;
+    t->c.embedding = (struct param_vector){ .v = t->vector, .cap = dimension };
+    if (params_read(rq, params, &t->c) && check(rq, t)) return t;
+    task_free(t);
+    return NULL;
+}
+
+bool task_has_text(struct task *t)
+{
+    if (t->c.text.len) return true;
+    task_error(t, REPLY_MISSING_FIELD, "Missing required field: text");
+    return false;
+}
+
+/* ---- vectors */
+
+static bool alive(struct embed_request *ask)
+{
+    return request_alive(((struct task *)(void *)ask)->rq);
+}
+
+static void embedded(struct embed_request *ask)
+{
+    struct task *t = (struct task *)(void *)ask;
+    struct request *rq = t->rq;
+    const struct embedder *e = t->ms->embedder;
+    switch (ask->status) {
+    case EMBED_DONE:
+        t->ready(t);
+        return;
+    case EMBED_BUSY:
+        reply_busy(rq, embedder_retry_ms(e));
+        break;
+    case EMBED_DROPPED:
+        reply_drop(rq);
+        break;
+    case EMBED_NO_ADAPTER:
+        reply_error(rq, REPLY_UNKNOWN_ADAPTER, "Unknown adapter");
+        break;
+    default:
+        reply_error(rq, REPLY_INTERNAL, "Internal error");
+    }
+    task_free(t);
+}
+
+void task_embed(struct task *t, void (*ready)(struct task *), bool drop)
+{
+    t->ready = ready;
+    if (t->c.embedding.n) {
+        ready(t);
+        return;
+    }
+    t->ask.text = &t->c.text;
+    t->ask.n = 1;
+    t->ask.adapter = t->adapter;
+    t->ask.normalize = t->ask.truncate = true;
+    t->ask.client = (uint64_t)t->rq->conn.slot << 32 | t->rq->conn.generation;
+    t->ask.vector = t->vector;
+    t->ask.alive = drop ? alive : NULL;
+    t->ask.done = embedded;
+    int status = embedder_submit(t->ms->embedder, &t->ask, loop_now(t->rq->ep->server.loop));
+    if (status == EMBED_QUEUED) return;
+    t->ask.status = status;
+    embedded(&t->ask);
+}
+
+/* ---- scans */
+
+static bool scan_open(struct task *t)
+{
+    memory_wall(t->rq->ep);
+    if (t->search.filter.n_tags) t->search.filter.tags = t->c.tag;
+    if (store_scan(t->ms->store, &t->scan, &t->search)) {
+        task_error(t, REPLY_INTERNAL, "Internal error");
+        return false;
+    }
+    return t->scanning = true;
+}
+
+static void scan_close(struct task *t)
+{
+    if (store_scan_finish(t->ms->store, &t->scan)) task_error(t, REPLY_INTERNAL, "Internal error");
+    else t->found(t);
+}
+
+void task_scan(struct task *t, void (*found)(struct task *))
+{
+    struct memory_service *ms = t->ms;
+    t->found = found;
+    if (!ms->first && store_records(ms->store)->used * COSINE_STRIDE(t->rq->ep->dimension) <= AT_ONCE) {
+        if (scan_open(t)) scan_close(t);
+        return;
+    }
+    if (ms->first) ms->last->next = t;
+    else ms->first = t;
+    ms->last = t;
+    loop_job(t->rq->ep->server.loop, &ms->scanning);
+}
+
+bool task_step(struct job *job)
+{
+    struct memory_service *ms =
+        (struct memory_service *)(void *)((char *)job - offsetof(struct memory_service, scanning));
+    struct task *t = ms->first;
+    if (!t) return false;
+    if (t->scanning && store_scan_step(ms->store, &t->scan)) return true;
+    if (!t->scanning) {
+        struct task *next = t->next;
+        if (scan_open(t)) return true;
+        ms->first = next;
+        return next != NULL;
+    }
+    ms->first = t->next;
+    scan_close(t);
+    return ms->first != NULL;
+}

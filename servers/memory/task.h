@@ -1,0 +1,79 @@
+/* A command of the memory endpoint under way: its parameters, then perhaps a
+ * vector from the embedder, then perhaps a scan, each of which may take longer
+ * than a turn of the loop. Scans, and with them the stores that they precede,
+ * are worked off in the order in which they came; short ones at once. */
+#ifndef TASK_H
+#define TASK_H
+
+#include "servers/memory/resend.h"
+#include "servers/memory/service.h"
+#include "servers/params.h"
+
+/* Every parameter that any of the commands knows; text and the like trimmed and
+ * checked, p NULL where absent. */
+struct call {
+    struct slice text, metadata, tags, type, adapter, id, after, pinned;
+    struct param_vector embedding;
+    double  significance;                       /* negative: absent */
+    double  min_significance, min_strength, min_similarity;
+    int64_t timestamp, since, until;            /* INT64_MIN, _MAX: absent */
+    int64_t count, offset, sort, ascending;
+    bool    include_embeddings, reinforce, confirm;
+    struct slice tag[MEMORY_TAGS];              /* those of tags, as JSON strings */
+    size_t  n_tags;
+};
+
+struct task {
+    struct embed_request ask;                   /* first */
+    struct request        *rq;
+    struct memory_service *ms;
+    struct call            c;
+    struct meta            meta;                /* of c.metadata */
+    struct resend_key      key;                 /* of a store with an id */
+    int                    adapter;
+    bool                   want_embedding;      /* `embed` */
+    uint32_t               tokens;              /* `embed_only` */
+    bool                   truncated;
+    bool                   scanning;
+    void                 (*ready)(struct task *);  /* the vector is there */
+    struct scan_config     search;
+    struct scan            scan;
+    void                 (*found)(struct task *);  /* the scan is over */
+    struct task           *next;
+    float                  vector[];            /* [dimension], of unit length once it is ready */
+};
+
+/* Read the parameters over the defaults of `call` (its text must be trimmed by
+ * this). NULL: an error was replied. */
+struct task *task_new(struct request *rq, const struct param *params, const struct call *defaults);
+void task_free(struct task *t);
+
+/* Is there a text that is no blank? Else `Missing required field: text` was replied and t is gone. */
+bool task_has_text(struct task *t);
+
+/* ready(t), with the embedding that was given or the text's, now or later. Where
+ * nobody waits any more, `drop` spares the work. */
+void task_embed(struct task *t, void (*ready)(struct task *), bool drop);
+
+/* found(t) when t->search has been scanned for, now or later. */
+void task_scan(struct task *t, void (*found)(struct task *));
+bool task_step(struct job *job);                /* of memory_service.scanning */
+
+/* Reply an error and end the task. */
+void task_error(struct task *t, enum reply_code code, const char *text);
+void task_status(struct task *t, int store_status);
+
+/* Why the log takes nothing: `Storage failed: …` was replied and true is
+ * returned; else there is room in its batch for a change. */
+bool task_storage_failed(struct request *rq);
+
+/* find.c: commands that look for memories; a memory of the store as an object. */
+void find_put(struct memory_service *ms, uint32_t row, bool embedding, struct json_out *out);
+void find_search(struct request *rq);
+void find_retrieve(struct request *rq);
+void find_export(struct request *rq);
+void find_get(struct request *rq);
+double task_ms(const struct request *rq);      /* since it came */
+bool   task_id(struct request *rq, struct slice text, uint8_t id[MEMORY_ID]); /* or `Memory not found` was replied */
+
+#endif
