@@ -165,7 +165,7 @@ static bool take(struct embedder *e)
     if (e->n == e->texts_cap || e->tokens + n > encoder_max_batch(e->encoder)) return false;
     uint32_t *ids = e->ids + e->tokens;
     ids[0] = w->special[WP_CLS].id;
-    memcpy(ids + 1, rq->ids + seq.at, seq.n * sizeof *ids);
+    if (seq.n) memcpy(ids + 1, rq->ids + seq.at, seq.n * sizeof *ids);
     ids[n - 1] = w->special[WP_SEP].id;
     e->texts[e->n] = (struct encoder_text){
         .ids = ids, .n = (uint32_t)n, .normalize = rq->normalize, .lora = adapter_lora(e, rq->adapter),
