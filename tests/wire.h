@@ -49,6 +49,12 @@ static inline void bytes_free(struct bytes *b)
     memset(b, 0, sizeof *b);
 }
 
+/* The same bytes. */
+static inline bool bytes_same(const struct bytes *a, const struct bytes *b)
+{
+    return a->n == b->n && (!a->n || !memcmp(a->p, b->p, a->n));
+}
+
 /* A copy of exactly its size on the heap, so that a sanitizer sees the first byte behind. */
 static inline uint8_t *bytes_copy(const uint8_t *p, size_t n)
 {

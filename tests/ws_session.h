@@ -166,8 +166,7 @@ static inline void session_close(struct session *s, uint16_t code, const char *r
 static inline bool session_as_expected(struct session *s, const struct bytes *expect, const char **why)
 {
     *why = s->broken ? s->broken : "other events";
-    return !s->broken && s->trace.n == expect->n &&
-           (!expect->n || !memcmp(s->trace.p, expect->p, expect->n));
+    return !s->broken && bytes_same(&s->trace, expect);
 }
 
 #endif
