@@ -37,7 +37,7 @@ FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 objs    = $(patsubst %.c,$(BUILD)/%.o,$(1)) \
           $(if $(filter $(KSRC),$(1)),$(KERNELS:%=$(BUILD)/servers/inference/kernels_%.o))
 
-.PHONY: all run test soak bench fuzz crash cross static install uninstall clean size layers lint coverage
+.PHONY: unit fuzzers kernel-headers all run test soak bench fuzz crash cross static install uninstall clean size layers lint coverage
 all: $(MAINS:%=$(BUILD)/%)
 
 $(BUILD)/recalld: $(call objs,servers/recalld.c $(SOURCES))
@@ -118,6 +118,34 @@ test:
 	  $(foreach s,$(wildcard tests/*/run.mjs),'$(s:tests/%=%)=BUILD=build node $(s)') \
 	  $(foreach s,$(wildcard tests/*/run.sh),'$(s:tests/%=%)=BUILD=build $(s) short') \
 	  $(foreach f,$(FUZZERS),'$(f)=tests/fuzz/run build/fuzz/$(f) 5')
+
+# Static binaries of musl: one file to drop in.
+static:
+	@command -v musl-gcc >/dev/null || tests/install
+	@$(MAKE) --no-print-directory CC=musl-gcc BUILD=build/static CFLAGS="-Os -ffunction-sections -fdata-sections -isystem build/static/kernel" \
+	  LDFLAGS="-static -Wl,--gc-sections -s" kernel-headers all
+
+# musl-gcc looks in no directory of the system: lend it the kernel's headers.
+kernel-headers:
+	@mkdir -p $(BUILD)/kernel
+	@for d in linux asm-generic; do ln -sfn /usr/include/$$d $(BUILD)/kernel/$$d; done
+	@ln -sfn $$(ls -d /usr/include/$$(gcc -dumpmachine)/asm /usr/include/asm 2>/dev/null | head -n 1) $(BUILD)/kernel/asm
+size: static
+	@$(RUN_PY) tests/size build/static
+
+# Other machines, static, under qemu-user; i686 runs as it is.
+CROSS   = arm-linux-gnueabihf:qemu-arm aarch64-linux-gnu:qemu-aarch64 riscv64-linux-gnu:qemu-riscv64 \
+          mips-linux-gnu:qemu-mips s390x-linux-gnu:qemu-s390x i686-linux-gnu:
+cross:
+	@tests/install soak
+	@for c in $(CROSS); do tests/cross "$${c%%:*}" "$${c#*:}" || exit 1; done
+
+install: all
+	install -d $(DESTDIR)$(PREFIX)/bin $(DESTDIR)$(PREFIX)/share/man/man1
+	install -m 755 $(BUILD)/recalld $(BUILD)/recall $(DESTDIR)$(PREFIX)/bin
+	install -m 644 docs/recalld.1 $(DESTDIR)$(PREFIX)/share/man/man1
+uninstall:
+	rm -f $(DESTDIR)$(PREFIX)/bin/recalld $(DESTDIR)$(PREFIX)/bin/recall $(DESTDIR)$(PREFIX)/share/man/man1/recalld.1
 
 clean:
 	rm -rf $(BUILD)
