@@ -4,6 +4,7 @@
 //
 // BENCH_EMBED is built from embed.c, ONNX_DIR holds what make_onnx.py wrote. A figure is
 // the median over rounds; in each round both sides do the same texts one after the other.
+// Beside the time that passed stands the time on the processor, which neighbours disturb less.
 import { spawn } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';
@@ -54,14 +55,16 @@ async function session(type) {
     return s;
 }
 
+/** [median ms, CPU ms] of n runs. */
 async function timed(s, feed, n) {
-    const ms = [];
+    const ms = [], cpu = process.cpuUsage();
     for (let i = 0; i < n; i++) {
         const begin = performance.now();
         await s.run(feed);
         ms.push(performance.now() - begin);
     }
-    return median(ms);
+    const spent = process.cpuUsage(cpu);
+    return [median(ms), (spent.user + spent.system) / 1000 / n];
 }
 
 const cosine = (a, b) => {
@@ -70,7 +73,8 @@ const cosine = (a, b) => {
     return ab / Math.sqrt(aa * bb);
 };
 
-const rows = [['type', 'tokens', 'ours_ms', 'onnxruntime_ms', 'ratio', 'goal', 'cosine']];
+const rows = [['type', 'tokens', 'ours_ms', 'onnxruntime_ms', 'ratio', 'ours_cpu_ms', 'onnxruntime_cpu_ms', 'cpu_ratio',
+    'goal', 'cosine']];
 const us = child();
 const peak = Number((await us.ask('peak'))[0]);
 console.log(`peak of this core: ${peak} GFLOP/s of fused multiply-add`);
@@ -85,22 +89,24 @@ for (const type of ['float32', 'int8']) {
         const feed = s && { input_ids: new ort.Tensor('int64', ids(tokens), [1, tokens]) };
         const a = [], b = [];
         for (let r = 0; r < Number(rounds); r++) {
-            a.push(Number((await us.ask(`run ${tokens} ${times}`))[0]));
+            const [ms, , , cpu] = (await us.ask(`run ${tokens} ${times}`)).map(Number);
+            a.push([ms, cpu]);
             if (s) b.push(await timed(s, feed, times));
         }
-        const ratios = a.map((x, i) => b[i] / x);
+        const of = (list, i) => median(list.map((x) => x[i]));
+        const ratio = (i) => s ? median(a.map((x, r) => b[r][i] / x[i])).toFixed(2) : '';
         const ours = (await us.ask(`vector ${tokens}`)).map(Number);
         const same = s ? cosine(ours, Array.from((await s.run(feed)).vector.data)) : NaN;
-        rows.push([type, tokens, median(a).toFixed(3), s ? median(b).toFixed(3) : '', s ? median(ratios).toFixed(2) : '',
-            goals[type][k], same.toFixed(6)]);
+        const cells = [of(a, 0), s ? of(b, 0) : NaN, of(a, 1), s ? of(b, 1) : NaN].map((x) => x.toFixed(3));
+        rows.push([type, tokens, cells[0], cells[1], ratio(0), cells[2], cells[3], ratio(1), goals[type][k], same.toFixed(6)]);
         const flops = 2 * tokens * 6 * (4 * 384 * 384 + 2 * 384 * 1536) + 6 * 4 * tokens * tokens * 384;
-        console.log(`${type} ${String(tokens).padStart(4)} tokens: ${median(a).toFixed(3)} ms` +
-            (s ? `, onnxruntime ${median(b).toFixed(3)} ms: ${median(ratios).toFixed(2)} x (goal ${goals[type][k]}), ` +
-                `cosine ${same.toFixed(6)}` : '') + `, ${(flops / median(a) / 1e6 / peak * 100).toFixed(0)} % of peak`);
+        console.log(`${type} ${String(tokens).padStart(4)} tokens: ${cells[0]} ms (CPU ${cells[2]})` +
+            (s ? `, onnxruntime ${cells[1]} (${cells[3]}): ${ratio(0)} x, CPU ${ratio(1)} x (goal ${goals[type][k]}), ` +
+                `cosine ${same.toFixed(6)}` : '') + `, ${(flops / of(a, 1) / 1e6 / peak * 100).toFixed(0)} % of peak`);
     }
     const one = [], many = [];
     for (let r = 0; r < Number(rounds); r++) {
-        one.push(Number((await us.ask('run 128 3'))[0]) / 128);
+        one.push(Number((await us.ask('run 128 3'))[3]) / 128);
         many.push(Number((await us.ask('batch 32 8'))[0]) / 256);
     }
     console.log(`${type} 32 texts of 8 tokens in one batch: ${(median(one) / median(many)).toFixed(2)} x the tokens ` +

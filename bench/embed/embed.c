@@ -1,8 +1,9 @@
 /* Times the encoder for compare.mjs: reads commands from stdin, answers a line each.
  *
  *   load DIR float32|int8      -> milliseconds to be ready, resident MB (anonymous + file)
- *   run T N                    -> median ms of N texts of T tokens, one at a time
- *   batch N T                  -> ms of one batch of N texts of T tokens
+ *   run T N                    -> N texts of T tokens, one at a time: median ms, least ms,
+ *                                 longest granule ms, CPU ms per text
+ *   batch N T                  -> CPU ms of one batch of N texts of T tokens
  *   vector T                   -> the vector
  *   peak                       -> GFLOP/s of fused multiply-add that this core can do */
 #include <math.h>
@@ -15,12 +16,15 @@
 #include "../../servers/inference/kernels.h"
 #include "../../servers/log.h"
 
-static double now_ms(void)
+static double clock_ms(clockid_t id)
 {
     struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
+    clock_gettime(id, &t);
     return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
 }
+
+static double now_ms(void) { return clock_ms(CLOCK_MONOTONIC); }
+static double cpu_ms(void) { return clock_ms(CLOCK_PROCESS_CPUTIME_ID); }
 
 static int by_value(const void *a, const void *b)
 {
@@ -56,14 +60,14 @@ static double run_batch(struct encoder *e, uint32_t n, uint32_t tokens, float *v
     fill_ids(ids, tokens, encoder_vocabulary(e));
     for (uint32_t i = 0; i < n; i++)
         texts[i] = (struct encoder_text){ ids, tokens, true, NULL, vectors + i * encoder_dimension(e) };
-    double begin = now_ms(), last = begin;
+    double begin = cpu_ms(), last = now_ms();
     if (encoder_begin(e, texts, n)) exit(1);
     while (encoder_step(e)) {
         double t = now_ms();
         if (t - last > *longest) *longest = t - last;
         last = t;
     }
-    return now_ms() - begin;
+    return cpu_ms() - begin;
 }
 
 /* Enough independent sums to hide the latency of any unit we know. */
@@ -87,9 +91,15 @@ static void run(struct encoder *e, uint32_t tokens, int n)
 {
     static float v[16384];
     double *ms = malloc((size_t)n * sizeof *ms), longest = 0;
-    for (int i = 0; i < n; i++) ms[i] = run_batch(e, 1, tokens, v, &longest);
+    double cpu = cpu_ms();
+    for (int i = 0; i < n; i++) {
+        double begin = now_ms();
+        run_batch(e, 1, tokens, v, &longest);
+        ms[i] = now_ms() - begin;
+    }
+    cpu = (cpu_ms() - cpu) / n;
     qsort(ms, (size_t)n, sizeof *ms, by_value);
-    printf("%.4f %.4f %.4f\n", ms[n / 2], ms[0], longest);
+    printf("%.4f %.4f %.4f %.4f\n", ms[n / 2], ms[0], longest, cpu);
     free(ms);
 }
 

@@ -147,9 +147,9 @@ static size_t lower(struct encoder *e, int part)
 
 /* How many rows go through the panels together: the more, the less often weights are
  * read; as many as stay in the cache beside one panel. */
-static uint32_t rows_at_once(uint32_t in)
+static uint32_t rows_at_once(const struct encoder *e, uint32_t in)
 {
-    uint32_t n = 98304 / in / KERNELS_ROWS * KERNELS_ROWS;
+    uint32_t n = (e->quant ? 4u : 1u) * 98304u / in / KERNELS_ROWS * KERNELS_ROWS;
     return n < 2 * KERNELS_ROWS ? 2 * KERNELS_ROWS : n;
 }
 
@@ -158,7 +158,7 @@ static size_t linear(struct encoder *e, int part)
 {
     const struct weights *w = &e->weights;
     const struct linear *l = &w->layer[e->layer].part[part];
-    uint32_t end = e->row + rows_at_once(l->in), width = w->kernels->width;
+    uint32_t end = e->row + rows_at_once(e, l->in), width = w->kernels->width;
     if (end > e->tokens) end = e->tokens;
     for (const struct run *r = e->run; r < e->run + e->runs; r++) {
         uint32_t first = r->first > e->row ? r->first : e->row;
