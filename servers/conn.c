@@ -300,7 +300,8 @@ static void read_private(struct conn *c, size_t want, size_t room)
 {
     struct conn_pool *pool = c->server->pool;
     struct block *b = c->held->in;
-    size_t len = b->to - b->from, n;
+    size_t len = b->to - b->from, n, used = sizeof *b + b->to;
+    if (used + room < b->counted) room = b->counted - used;   /* counted already */
     if (!room) { conn_starve(c); return; }
     if (want - len > room) want = len + room;
     if (b->cap - b->from < want) {
@@ -442,7 +443,7 @@ void conn_counts(const struct conn *c, struct conn_end *end)
 
 struct conn_ref conn_ref(const struct conn *c)
 {
-    return (struct conn_ref){ c->slot, c->generation };
+    return (struct conn_ref){ c->timer.tag, c->generation };
 }
 
 struct conn *conn_get(struct server *s, struct conn_ref ref)

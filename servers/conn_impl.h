@@ -46,14 +46,14 @@ enum conn_state {
 
 struct conn {
     struct watch   watch;
-    struct timer   timer;
+    struct timer   timer;           /* tag: the connection's place among the server's */
     struct server *server;
     void          *user;
     struct held   *held;
     struct conn   *next;            /* in the pool's list of dirty, starved or dead; among vacant */
     uint64_t       bytes_in, bytes_out;
     uint32_t       messages_in, messages_out;
-    uint32_t       slot, generation;
+    uint32_t       generation;
     uint32_t       since;           /* accepted at, in units of 16 ms */
     struct net_address peer;
     uint8_t        state;

@@ -38,6 +38,7 @@ struct watch {
 struct timer {
     void   (*fire)(struct timer *t, int64_t now);  /* disarmed before the call */
     uint32_t slot;                /* the loop's own; 0 when not armed */
+    uint32_t tag;                 /* the owner's, for whatever it likes: the room is there */
 };
 
 struct job {

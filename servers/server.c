@@ -21,7 +21,7 @@ static bool add_slab(struct server *s)
     if (!c) return false;
     s->slab[s->slabs++] = c;
     for (uint32_t i = CONN_SLAB; i-- > 0; ) {
-        c[i].slot = (s->slabs - 1) * CONN_SLAB + i;
+        c[i].timer.tag = (s->slabs - 1) * CONN_SLAB + i;
         c[i].state = CONN_DEAD;
         c[i].next = s->vacant;
         s->vacant = &c[i];
@@ -34,11 +34,11 @@ static struct conn *occupy(struct server *s)
 {
     if (!s->vacant && !add_slab(s)) return NULL;
     struct conn *c = s->vacant;
-    uint32_t slot = c->slot;
+    uint32_t place = c->timer.tag;
     s->vacant = c->next;
     memset(c, 0, sizeof *c);
     c->server = s;
-    c->slot = slot;
+    c->timer.tag = place;
     c->generation = ++s->serial;
     return c;
 }
