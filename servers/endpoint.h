@@ -90,7 +90,7 @@ struct request {
     /* The endpoint's own. */
     struct request       *next;
     struct session       *session;
-    uint8_t               state;         /* enum state of endpoint.c */
+    uint8_t               state;         /* enum request_state of session.h */
     bool                  replied, failed;
     uint64_t              seq;           /* must be on disk before the reply leaves */
     struct json_out       out;

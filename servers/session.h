@@ -33,8 +33,30 @@ struct session {
     uint64_t         dropped;
 };
 
+/* Where a kept request stands. */
+enum request_state { UNREAD, RUNNING, READY };
+
+/* replies.c */
+
 /* The session of a connection, made when missing; NULL when memory is lacking. */
 struct session *session_of(struct conn *c);
+
+/* Append to what waits; the connection is read no further when it is too much. */
+void session_append(struct session *s, struct request *rq);
+
+/* A copy of rq, and of its message when `message`, that outlives this turn. */
+struct request *request_keep(const struct request *rq, bool message);
+void request_free(struct request *rq, struct conn *c);
+
+/* retry_ms: member retry_after_ms of data; negative: none. */
+void reply_error_text(struct request *rq, enum reply_code code, const char *text, int64_t retry_ms);
+
+/* endpoint.c */
+
+/* Read and execute one request. One whose command may have to wait is kept
+ * first, in its place among its connection's. */
+void request_execute(struct request *rq);
+int64_t request_clock_us(void);
 
 /* events.c */
 void events_drained(struct conn *c);
