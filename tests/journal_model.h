@@ -38,7 +38,7 @@ static uint64_t mix(uint64_t h, const void *p, size_t n)
     return h ^ h >> 29;
 }
 
-static uint64_t model_digest(const struct model *s)
+__attribute__((unused)) static uint64_t model_digest(const struct model *s)
 {
     uint64_t h = 14695981039346656037u;
     for (int i = 0; i < s->n; i++) {
@@ -63,7 +63,7 @@ static uint64_t model_digest(const struct model *s)
     return h;
 }
 
-static struct item *model_find(struct model *s, const uint8_t *id)
+__attribute__((unused)) static struct item *model_find(struct model *s, const uint8_t *id)
 {
     for (int i = 0; i < s->n; i++)
         if (!memcmp(s->items[i].m.id, id, MEMORY_ID)) return &s->items[i];
@@ -76,7 +76,7 @@ static struct slice keep_slice(char *to, struct slice from)
     return (struct slice){ to, from.len };
 }
 
-static bool model_put(void *user, const struct memory *m, uint64_t seq)
+__attribute__((unused)) static bool model_put(void *user, const struct memory *m, uint64_t seq)
 {
     struct model *s = user;
     struct item *t = model_find(s, m->id);
@@ -95,7 +95,7 @@ static bool model_put(void *user, const struct memory *m, uint64_t seq)
     return true;
 }
 
-static bool model_change(void *user, const struct memory *m, uint64_t seq)
+__attribute__((unused)) static bool model_change(void *user, const struct memory *m, uint64_t seq)
 {
     struct item *t = model_find(user, m->id);
     (void)seq;
@@ -112,7 +112,7 @@ static void model_refit(struct item *t)
     t->m.tags.p = t->tags;
 }
 
-static bool model_delete(void *user, const uint8_t *id, uint64_t seq)
+__attribute__((unused)) static bool model_delete(void *user, const uint8_t *id, uint64_t seq)
 {
     struct model *s = user;
     struct item *t = model_find(s, id);
@@ -148,7 +148,7 @@ __attribute__((unused)) static struct journal_living model_flag(struct model *s)
 }
 
 /* Numbers that depend on two alone. */
-static uint32_t roll(uint32_t seed, uint32_t k)
+__attribute__((unused)) static uint32_t roll(uint32_t seed, uint32_t k)
 {
     uint64_t x = ((uint64_t)seed << 32 | k) * 0x9e3779b97f4a7c15u + 0x7f4a7c15u;
     x ^= x >> 31;
@@ -158,7 +158,7 @@ static uint32_t roll(uint32_t seed, uint32_t k)
 
 /* Operation k of a seed on the state s: which, and on what; it is not applied yet.
  * The item belongs to the caller. */
-static enum memory_change model_op(const struct model *s, uint32_t seed, uint32_t k, struct item *t)
+__attribute__((unused)) static enum memory_change model_op(const struct model *s, uint32_t seed, uint32_t k, struct item *t)
 {
     uint32_t r = roll(seed, k);
     enum memory_change kind = MEMORY_PUT;
@@ -191,7 +191,7 @@ static enum memory_change model_op(const struct model *s, uint32_t seed, uint32_
     return kind;
 }
 
-static void model_apply(struct model *s, enum memory_change kind, const struct item *t)
+__attribute__((unused)) static void model_apply(struct model *s, enum memory_change kind, const struct item *t)
 {
     if (kind == MEMORY_PUT) model_put(s, &t->m, 0);
     else if (kind == MEMORY_CHANGE) model_change(s, &t->m, 0);
@@ -201,7 +201,7 @@ static void model_apply(struct model *s, enum memory_change kind, const struct i
 static const uint8_t model_print[32] = { 1, 2, 3, [31] = 9 };
 
 /* A configuration whose replay fills s. */
-static struct journal_config model_config(struct model *s, const char *dir)
+__attribute__((unused)) static struct journal_config model_config(struct model *s, const char *dir)
 {
     return (struct journal_config){ .dir = dir, .dimension = DIM, .fingerprint = model_print,
                                     .in_process = true,

@@ -15,6 +15,7 @@
 
 #define LOCK_TRIES 150 /* of 20 ms: 3 s */
 #define COPY_BYTES 65536
+#define REWRITE_BYTES (2 * (uint64_t)DISK_AREA_BYTES)
 
 static int io_fault(struct fault *f, const char *dir, const char *name, const char *what)
 {
@@ -170,6 +171,7 @@ static bool replay_one(struct journal *j, struct walk *w)
     if (w->r.type == RECORD_PUT || w->r.type == RECORD_CHANGE || w->r.type == RECORD_DELETE)
         j->data = w->seq;
     j->closed = w->r.type == RECORD_CLOSE;
+    if (w->r.watermark == w->seq - 1) j->sure = w->at - w->r.payload_bytes - RECORD_HEAD_BYTES;
     record_memory(&w->r, w->p + RECORD_HEAD_BYTES, w->head.dimension, &m);
     if (w->r.type == RECORD_PUT && to->put) return to->put(to->user, &m, w->seq);
     if (w->r.type == RECORD_CHANGE && to->change) known = to->change(to->user, &m, w->seq);
@@ -255,11 +257,29 @@ static int replay(struct journal *j, struct walk *w, struct fault *f)
     return torn ? 0 : damage_fault(j, w, f);
 }
 
+/* Write again what stands behind the last durable place, from the same bytes. After a
+ * sync that failed the cache may show what never reached the disk, and call it clean:
+ * only what is written anew is synced for sure. A batch is no longer than an area. */
+static int rewrite(struct journal *j, struct walk *w)
+{
+    uint64_t at = w->at < j->sure + REWRITE_BYTES ? j->sure : w->at - REWRITE_BYTES;
+    while (at < w->at && !j->closed) {
+        uint64_t left = w->at - at;
+        size_t n = left < w->cap ? (size_t)left : w->cap;
+        if (disk_read_all(w->fd, w->buf, n, at) < 0) return -1;
+        if (disk_write_all(w->fd, w->buf, n, at) < 0)
+            return errno == ENOSPC || errno == EDQUOT ? 0 : -1; /* a file system that copies */
+        at += n;
+    }
+    return 0;
+}
+
 /* What was read counts as durable from here on, so it must be: the process before
  * may have been killed before its sync. */
 static int settle(struct journal *j, struct walk *w, struct disk_files *files, struct fault *f)
 {
     if (w->at < w->size && cut_tail(j, w, files->dir, f) < 0) return -1;
+    if (rewrite(j, w) < 0) return io_fault(f, j->c.dir, DISK_LOG, "write");
     if (fdatasync(files->log) < 0) return io_fault(f, j->c.dir, DISK_LOG, "sync");
     if (w->at < w->size && fsync(files->dir) < 0) return io_fault(f, j->c.dir, "", "sync");
     struct disk_work reserve = { .log = files->log };

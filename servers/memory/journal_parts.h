@@ -54,6 +54,7 @@ struct journal {
     int64_t               now;      /* as last heard */
     int64_t               last_sync_ms;
     uint64_t              orphans;
+    uint64_t              sure;     /* opening: what stands before this in the log is on disk */
     char                  why[120]; /* "" or why nothing can be written any more */
     struct compact        compact;
 };
