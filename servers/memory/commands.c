@@ -1,7 +1,6 @@
 /* Commands of the memory endpoint that change something or ask for one memory, SPEC 4.2. */
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "servers/log.h"
 #include "servers/memory/task.h"
@@ -97,15 +96,6 @@ static void reply_added(struct task *t, const struct store_added *a)
     task_free(t);
 }
 
-/* A random UUID (RFC 9562, version 4). */
-static bool random_id(uint8_t id[MEMORY_ID])
-{
-    if (getrandom(id, MEMORY_ID, 0) != MEMORY_ID) return false;
-    id[6] = (uint8_t)((id[6] & 0x0f) | 0x40);
-    id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
-    return true;
-}
-
 static struct store_text text_of(const struct task *t)
 {
     static const struct slice object = { "{}", 2 }, list = { "[]", 2 };
@@ -125,7 +115,7 @@ static void store_found(struct task *t)
         task_free(t);
         return;
     }
-    int status = random_id(text.id) ? store_add(t->ms->store, &text, &t->scan, &a) : STORE_NO_ROOM;
+    int status = memory_id_new(text.id) ? store_add(t->ms->store, &text, &t->scan, &a) : STORE_NO_ROOM;
     if (status) {
         task_status(t, status);
         return;

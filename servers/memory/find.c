@@ -1,4 +1,4 @@
-/* Commands of the memory endpoint that look for memories, and a memory on the wire (SPEC 4.2). */
+/* Commands of the memory endpoint that look for memories, SPEC 4.2. */
 #include <string.h>
 
 #include "servers/memory/task.h"
@@ -7,61 +7,6 @@
 #define CLOSING 1024        /* bytes kept for what stands behind a list */
 
 #define AT(field) .at = offsetof(struct call, field)
-
-/* ---- a memory on the wire */
-
-void memory_id_text(const uint8_t id[MEMORY_ID], char text[37])
-{
-    static const char hex[] = "0123456789abcdef";
-    char *p = text;
-    for (int i = 0; i < MEMORY_ID; i++) {
-        if (i == 4 || i == 6 || i == 8 || i == 10) *p++ = '-';
-        *p++ = hex[id[i] >> 4];
-        *p++ = hex[id[i] & 15];
-    }
-    *p = 0;
-}
-
-void memory_put_id(const uint8_t id[MEMORY_ID], struct json_out *out)
-{
-    char text[37];
-    memory_id_text(id, text);
-    json_put_key(out, "id"), json_put_str(out, text, 36);
-}
-
-static void put_base64(struct json_out *out, const float *v, size_t n)
-{
-    static uint8_t bytes[4 * MEMORY_DIMENSION];
-    for (size_t i = 0; i < n; i++) {
-        uint32_t u;
-        memcpy(&u, v + i, sizeof u);
-        for (size_t k = 0; k < 4; k++) bytes[4 * i + k] = (uint8_t)(u >> 8 * k);
-    }
-    json_put_base64(out, bytes, 4 * n);
-}
-
-void memory_put(const struct memory_service *ms, const struct memory *m, double strength,
-                enum memory_form form, struct json_out *out)
-{
-    const struct memory_fields *f = &m->f;
-    memory_put_id(m->id, out);
-    json_put_key(out, "text"), json_put_str(out, m->text.p, m->text.len);
-    json_put_key(out, "timestamp"), json_put_time(out, f->time_ms);
-    json_put_key(out, "significance"), json_put_double(out, f->significance);
-    if (form != MEMORY_EXPORT) json_put_key(out, "strength"), json_put_double(out, strength);
-    json_put_key(out, "surprise"), json_put_f32(out, f->surprise);
-    json_put_key(out, "diversity"), json_put_f32(out, f->diversity);
-    json_put_key(out, "information"), json_put_f32(out, f->information);
-    json_put_key(out, "metadata"), json_put_raw(out, m->metadata.p, m->metadata.len);
-    json_put_key(out, "tags"), json_put_raw(out, m->tags.p, m->tags.len);
-    json_put_key(out, "pinned"), json_put_bool(out, f->pinned);
-    json_put_key(out, "access_count"), json_put_int(out, f->access_count);
-    json_put_key(out, "last_access"), json_put_time(out, f->last_access_ms);
-    if (form == MEMORY_PLAIN) return;
-    json_put_key(out, "embedding");
-    if (form == MEMORY_EXPORT) put_base64(out, m->vector, ms->ep.dimension);
-    else json_put_f32s(out, m->vector, ms->ep.dimension);
-}
 
 static void put_members(struct memory_service *ms, uint32_t row, bool embedding, struct json_out *out)
 {

@@ -60,12 +60,17 @@ void memory_watch(struct request *rq, struct slice query, uint32_t query_id);
 void memory_unwatch(struct endpoint *ep, struct conn_ref conn, uint32_t query_id);
 void memory_match(struct memory_service *ms, const struct memory *m); /* after one was added */
 
-/* find.c: a memory on the wire: its members, between { and }. Export lines have no
+/* wire.c: a memory on the wire: its members, between { and }. Export lines have no
  * strength, and the vector in base64. */
 enum memory_form { MEMORY_PLAIN, MEMORY_EMBEDDING, MEMORY_EXPORT };
 void memory_put(const struct memory_service *ms, const struct memory *m, double strength,
                 enum memory_form form, struct json_out *out);
 void memory_put_id(const uint8_t id[MEMORY_ID], struct json_out *out);     /* "id":"…" */
 void memory_id_text(const uint8_t id[MEMORY_ID], char text[37]);
+bool memory_id_parse(struct slice text, uint8_t id[MEMORY_ID]);            /* false: not of that form */
+bool memory_id_new(uint8_t id[MEMORY_ID]);   /* random, RFC 9562 version 4; false: the system has none */
+
+/* JSON without the white space between its tokens, over its own text. */
+struct slice json_compact(struct slice s);
 
 #endif

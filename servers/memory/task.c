@@ -60,38 +60,13 @@ void task_status(struct task *t, int status)
 
 bool task_id(struct request *rq, struct slice text, uint8_t id[MEMORY_ID])
 {
-    static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
-    size_t n = 0;
-    bool right = text.len == sizeof form - 1;
-    memset(id, 0, MEMORY_ID);
-    for (size_t i = 0; right && i < text.len; i++) {
-        char c = text.p[i];
-        int v = c >= '0' && c <= '9' ? c - '0' : (c | 32) >= 'a' && (c | 32) <= 'f' ? (c | 32) - 'a' + 10 : -1;
-        if (form[i] == '-' ? c != '-' : v < 0) right = false;
-        else if (form[i] == 'x') id[n / 2] = (uint8_t)(id[n / 2] << 4 | v), n++;
-    }
-    if (right && store_find(((struct memory_service *)rq->ep->app)->store, id) != ROW_NONE) return true;
+    struct memory_service *ms = rq->ep->app;
+    if (memory_id_parse(text, id) && store_find(ms->store, id) != ROW_NONE) return true;
     reply_error(rq, REPLY_NOT_FOUND, "Memory not found: %.*s", (int)(text.len < 128 ? text.len : 128), text.p);
     return false;
 }
 
 /* ---- parameters, as the memory wants them */
-
-/* JSON without the white space between its tokens, over its own text. */
-static struct slice compact(struct slice s)
-{
-    char *out = (char *)s.p;
-    size_t n = 0;
-    bool string = false;
-    for (size_t i = 0; i < s.len; i++) {
-        char c = s.p[i];
-        if (!string && (c == ' ' || c == '\t' || c == '\n' || c == '\r')) continue;
-        out[n++] = c;
-        if (string && c == '\\') out[n++] = s.p[++i];
-        else if (c == '"') string = !string;
-    }
-    return (struct slice){ s.p, n };
-}
 
 /* Tags as json_put_str() writes them, over their own text (which is never
  * shorter), and where each of them stands. */
@@ -123,7 +98,7 @@ static void canonical_tags(struct call *c)
 
 static bool check_metadata(struct request *rq, struct task *t)
 {
-    t->c.metadata = compact(t->c.metadata);
+    t->c.metadata = json_compact(t->c.metadata);
     meta_read(&t->meta, t->c.metadata);
     if (!t->meta.bad_importance) return true;
     reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: metadata.importance (a number from 0 to 1)");
