@@ -8,8 +8,8 @@ export { RecallError };
 export class LoRAInterface extends ReconnectingSocket {
   /** @param {Record<string, any>} [options] */
   constructor(options = {}) {
-    super({ serverUrl: 'ws://localhost:5005', memoryUrl: 'ws://localhost:5000',
-      discover: !options.serverUrl, ...options });
+    super({ memoryUrl: 'ws://localhost:5000', discover: !options.serverUrl, ...options,
+      serverUrl: options.serverUrl ?? 'ws://localhost:5005' });
   }
 
   /** @param {string | string[]} text @param {{adapter?: string, config?: object}} [more] */
@@ -48,7 +48,7 @@ export class LoRAInterface extends ReconnectingSocket {
   async locate() {
     const { serverUrl, memoryUrl, discover } = this.options;
     if (!discover) return serverUrl;
-    const at = (/** @type {any} */ port) => memoryUrl.replace(/:\d+/, `:${port}`);
+    const at = (port) => memoryUrl.replace(/:\d+/, `:${port}`);
     const port = (await this.#ask(memoryUrl))?.endpoints?.inference;
     if (port) return at(port);
     for (let p = 5005; p <= 5014; p++) {
@@ -62,11 +62,11 @@ export class LoRAInterface extends ReconnectingSocket {
     const { WebSocket = globalThis.WebSocket, token } = this.options;
     return new Promise((resolve) => {
       const ws = new WebSocket(url, token ? [`bearer.${token}`] : []);
-      const done = (/** @type {any} */ stats) => { clearTimeout(timer); resolve(stats); ws.close(); };
+      const done = (stats) => { clearTimeout(timer); resolve(stats); ws.close(); };
       const timer = setTimeout(done, 1500);
       ws.onopen = () => ws.send('{"type":"stats"}');
       ws.onerror = ws.onclose = () => done(null);
-      ws.onmessage = (/** @type {any} */ { data }) => {
+      ws.onmessage = ({ data }) => {
         try { done(JSON.parse(data).data); } catch { done(null); }
       };
     });

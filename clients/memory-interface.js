@@ -3,7 +3,7 @@ import { ReconnectingSocket, RecallError } from './reconnecting-socket.js';
 
 export { RecallError };
 /** A text, or a vector. */
-const query = (/** @type {string | ArrayLike<number>} */ q) =>
+const query = (q) =>
   (typeof q === 'string' ? { text: q } : { embedding: Array.from(q) });
 
 /** The memory endpoint: ws://localhost:5000. Every method is one command of the protocol and

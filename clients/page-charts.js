@@ -26,12 +26,13 @@ class Chart {
     this.element = h('section', { class: 'card chart' },
       h('h2', {}, title, this.now), h('div', { class: 'plot' }, this.svg, this.top, this.span),
       h('div', { class: 'legend' }, ...keys));
-    this.svg.addEventListener('pointermove', (/** @type {PointerEvent} */ e) => this.point(e));
+    this.svg.addEventListener('pointermove', (e) => this.point(e));
     this.svg.addEventListener('pointerleave', () => this.point(null));
   }
 
   /** @param {(number | null | undefined)[]} values */
   push(values) {
+    if (!this.series[0].length && values.every((v) => typeof v !== 'number')) return; // nothing yet
     values.forEach((v, i) => {
       this.series[i].push(typeof v === 'number' && Number.isFinite(v) ? v : null);
       if (this.series[i].length > POINTS) this.series[i].shift();
@@ -65,7 +66,7 @@ class Chart {
         this.area.setAttribute('d', `${d.replaceAll('M', 'L').replace('L', 'M')}V${H}H${first}Z`);
       }
     });
-    this.top.textContent = figure(ceiling);
+    this.top.textContent = this.series[0].length ? figure(ceiling) : '';
     const seconds = 2 * this.shown();
     this.span.textContent = seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
     if (this.cursor.getAttribute('visibility') === 'hidden') this.show(-1);
@@ -73,7 +74,7 @@ class Chart {
 
   /** @param {number} back which value, counted from the end */
   show(back) {
-    const text = this.series.map((v) => figure(v.at(back))).join(' / ');
+    const text = this.series[0].length ? this.series.map((v) => figure(v.at(back))).join(' / ') : '–';
     this.now.textContent = `${text} ${this.unit}${back < -1 ? `, ${(-1 - back) * 2} s ago` : ''}`;
     this.svg.setAttribute('aria-label', `${this.title}: ${text} ${this.unit}`);
   }

@@ -7,8 +7,8 @@ const list = $('log');
 
 const filtered = () => {
   const wanted = $('log-filter').value;
-  for (const li of list.children) {
-    li.hidden = wanted === 'error' ? !li.classList.contains('error') : wanted === 'event' && li.dataset.way !== 'event';
+  for (const line of list.children) {
+    line.hidden = wanted === 'error' ? !line.classList.contains('error') : wanted === 'event' && line.dataset.way !== 'event';
   }
 };
 $('log-filter').addEventListener('change', filtered);
@@ -22,15 +22,14 @@ export function log(level, source, way, what, data) {
   const brief = data === undefined ? what : `${what} ${JSON.stringify(data)?.slice(0, 160)}`;
   const line = h('summary', {}, h('time', { text: time }), h('span', { class: 'mark', text: MARKS[way] }),
     h('span', { class: `source ${source}`, text: source }), h('span', { class: 'what', text: brief }));
-  const details = h('details', {}, line);
+  const details = h('details', { class: `log ${level}`, 'data-way': way }, line);
   details.addEventListener('toggle', () => {
     if (details.open && data !== undefined && !details.querySelector('pre')) {
       details.append(h('pre', { tabindex: 0, text: shortened(data) }));
     }
   });
-  const li = h('li', { class: `log ${level}`, 'data-way': way }, details);
   const atEnd = list.scrollHeight - list.scrollTop - list.clientHeight < 40;
-  list.append(li);
+  list.append(details);
   while (list.children.length > KEPT) list.firstChild.remove();
   if ($('log-filter').value) filtered();
   if (atEnd) list.scrollTop = list.scrollHeight;

@@ -50,7 +50,7 @@ export class VectorMap {
     this.asked = s('path', { class: 'asked', visibility: 'hidden' });
     this.svg = s('svg', { viewBox: `0 0 ${W} ${H}`, role: 'group', 'aria-label': 'Map of the memories; arrow keys move from point to point' },
       s('path', { class: 'axis', d: `M${W / 2} 0V${H}M0 ${H / 2}H${W}` }), this.points, this.asked);
-    this.svg.addEventListener('keydown', (/** @type {KeyboardEvent} */ e) => this.move(e));
+    this.svg.addEventListener('keydown', (e) => this.move(e));
     $('map').append(this.svg);
   }
 
@@ -65,20 +65,20 @@ export class VectorMap {
     const n = shown[0].embedding.length;
     const middle = new Float64Array(n);
     for (const m of shown) for (let i = 0; i < n; i++) middle[i] += m.embedding[i] / shown.length;
-    const centred = (/** @type {number[]} */ v) => Float64Array.from(v, (x, i) => x - middle[i]);
+    const centred = (v) => Float64Array.from(v, (x, i) => x - middle[i]);
     const rows = shown.map((m) => centred(m.embedding));
     this.axes = directions(rows, this.axes);
     const flat = rows.map((r) => this.axes.map((a) => dot(r, a)));
     const reach = [0, 1].map((k) => Math.max(1e-9, ...flat.map((p) => Math.abs(p[k]))));
-    const place = (/** @type {number[]} */ p) => [W / 2 + (p[0] / reach[0]) * (W / 2 - EDGE), H / 2 - (p[1] / reach[1]) * (H / 2 - EDGE)]
+    const place = (p) => [W / 2 + (p[0] / reach[0]) * (W / 2 - EDGE), H / 2 - (p[1] / reach[1]) * (H / 2 - EDGE)]
       .map((x, k) => Math.min((k ? H : W) - 4, Math.max(4, x)).toFixed(1));
-    this.project = (/** @type {number[]} */ v) => place(this.axes.map((a) => dot(centred(v), a)));
+    this.project = (v) => place(this.axes.map((a) => dot(centred(v), a)));
     shown.forEach((m, i) => {
       const [cx, cy] = place(flat[i]);
       this.points.append(s('circle', { cx, cy, r: (3 + 5 * m.significance).toFixed(1), role: 'button', 'data-id': m.id,
         tabindex: i ? -1 : 0, 'aria-label': m.text.slice(0, 120), click: () => this.choose(m.id),
         pointerenter: () => this.tell(m), focus: () => this.tell(m),
-        keydown: (/** @type {KeyboardEvent} */ e) => { if (e.key === 'Enter' || e.key === ' ') { e.preventDefault(); this.choose(m.id); } } }));
+        keydown: (e) => { if (e.key === 'Enter' || e.key === ' ') { e.preventDefault(); this.choose(m.id); } } }));
     });
     if (held) this.points.querySelector(`[data-id="${CSS.escape(held)}"]`)?.focus();
   }
@@ -109,8 +109,9 @@ export class VectorMap {
     const from = /** @type {any} */ (e.target);
     if (!way || from.tagName !== 'circle') return;
     e.preventDefault();
-    const spot = (/** @type {any} */ c) => [c.cx.baseVal.value, c.cy.baseVal.value];
+    const spot = (c) => [c.cx.baseVal.value, c.cy.baseVal.value];
     const [x, y] = spot(from);
+    /** @type {any} */
     let best = null;
     let least = Infinity;
     for (const c of this.points.children) {

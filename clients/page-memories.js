@@ -9,7 +9,7 @@ const MAPPED = 250;
 function measure(name, value) {
   const fill = h('i');
   fill.style.width = `${100 * Math.min(1, Math.max(0, value || 0))}%`;
-  return h('span', { class: 'measure' }, name, h('span', { class: `bar ${name}`, 'aria-hidden': 'true' }, fill), figure(value));
+  return h('span', { class: 'measure' }, name, h('span', { class: `bar ${name}`, 'aria-hidden': 'true' }, fill), (value ?? 0).toFixed(2));
 }
 
 /** The list of memories, its search, and the map beside it. */
@@ -26,8 +26,8 @@ export class Memories {
     this.map = new VectorMap((id) => this.choose(id));
     this.refresh = calm(() => this.load(), 120);
     this.redraw = calm(() => this.loadMap(), 900);
-    $('store-form').addEventListener('submit', (/** @type {Event} */ e) => this.store(e));
-    $('search-form').addEventListener('submit', (/** @type {Event} */ e) => this.search(e));
+    $('store-form').addEventListener('submit', (e) => this.store(e));
+    $('search-form').addEventListener('submit', (e) => this.search(e));
     $('search-text').addEventListener('input', () => { if (!$('search-text').value.trim()) this.search(); });
     $('sort').addEventListener('change', () => { $('search-text').value = ''; this.search(); });
     $('more').addEventListener('click', () => { this.count += PAGE; this.load(); });
@@ -56,7 +56,7 @@ export class Memories {
     this.load();
     if (!this.question) return this.map.ask(null);
     if (this.clients.lora.state !== 'open') return;
-    this.clients.lora.embeddings(this.question).then((/** @type {any} */ r) => this.map.ask(r.embeddings[0]), () => {});
+    this.clients.lora.embeddings(this.question).then((r) => this.map.ask(r.embeddings[0]), () => {});
   }
 
   /** Something was stored, changed or removed. */
@@ -116,7 +116,7 @@ export class Memories {
 
   /** @param {any} m */
   row(m) {
-    const change = (/** @type {string} */ type, /** @type {object} */ data) => () =>
+    const change = (type, data) => () =>
       this.run('memory', type, data).then(() => this.changed(), () => {});
     const type = m.metadata?.type;
     return h('li', { 'data-id': m.id },

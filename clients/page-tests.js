@@ -17,7 +17,7 @@ function plan({ memory, lora }, sockets) {
   const text = `${TEXT}, ${memory.session.slice(0, 8)}`;
   /** @type {any} */
   let stored;
-  const refused = async (/** @type {Promise<any>} */ asked, /** @type {string} */ code) => {
+  const refused = async (asked, code) => {
     const why = await asked.then(() => null, (e) => e);
     expect(why?.code === code, `expected the error ${code}, got ${why?.code ?? 'success'}`);
   };
@@ -33,7 +33,7 @@ function plan({ memory, lora }, sockets) {
       stored = await memory.store(text, { metadata: { type: 'selftest' } });
       expect(stored.significance >= 0 && stored.significance <= 1, `significance is ${stored.significance}`);
       const { memories } = await memory.retrieve({ count: 5, sort: 'recent', type: 'selftest' });
-      expect(memories.some((/** @type {any} */ m) => m.id === stored.id && m.text === text), 'the text did not come back');
+      expect(memories.some((m) => m.id === stored.id && m.text === text), 'the text did not come back');
     }],
     ['search finds it first', 'memory', async () => {
       const { results } = await memory.search(text, { limit: 3 });
@@ -56,7 +56,7 @@ function plan({ memory, lora }, sockets) {
     ['an unknown type is refused', 'memory', () => refused(memory.request('no_such_command'), 'unknown_type')],
     ['bad JSON is refused, the connection lives on', 'memory', async () => {
       const answered = new Promise((resolve) => {
-        const off = memory.on('message', (/** @type {any} */ m) => {
+        const off = memory.on('message', (m) => {
           if (m.id !== undefined || m.event) return;
           off();
           resolve(m);
@@ -96,7 +96,7 @@ export async function runTests(page) {
       sockets[url] = this;
     }
   }
-  const own = (/** @type {any} */ client) => ({ serverUrl: client.url, token: client.options.token, WebSocket: Seen,
+  const own = (client) => ({ serverUrl: client.url, token: client.options.token, WebSocket: Seen,
     reconnectInterval: 200, jitter: 0, timeout: 8000, log() {} });
   const memory = new MemoryInterface(own(page.memory));
   const lora = new LoRAInterface(own(page.lora));
@@ -106,7 +106,7 @@ export async function runTests(page) {
   const away = { memory: page.memory.state === 'idle', inference: page.lora.state === 'idle' };
   for (const { kind, test, li } of rows) {
     const began = performance.now();
-    const end = (/** @type {string} */ how, /** @type {string} */ why) => {
+    const end = (how, why) => {
       li.className = how;
       if (why) li.firstChild.append(h('span', { class: 'why', text: why }));
       li.append(h('span', { class: 'value', text: `${figure(performance.now() - began)} ms` }));

@@ -11,7 +11,7 @@ import { runTests } from './page-tests.js';
 /** @typedef {'memory' | 'inference'} Kind */
 const POLL_MS = 2000;
 const clients = { memory: new MemoryInterface(), lora: new LoRAInterface() };
-const of = (/** @type {Kind} */ kind) => (kind === 'memory' ? clients.memory : clients.lora);
+const of = (kind) => (kind === 'memory' ? clients.memory : clients.lora);
 
 /** A request that a person made: seen in the log, both ways.
  *  @param {Kind} kind @param {string} type @param {any} [data] @returns {Promise<any>} */
@@ -37,7 +37,7 @@ const memories = new Memories(clients, run);
 function panel(kind) {
   const client = of(kind);
   const root = $(kind);
-  const part = (/** @type {string} */ q) => root.querySelector(q);
+  const part = (q) => root.querySelector(q);
   /** @type {any} */
   let ticking;
   const tell = ({ state, reason, delay } = /** @type {any} */ (client)) => {
@@ -65,7 +65,7 @@ function panel(kind) {
     else listAdapters();
   });
   client.on('error', ({ message }) => log('error', kind, 'note', message));
-  part('form').addEventListener('submit', (/** @type {Event} */ e) => {
+  part('form').addEventListener('submit', (e) => {
     e.preventDefault();
     const url = part('.url').value.trim();
     if (client.state === 'open' || client.state === 'connecting') {
@@ -92,7 +92,7 @@ function facts(kind, stats) {
   $(kind).querySelector('.facts').replaceChildren(...rows.map(([k, v]) => h('div', {}, h('dt', { text: k }), h('dd', { text: v, title: v }))));
 }
 
-const megabytes = (/** @type {any} */ n) => (typeof n === 'number' ? `${figure(n / 1048576)} MB` : '–');
+const megabytes = (n) => (typeof n === 'number' ? `${figure(n / 1048576)} MB` : '–');
 
 /** @type {Record<string, any>} the newest stats */
 const newest = { memory: null, inference: null };
@@ -157,7 +157,7 @@ const COMMANDS = {
   },
 };
 
-const target = (/** @type {Kind} */ kind) => { $('target').querySelector(`[value=${kind}]`).checked = true; };
+const target = (kind) => { $('target').querySelector(`[value=${kind}]`).checked = true; };
 const targeted = () => /** @type {Kind} */ ($('target').querySelector(':checked').value);
 
 for (const [kind, commands] of Object.entries(COMMANDS)) {
@@ -212,9 +212,9 @@ function sendRaw() {
   };
 }
 
-$('request-form').addEventListener('submit', (/** @type {Event} */ e) => { e.preventDefault(); send(); });
+$('request-form').addEventListener('submit', (e) => { e.preventDefault(); send(); });
 $('send-raw').addEventListener('click', sendRaw);
-$('editor').addEventListener('keydown', (/** @type {KeyboardEvent} */ e) => {
+$('editor').addEventListener('keydown', (e) => {
   if (e.key === 'Enter' && (e.ctrlKey || e.metaKey)) { e.preventDefault(); send(); }
 });
 
@@ -223,20 +223,20 @@ $('editor').addEventListener('keydown', (/** @type {KeyboardEvent} */ e) => {
 async function listAdapters() {
   if (clients.lora.state !== 'open') return;
   const { adapters } = await clients.lora.adapters().catch(() => ({ adapters: [] }));
-  const rows = adapters.map((/** @type {any} */ a) => h('li', {},
+  const rows = adapters.map((a) => h('li', {},
     h('span', {}, a.name, ' ', h('span', { class: 'dim', text: `rank ${a.rank}, alpha ${a.alpha}, ${(a.targets ?? []).join(' ')}` })),
     h('button', { text: 'unload', 'aria-label': `Unload ${a.name}`, click: () => run('inference', 'unload_adapter', { name: a.name }).then(listAdapters, () => {}) })));
   $('adapter-list').replaceChildren(...(rows.length ? rows : [h('li', { class: 'dim' }, h('span', { text: 'None: the model answers as it is.' }))]));
 }
 
-$('adapter-form').addEventListener('submit', (/** @type {Event} */ e) => {
+$('adapter-form').addEventListener('submit', (e) => {
   e.preventDefault();
   run('inference', 'load_adapter', { name: $('adapter-name').value, path: $('adapter-path').value }).then(listAdapters, () => {});
 });
 
 /** @type {null | (() => Promise<void>)} */
 let endWatch = null;
-$('watch-form').addEventListener('submit', async (/** @type {Event} */ e) => {
+$('watch-form').addEventListener('submit', async (e) => {
   e.preventDefault();
   const button = $('watch-button');
   if (endWatch) {
@@ -247,7 +247,7 @@ $('watch-form').addEventListener('submit', async (/** @type {Event} */ e) => {
   }
   const words = $('watch-text').value.trim();
   if (!words) return $('watch-text').focus();
-  const note = (/** @type {string} */ line, /** @type {any} */ value) => {
+  const note = (line, value) => {
     $('watch-list').prepend(h('li', {}, h('span', { text: line }), h('span', { class: 'value', text: value })));
     while ($('watch-list').children.length > 8) $('watch-list').lastChild.remove();
   };
@@ -315,7 +315,7 @@ async function start() {
   }
 }
 
-$('token-form').addEventListener('submit', (/** @type {Event} */ e) => {
+$('token-form').addEventListener('submit', (e) => {
   e.preventDefault();
   $('verdict').textContent = '';
   clients.memory.close();

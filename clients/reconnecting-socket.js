@@ -27,7 +27,8 @@ const SENTENCE = {
 /** After these the next try would end in the same way. */
 const FINAL = [1000, 1002, 1003, 1007, 1008];
 const DEFAULTS = {
-  reconnectInterval: 5000, maxRetries: 5, backoffFactor: 1.5, jitter: 0.2, maxInterval: 30000,
+  serverUrl: 'ws://localhost:5000', reconnectInterval: 5000, maxRetries: 5,
+  backoffFactor: 1.5, jitter: 0.2, maxInterval: 30000,
   timeout: 30000, connectTimeout: 10000, pingInterval: 20000, pingTimeout: 10000, maxQueue: 100,
   steadyAfter: 5000, token: '', greeting: ['Memory server connected'],
   log: (/** @type {any[]} */ ...words) => console.log(...words),
@@ -35,9 +36,9 @@ const DEFAULTS = {
 const LOCAL = /^(localhost|127\.0\.0\.1|\[::1\])$/;
 const random = () => [...crypto.getRandomValues(new Uint8Array(12))]
   .map((b) => b.toString(16).padStart(2, '0')).join('');
-const size = (/** @type {string} */ text) => new TextEncoder().encode(text).length;
+const size = (text) => new TextEncoder().encode(text).length;
 /** Half a surrogate pair is no text, and the server would refuse it. */
-const whole = (/** @type {string} */ _, /** @type {any} */ v) => v?.toWellFormed?.() ?? v;
+const whole = (_, v) => v?.toWellFormed?.() ?? v;
 
 /** `code`: the server's, or timeout queue_full too_large broken failed closed garbage.
  *  `resent`: an earlier sending may have been carried out already. */
@@ -73,8 +74,9 @@ export class ReconnectingSocket extends EventTarget {
   /** @param {Record<string, any>} [options] */
   constructor(options = {}) {
     super();
+    const given = Object.entries(options).filter(([, v]) => v !== undefined);
     /** @type {Record<string, any>} */
-    this.options = { serverUrl: 'ws://localhost:5000', ...DEFAULTS, ...options };
+    this.options = { ...DEFAULTS, ...Object.fromEntries(given) };
     this.url = this.options.serverUrl;
     this.session = this.options.session ?? random();
     /** @type {'idle'|'connecting'|'open'|'waiting'|'failed'|'closed'} */ this.state = 'idle';
@@ -85,7 +87,7 @@ export class ReconnectingSocket extends EventTarget {
   /** Call `hear` with the detail of each event `name`; returns what ends it.
    *  @param {string} name @param {(detail: any) => void} hear */
   on(name, hear) {
-    const listen = (/** @type {any} */ e) => hear(e.detail);
+    const listen = (e) => hear(e.detail);
     this.addEventListener(name, listen);
     return () => this.removeEventListener(name, listen);
   }
@@ -180,7 +182,7 @@ export class ReconnectingSocket extends EventTarget {
 
   metrics() {
     const sorted = [...this.#latency].sort((a, b) => a - b);
-    const at = (/** @type {number} */ q) => sorted[Math.ceil(q * sorted.length) - 1] ?? 0;
+    const at = (q) => sorted[Math.ceil(q * sorted.length) - 1] ?? 0;
     const { done, errors, opens } = this.#tally;
     return { status: this.state, latency: { p50: at(0.5), p95: at(0.95) },
       errorRate: done ? errors / done : 0, reconnects: Math.max(0, opens - 1),
@@ -196,7 +198,7 @@ export class ReconnectingSocket extends EventTarget {
     return [...this.#pending.values()].filter((e) => !e.on).length;
   }
 
-  #emit(/** @type {string} */ name, /** @type {any} */ detail) {
+  #emit(name, detail) {
     this.dispatchEvent(new CustomEvent(name, { detail }));
   }
 
@@ -223,13 +225,13 @@ export class ReconnectingSocket extends EventTarget {
       if (turn !== this.#turn) return;
       this.url = url;
       const ws = this.#socket = new WebSocket(url, token ? [`bearer.${token}`] : []);
-      const current = (/** @type {Function} */ act) => (/** @type {any} */ e) => {
+      const current = (act) => (e) => {
         if (ws === this.#socket) act(e);
       };
       ws.onopen = current(() => this.#opened());
-      ws.onmessage = current((/** @type {any} */ e) => this.#received(e.data));
-      ws.onclose = current((/** @type {any} */ e) => this.#broken(e.code, e.reason));
-      ws.onerror = current((/** @type {any} */ e) => this.#emit('error',
+      ws.onmessage = current((e) => this.#received(e.data));
+      ws.onclose = current((e) => this.#broken(e.code, e.reason));
+      ws.onerror = current((e) => this.#emit('error',
         new RecallError(e.message || `The connection to ${url} failed.`, 'broken')));
     } catch (why) {
       return this.#end('failed', `No WebSocket to ${this.url}: ${/** @type {any} */ (why).message}`);
@@ -262,7 +264,7 @@ export class ReconnectingSocket extends EventTarget {
     for (const [id, e] of this.#pending) if (!e.on) this.#deliver(id, e);
   }
 
-  #deliver(/** @type {string} */ id, /** @type {Entry} */ e) {
+  #deliver(id, e) {
     if (size(e.text) > this.#limit) {
       const why = `The message is larger than the ${this.#limit} bytes that the server takes`;
       return this.#settle(id, new RecallError(why, 'too_large'));
@@ -271,7 +273,7 @@ export class ReconnectingSocket extends EventTarget {
     this.#socket?.send(e.text);
   }
 
-  #received(/** @type {any} */ text) {
+  #received(text) {
     let m;
     try { m = JSON.parse(text); } catch { /* told below */ }
     if (m?.status !== 'success' && m?.status !== 'error') {
@@ -319,7 +321,7 @@ export class ReconnectingSocket extends EventTarget {
     });
   }
 
-  #broken(/** @type {number} */ code, /** @type {string} */ said) {
+  #broken(code, said) {
     const opened = this.state === 'open';
     const why = (SENTENCE[code] ?? `The connection ended with code ${code}.`) + (said ? ` (${said})` : '');
     const ws = this.#drop();
@@ -365,7 +367,7 @@ export class ReconnectingSocket extends EventTarget {
   }
 
   /** The next try, or the end of trying. */
-  #again(/** @type {string} */ why) {
+  #again(why) {
     const { reconnectInterval, maxRetries, backoffFactor, jitter, maxInterval } = this.options;
     if (this.#retries >= maxRetries) {
       return this.#end('failed', `${why} Gave up after ${maxRetries} retries.`, false);

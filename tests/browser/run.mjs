@@ -132,6 +132,7 @@ const text = (page, q) => page.locator(q).textContent();
 async function shot(page, name) {
   if (!flags.images) return;
   mkdirSync(flags.images, { recursive: true });
+  await page.evaluate(() => { document.activeElement.blur(); window.scrollTo(0, 0); });
   await page.screenshot({ path: path.join(flags.images, `${name}.png`) });
 }
 

@@ -33,10 +33,12 @@ async function pair(t, { server = {}, client = {}, Kind = MemoryInterface } = {}
 
 test('the defaults are the published ones', () => {
   for (const [Kind, serverUrl] of [[MemoryInterface, 'ws://localhost:5000'], [LoRAInterface, 'ws://localhost:5005']]) {
-    const { options } = new Kind();
-    assert.equal(options.serverUrl, serverUrl);
-    assert.equal(options.reconnectInterval, 5000);
-    assert.equal(options.maxRetries, 5);
+    for (const given of [undefined, {}, { serverUrl: undefined, maxRetries: undefined }]) {
+      const { options } = new Kind(given);
+      assert.equal(options.serverUrl, serverUrl);
+      assert.equal(options.reconnectInterval, 5000);
+      assert.equal(options.maxRetries, 5);
+    }
   }
 });
 
