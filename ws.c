@@ -142,7 +142,7 @@ static void fail(struct ws *ws, enum fault fault)
 }
 
 /* Text that has come, unmasked and checked block by block. */
-static bool text(struct ws *ws, uint8_t *to, const uint8_t *from, size_t n)
+static bool take_text(struct ws *ws, uint8_t *to, const uint8_t *from, size_t n)
 {
     for (size_t m; n; n -= m, to += m, from += m) {
         m = n;
@@ -165,8 +165,8 @@ static bool payload(struct ws *ws)
     if (ws->state == OPEN) {
         uint8_t *to = ws->buf + ws->base + ws->have;
         ws->have += n;
-        if (ws->op != WS_TEXT)             take(ws, to, from, n);
-        else if (!text(ws, to, from, n)) { fail(ws, BAD_TEXT); return false; } /* 8.1 */
+        if (ws->op != WS_TEXT)                  take(ws, to, from, n);
+        else if (!take_text(ws, to, from, n)) { fail(ws, BAD_TEXT); return false; } /* 8.1 */
         if (ws->left) turn_key(ws->key, n);
     }
     return !ws->left && ws->fin;
@@ -343,12 +343,6 @@ void ws_init(struct ws *ws, enum ws_role role, const struct ws_config *config,
     assert(out->cap >= WS_MAX_CTRL && ws->client == (masks != NULL));
 }
 
-/* After our close a message begun is of no use; its bytes go while we hold them. */
-static void drop_message(struct ws *ws)
-{
-    if (ws->lent && ws->state == CLOSING) ws->have = 0;
-}
-
 void ws_received(struct ws *ws, uint8_t *buf, size_t len, int64_t now)
 {
     if (ws->state >= FAILED) return;
@@ -363,12 +357,11 @@ void ws_received(struct ws *ws, uint8_t *buf, size_t len, int64_t now)
     ws->at = ws->have;
     ws->end = len;
     ws->lent = true;
-    drop_message(ws);
+    if (ws->state == CLOSING) ws->have = 0;  /* a message begun before our close is of no use */
 }
 
 uint8_t *ws_keep(struct ws *ws, size_t *len)
 {
-    drop_message(ws);
     size_t have = ws->have, rest = ws->end - ws->at;
     *len = have + rest;
     ws->lent = false;
@@ -413,12 +406,8 @@ int ws_close(struct ws *ws, uint16_t code, const char *reason, int64_t now)
     ws->state = CLOSING;
     ws->closed = true;
     ws->since = now;
+    if (ws->lent) ws->have = 0;
     return 0;
-}
-
-static int64_t earlier(int64_t a, int64_t b)
-{
-    return a < b ? a : b;
 }
 
 /* When the unfinished message must be whole. */
@@ -440,7 +429,9 @@ static int64_t silence_due(const struct ws *ws)
 int64_t ws_deadline(const struct ws *ws)
 {
     if (ws->state == CLOSING) return ws->since + ws->config->close_timeout_ms;
-    return ws->state == OPEN ? earlier(message_due(ws), silence_due(ws)) : WS_NEVER;
+    if (ws->state != OPEN) return WS_NEVER;
+    int64_t message = message_due(ws), silence = silence_due(ws);
+    return message < silence ? message : silence;
 }
 
 void ws_tick(struct ws *ws, int64_t now)

@@ -587,6 +587,21 @@ Test(ws_close, unfinished_message_is_kept_no_longer)
     end();
 }
 
+Test(ws_close, unfinished_message_in_hand_is_kept_no_longer)
+{
+    struct bytes wire = built("b:abc c:def =80");
+    struct ws_event ev;
+    size_t n;
+    begin(false, 4096);
+    ws_received(&s.ws, wire.p, wire.n, 0);
+    cr_assert_eq(ws_next(&s.ws, &ev), WS_EV_NONE);
+    cr_assert_eq(ws_close(&s.ws, 1000, "", 0), 0);
+    cr_assert_eq(ws_keep(&s.ws, &n), wire.p + wire.n - 1);
+    cr_assert_eq(n, 1u);
+    bytes_free(&wire);
+    end();
+}
+
 Test(ws_close, handler_may_close_with_the_message_in_its_hands)
 {
     struct bytes wire = built("T:bye T:never X:1000");
