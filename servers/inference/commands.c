@@ -1,8 +1,11 @@
 /* Commands of the inference endpoint, SPEC 4.3: vectors, similarity, models and adapters. */
+#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #include "servers/inference/work.h"
 #include "servers/log.h"
@@ -248,23 +251,37 @@ static bool leads_out(const char *path)
     return false;
 }
 
-/* The real directory of path under dir, in out[PATH_MAX]; NULL, or why there is none. */
+/* Is the open directory below base, wherever links led? Goes up until it is met; closes fd. */
+static bool below(int fd, const struct stat *base)
+{
+    struct stat at, last = {0};
+    bool met = false;
+    for (int depth = 0; fd >= 0 && !met && depth < PATH_MAX; depth++, last = at) {
+        if (fstat(fd, &at) || (depth && at.st_dev == last.st_dev && at.st_ino == last.st_ino)) break;
+        met = at.st_dev == base->st_dev && at.st_ino == base->st_ino;
+        int up = met ? -1 : openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
+        close(fd);
+        fd = up;
+    }
+    if (fd >= 0) close(fd);
+    return met;
+}
+
+/* The directory of path under dir, in out[PATH_MAX]; NULL, or why there is none. */
 static const char *resolve(const char *dir, struct slice path, char *out)
 {
-    char joined[PATH_MAX], base[PATH_MAX];
+    struct stat base;
     if (!dir) return "no --adapter-dir was given";
-    int n = snprintf(joined, sizeof joined, "%s/", dir);
-    if (n < 0 || (size_t)n + path.len >= sizeof joined) return "the path is too long";
+    int n = snprintf(out, PATH_MAX, "%s/", dir);
+    if (n < 0 || (size_t)n + path.len >= PATH_MAX) return "the path is too long";
     if (memchr(path.p, 0, path.len)) return "the path holds a NUL";
-    memcpy(joined + n, path.p, path.len);
-    joined[(size_t)n + path.len] = 0;
-    if (leads_out(joined + n)) return "the path leads out of --adapter-dir";
-    if (!realpath(dir, base)) return "--adapter-dir cannot be read";
-    if (!realpath(joined, out)) return "there is no such directory";
-    size_t len = strlen(base);
-    if (len > 1 && (strncmp(out, base, len) || (out[len] && out[len] != '/')))
-        return "the path leads out of --adapter-dir";
-    return NULL;
+    memcpy(out + n, path.p, path.len);
+    out[(size_t)n + path.len] = 0;
+    if (leads_out(out + n)) return "the path leads out of --adapter-dir";
+    if (stat(dir, &base)) return "--adapter-dir cannot be read";
+    int fd = open(out, O_PATH | O_DIRECTORY | O_CLOEXEC);
+    if (fd < 0) return "there is no such directory";
+    return below(fd, &base) ? NULL : "the path leads out of --adapter-dir";
 }
 
 static void on_load_adapter(struct request *rq)

@@ -16,9 +16,10 @@ TINY = os.path.join(TREE, "tests", "models", "tiny")
 
 
 class Server:
-    """with Server(program, "--only", "inference") as s: ...; ports are any free ones."""
+    """with Server("--only", "inference") as s: ...; the program is $BUILD/recalld, ports are any free ones."""
 
-    def __init__(self, program, *flags):
+    def __init__(self, *flags):
+        program = os.path.join(TREE, os.environ.get("BUILD", "build"), "recalld")
         self.dir = tempfile.mkdtemp(prefix="recalld-inference-")
         self.command = [program, "--data", os.path.join(self.dir, "data"), "--memory-port", "0", "--inference-port",
                         "0", "--port-file", os.path.join(self.dir, "ports"), "--log-level", "warn", *flags]

@@ -1,8 +1,5 @@
 #!/usr/bin/python3
-"""Every command of the inference endpoint with the builtin embedder, SPEC 4.3.
-
-    tests/inference/commands.py [RECALLD]
-"""
+"""Every command of the inference endpoint with the builtin embedder, SPEC 4.3."""
 import asyncio
 import math
 import os
@@ -342,16 +339,16 @@ async def predictions(server):
         check.equal(none["predictions"], [], "top_k 0")
 
 
-async def main(program):
-    with Server(program, "--only", "inference") as server:
+async def main():
+    with Server("--only", "inference") as server:
         async with server.connect() as ws:
             for part in (embeddings, bad_input, similarity, process, process_vectors, process_chunks, lists):
                 await part(ws)
-    with Server(program, "--only", "inference", "--max-reply", "4096") as server:
+    with Server("--only", "inference", "--max-reply", "4096") as server:
         await small_replies(server)
-    with Server(program) as server:
+    with Server() as server:
         await predictions(server)
-    return check.end("inference commands")
+    return check.end("commands")
 
 
-sys.exit(asyncio.run(main(sys.argv[1] if len(sys.argv) > 1 else "build/recalld")))
+sys.exit(asyncio.run(main()))
