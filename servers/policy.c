@@ -169,7 +169,7 @@ static struct slice unescape(struct slice s, char *out, size_t cap)
         const char *a, *b;
         bool escape = s.p[i] == '%' && s.len - i > 2 && (a = memchr(hex, s.p[i + 1], 32)) &&
                       (b = memchr(hex, s.p[i + 2], 32));
-        out[n++] = escape ? (char)((a - hex) % 16 << 4 | (b - hex) % 16) : s.p[i];
+        out[n++] = escape ? (char)((unsigned)(a - hex) % 16 * 16 + (unsigned)(b - hex) % 16) : s.p[i];
         if (escape) i += 2;
     }
     return (struct slice){ out, n };

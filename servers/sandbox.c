@@ -43,6 +43,13 @@ struct ll_beneath { uint64_t access; int32_t fd; } __attribute__((packed));
 #define ARCH (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? AUDIT_ARCH_MIPS : AUDIT_ARCH_MIPSEL)
 #endif
 
+/* Sanitizers and coverage need what the filters deny. */
+#ifdef SANITIZED
+enum { SANITIZERS = 1 };
+#else
+enum { SANITIZERS = 0 };
+#endif
+
 static char state[64] = "off";
 
 const char *sandbox_state(void) { return state; }
@@ -254,10 +261,7 @@ static int enter(const struct options *o, bool loop, bool disk, struct fault *f)
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
         return o->require_sandbox ? fault_set(f, 71, "no sandbox: no_new_privs: %s", strerror(errno)) : 0;
-#ifdef SANITIZED
-    (void)loop, (void)disk;              /* sanitizers need what the filter denies */
-    return 0;
-#else
+    if (SANITIZERS) return 0;
     bool ll = !landlock(o, loop, disk);
     if (!ll && o->require_sandbox) return fault_set(f, 71, "no sandbox: this kernel offers no Landlock; "
                                                     "leave --require-sandbox away to do without");
@@ -267,7 +271,6 @@ static int enter(const struct options *o, bool loop, bool disk, struct fault *f)
     snprintf(state, sizeof state, "%s", ll ? "landlock" : "off");
     return o->require_sandbox ? fault_set(f, 71, "no sandbox: seccomp: %s; leave --require-sandbox away to "
                                           "do without", strerror(errno)) : 0;
-#endif
 }
 
 int sandbox_enter(const struct options *o, struct fault *f)
