@@ -85,7 +85,8 @@ int http_scan(struct http_scan *scan, const char *p, size_t n)
         uint8_t c = (uint8_t)p[scan->at];
         bool cr = scan->state >= CR_AT_START;
         if (cr != (c == '\n')) return 400;                       /* bare CR, bare LF: 9112 2.2 */
-        if ((c < 0x20 && c != '\t' && c != '\r' && c != '\n') || c == 0x7f) return 400; /* 9110 5.5 */
+        bool control = (c < 0x20 && c != '\t' && c != '\r' && c != '\n') || c == 0x7f;
+        if (control) return 400;                                 /* 9110 5.5 */
         scan->at++;
         if (scan->state == CR_AT_START) return 200;
         if (c == '\r')      scan->state = scan->state == LINE_START ? CR_AT_START : CR_IN_LINE;
@@ -132,7 +133,7 @@ static bool read_target(struct http_head *h)
     if (!t.len) return false;
     for (size_t i = 0; i < t.len; i++) {
         uint8_t c = (uint8_t)t.p[i];
-        if (c <= 0x20 || c >= 0x7f || c == '#') return false; /* no fragment on the wire, 9110 7.1 */
+        if (c <= 0x20 || c >= 0x7f || c == '#') return false;  /* 9112 3.2; no fragment: 9110 7.1 */
     }
     if (slice_is(h->method, "CONNECT")) { h->authority = t; return t.p[0] != '/'; }
     if (slice_is(t, "*")) { h->path = t; return slice_is(h->method, "OPTIONS"); }
@@ -190,7 +191,7 @@ static int read_headers(struct http_head *h, struct slice rest)
         struct http_header *f = &h->header[h->n++];
         if (!memchr(line.p, ':', line.len)) return 400;
         f->name = cut(&line, ':');
-        if (!is_token(f->name)) return 400; /* also folding (9112 5.2) and a blank before ':' (5.1) */
+        if (!is_token(f->name)) return 400; /* folding: 9112 5.2; blank before ':': 5.1 */
         f->value = trim(line);
     }
     return check_headers(h);

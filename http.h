@@ -21,7 +21,7 @@ struct http_header { struct slice name, value; };  /* value without blanks aroun
 
 struct http_head {
     struct slice method, target;   /* requests; target as sent */
-    struct slice authority;        /* of target in absolute form ("http://HERE/path") or CONNECT, else empty */
+    struct slice authority;        /* of target as in "http://HERE/path" or CONNECT, else empty */
     struct slice path, query;      /* of target: without '?', query empty when there is none */
     uint8_t      minor;            /* HTTP/1.minor: 0 or 1 */
     int          status;           /* responses */
@@ -40,12 +40,15 @@ struct http_scan { uint16_t at; uint8_t state; };
  * scan->at bytes is there; else the status to refuse it with: 400, 431. */
 int http_scan(struct http_scan *scan, const char *p, size_t n);
 
-/* Read a whole request head. 200, or the status to refuse it with:
- * 400 malformed (folding, blank before colon, bad name, second Host, Origin,
- * Authorization, Content-Length, Sec-WebSocket-Key or -Version, ...), 431, 505. */
+/* Read a whole request head, which may be followed by anything. 200, or the
+ * status to refuse it with: 400 malformed (folding, blank before colon, bad
+ * name, second Host, Origin, Authorization, Content-Length, Sec-WebSocket-Key
+ * or -Version, ...), 431, 505. The slices of h point into p: valid as long as
+ * that is. After a refusal h holds what was read before it. */
 int http_request(struct http_head *h, const char *p, size_t n);
 
-/* Read a whole response head. 200 or 400 (of the parse; h->status is the answer's). */
+/* Read a whole response head, as above. 200 or 400 (of the parse; h->status is
+ * the answer's). */
 int http_response(struct http_head *h, const char *p, size_t n);
 
 /* First header of that name (any case), or NULL. */
@@ -55,7 +58,8 @@ const struct http_header *http_find(const struct http_head *h, const char *name)
 bool http_has_token(const struct http_head *h, const char *name, const char *token);
 
 /* Walk the comma-separated items of every header of that name, in order: the
- * next item, without blanks, or an empty slice. Start with *pos = 0. */
+ * next item, without blanks, or an empty slice behind the last. Start with
+ * *pos = 0. Quoted strings are not looked into: for lists of tokens. */
 struct slice http_item(const struct http_head *h, const char *name, size_t *pos);
 
 /* Does the message announce a body (Content-Length above 0, or any Transfer-Encoding)? */
@@ -65,10 +69,12 @@ bool http_has_body(const struct http_head *h);
  * comparison, not changed here. */
 struct http_origin { struct slice scheme, host; uint16_t port; };  /* port 0: none written */
 
-/* Parse "http://host:port" strictly: no path, no userinfo, nothing behind. false: it is not one ("null" too). */
+/* Parse "http://host:port" strictly: no path, no userinfo, nothing behind, no
+ * port 0. Slices of s. false: it is not one ("null" too), and *o is of no use. */
 bool http_origin(struct http_origin *o, struct slice s);
 
-/* Parse "host", "host:port", "[v6]:port"; a final dot of a name is dropped. */
+/* Parse "host", "host:port", "[v6]:port" (host keeps its brackets); a final dot
+ * of a name is dropped, scheme is empty. false: it is none of these. */
 bool http_host(struct http_origin *o, struct slice s);
 
 bool slice_is(struct slice s, const char *text);        /* same bytes */

@@ -149,7 +149,7 @@ plant "response with an extension"                ws '/Sec-WebSocket-Extensions/
 plant "response of HTTP/1.0"                      ws '/^int ws_check_response/,/^}/s/if (h->minor != 1) return 400;//'
 # Heads, RFC 9110 and 9112
 plant "bare LF and CR"                            http "/if (cr != (c == '.n')) return 400/d"
-plant "control octets"                            http '/c == 0x7f) return 400/d'
+plant "control octets"                            http '/if (control) return 400/d'
 plant "head of 8193 bytes"                        http 's/scan->at == HTTP_MAX_HEAD/scan->at == HTTP_MAX_HEAD + 1/'
 plant "65 headers"                                http 's/h->n == HTTP_MAX_HEADERS/h->n == HTTP_MAX_HEADERS - 1/'
 plant "names are not checked"                     http 's/if (!is_token(f->name)) return 400;//'
