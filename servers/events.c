@@ -265,9 +265,9 @@ static void on_subscribe(struct request *rq)
     if (!params_read(rq, params, &p)) return;
     if (!p.events.p) { reply_error(rq, REPLY_MISSING_FIELD, "Missing required field: events"); return; }
     unsigned bits = read_bits(rq, p.events);
+    if (!bits) return;                   /* rq is answered, and gone */
     struct conn *c = request_conn(rq);
     struct session *s = c ? *conn_user(c) : NULL;
-    if (!bits) return;
     rq->user[0] = bits;
     rq->user[1] = p.interval_ms;
     if (!(bits & EVENT_MATCH)) { begin(rq, 0); return; }
@@ -282,7 +282,7 @@ static void on_unsubscribe(struct request *rq)
     struct subscription p = { .interval_ms = 1000 };
     if (!params_read(rq, params, &p)) return;
     unsigned bits = p.events.p ? read_bits(rq, p.events) : ~0u;
-    if (!bits) return;
+    if (!bits) return;                   /* rq is answered, and gone */
     struct conn *c = request_conn(rq);
     struct session *s = c ? *conn_user(c) : NULL;
     if (s) {
