@@ -107,11 +107,15 @@ static int read_piece(struct lora *l, struct fault *f)
 
 static void take_fingerprint(struct lora *l)
 {
+    const struct lora_patterns *both[2] = { &l->config.ranks, &l->config.alphas };
     struct fingerprint fp;
     fingerprint_init(&fp);
     fingerprint_number(&fp, "rank", l->config.rank);
     fingerprint_number(&fp, "alpha", (uint64_t)(l->config.alpha * 65536));
     fingerprint_number(&fp, "root", l->config.root);
+    for (int i = 0; i < 2; i++)
+        for (size_t k = 0; k < both[i]->n; k++)
+            fingerprint_number(&fp, both[i]->item[k].name, (uint64_t)(both[i]->item[k].value * 65536));
     fingerprint_add(&fp, "tensors", l->file, l->size);
     fingerprint_end(&fp, l->fingerprint);
 }

@@ -68,9 +68,9 @@ static int read_config(struct model *m, const char *dir, struct fault *f)
         else if (json_key(in, "position_embedding_type")) get_only(&c, "position_embedding_type", "absolute");
         else if (json_key(in, "is_decoder") && json_bool(in)) config_wrong(&c, "is_decoder", "is not supported");
     }
+    if (!bert) config_wrong(&c, "model_type", "is missing, must be bert");
     for (size_t i = 0; i < n; i++)
         if (!*counts[i].to) config_wrong(&c, counts[i].key, "is missing");
-    if (!bert) config_wrong(&c, "model_type", "is missing, must be bert");
     if (m->heads && m->hidden % m->heads) config_wrong(&c, "hidden_size", "is no multiple of num_attention_heads");
     return config_close(&c, f);
 }
