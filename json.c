@@ -129,7 +129,7 @@ static struct slice decode(struct json *in, struct slice text)
     char *s = memchr(from, '\\', text.len), *out = s;
     if (!s) return text;
     while (s < end) {
-        uint32_t c;
+        uint32_t c = 0;
         s = escape(s, end, &c, &wrong);
         out += utf8_put((uint8_t *)out, c);
         char *next = memchr(s, '\\', (size_t)(end - s));
@@ -272,7 +272,7 @@ void json_skip(struct json *in)
 /* Take the next character off a checked name, decoded: its bytes and how many. */
 static size_t name_bytes(struct slice *rest, uint8_t out[4])
 {
-    uint32_t c;
+    uint32_t c = 0;
     char *s = (char *)(uintptr_t)rest->p, *next = s + 1, *wrong;
     *out = (uint8_t)*s;
     if (*s == '\\') next = escape(s, s + rest->len, &c, &wrong);
@@ -337,7 +337,8 @@ struct slice json_raw(struct json *in)
     char *from = in->p;
     if (!(in->flags & PENDING)) return (struct slice){0};
     json_skip(in);
-    return in->err ? (struct slice){0} : (struct slice){from, (size_t)(in->p - from)};
+    if (in->err) return (struct slice){0};
+    return (struct slice){from, (size_t)(in->p - from)};
 }
 
 long json_f32s(struct json *in, float *out, size_t cap)
@@ -378,7 +379,7 @@ void json_out(struct json_out *out, char *buf, size_t cap)
 /* Room for the next n characters, a comma before them where one is due; or NULL. */
 static char *piece(struct json_out *out, size_t n)
 {
-    if (out->full || out->cap - out->len < n + out->comma) {
+    if (out->full || !out->p || out->cap - out->len < n + out->comma) {
         out->full = true;
         return NULL;
     }

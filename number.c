@@ -95,11 +95,16 @@ static struct wide power(int q)
     struct wide high = scale(s, (struct wide){giant[i][0], giant[i][1]});
     uint64_t rest = giant[i][1] * s, carry = multiply(giant[i][2], s).high;
     rest += carry;
-    high.low += rest < carry;
-    high.high += !high.low && rest < carry;
+    high.low += rest < carry;  /* carries no further: all powers were tried */
     unsigned up = !(high.high >> 63);  /* one place at most */
     return (struct wide){high.high << up | (high.low >> 63 & up),
                          high.low << up | (rest >> 63 & up)};
+}
+
+/* v / 2^bits rounded down, for |v| < 2^40 and bits < 32: portably. */
+static int floor_shift(int64_t v, int bits)
+{
+    return (int)(((v + (1ll << 40)) >> bits) - (1ll << (40 - bits)));
 }
 
 /* Bits of the value nearest to w * 10^q, without a sign. */
@@ -113,7 +118,7 @@ static uint64_t nearest(const struct format *f, uint64_t w, int64_t q)
     struct wide p = scale(w << lead, g);
     int top = (int)(p.high >> 63), shift = top + 61 - f->bits;
     uint64_t m = p.high >> shift;
-    int e = (int)(217706 * q >> 16) + 63 + top - lead + f->bias;
+    int e = floor_shift(217706 * q, 16) + 63 + top - lead + f->bias;
     if (e <= 0) {
         if (e <= -62) return 0;
         m >>= 1 - e;
@@ -276,7 +281,7 @@ static void take_19(struct number *n)
     size_t i = 0;
     int taken = 0;
     while (i < n->len && (n->p[i] == '0' || n->p[i] == '.')) i++;
-    if (n->len - i <= 19) return;
+    if (i + 19 >= n->len) return;
     for (n->w = 0; i < n->len; i++) {
         uint64_t digit = (uint64_t)(n->p[i] - '0');
         if (n->p[i] == '.') continue;
@@ -304,7 +309,7 @@ static const char *exponent(struct number *n, const char *s, const char *end, bo
 }
 
 /* Behind the digits and the point, or *wrong set and the place where a digit lacks. */
-static const char *fraction(struct number *n, const char *s, const char *end, bool *wrong)
+static const char *decimal(struct number *n, const char *s, const char *end, bool *wrong)
 {
     const char *whole = n->p = s;
     s = s < end && *s == '0' ? s + 1 : eat(s, end, &n->w);
@@ -323,7 +328,7 @@ size_t number_read(struct number *n, const char *p, size_t len)
     bool wrong;
     *n = (struct number){0};
     n->neg = len && *p == '-';
-    const char *s = fraction(n, p + n->neg, end, &wrong);
+    const char *s = decimal(n, p + n->neg, end, &wrong);
     n->len = (size_t)(s - n->p);
     if (!wrong && n->len > 19) take_19(n);
     if (!wrong && s < end && (*s == 'e' || *s == 'E')) s = exponent(n, s + 1, end, &wrong);
@@ -340,11 +345,12 @@ static uint64_t shortest(uint64_t c, int q, bool closer, int *k)
         *k = 0;
         return c >> -q;
     }
-    int ten = (q * 1262611 - (closer ? 524031 : 0)) >> 22;
-    int h = q + (-ten * 1741647 >> 19) + 1;
+    int ten = floor_shift(q * 1262611ll - (closer ? 524031 : 0), 22);
+    int h = q + floor_shift(-ten * 1741647ll, 19) + 1;
     struct wide g = power(-ten);
     if (-ten < 0 || -ten > 55) g.low++;
-    uint64_t v[3], bound[3] = {4 * c - 2 + closer, 4 * c, 4 * c + 2};
+    const uint64_t bound[3] = {4 * c - 2 + closer, 4 * c, 4 * c + 2};
+    uint64_t v[3];
     for (int i = 0; i < 3; i++) {
         struct wide p = scale(bound[i] << h, g);
         v[i] = p.high | (p.low > 1);  /* rounded to odd */

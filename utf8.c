@@ -52,12 +52,12 @@ static int has_vectors(void)
 {
     static _Atomic signed char known = -1;
     if (known >= 0) return known;
-    unsigned a, b, c, d, saved = 0;
-    int yes = __get_cpuid(1, &a, &b, &c, &d) && (c & bit_OSXSAVE) && (c & bit_AVX);
-    if (yes) __asm__("xgetbv" : "=a"(saved), "=d"(d) : "c"(0));
-    yes = yes && (saved & 6) == 6 && __get_cpuid_count(7, 0, &a, &b, &c, &d) && (b & bit_AVX2);
-    known = (signed char)yes;
-    return yes;
+    unsigned a, b = 0, c, d, saves = 0, yes = 0;
+    if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) yes = (b & bit_AVX2) != 0;
+    if (yes && __get_cpuid(1, &a, &b, &c, &d) && c & bit_OSXSAVE)
+        __asm__("xgetbv" : "=a"(saves), "=d"(d) : "c"(0));
+    yes &= (saves & 6) == 6;
+    return known = (signed char)yes;
 }
 
 VECTOR vec load(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
