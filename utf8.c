@@ -57,7 +57,8 @@ static int has_vectors(void)
     if (yes && __get_cpuid(1, &a, &b, &c, &d) && c & bit_OSXSAVE)
         __asm__("xgetbv" : "=a"(saves), "=d"(d) : "c"(0));
     yes &= (saves & 6) == 6;
-    return known = (signed char)yes;
+    known = (signed char)yes;
+    return (int)yes;
 }
 
 VECTOR vec load(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
