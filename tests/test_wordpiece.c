@@ -402,6 +402,7 @@ static const struct { const char *text; int mode; const char *pieces; } golden[]
     { "x\xe1\xad\x84\xf0\x9d\x85\xad", LOWER, "41:0-1 42:1-4 43:4-8" },
     { "x\xf0\x9d\x85\xad\xf3\xa0\x84\x80\xe1\xad\x84", LOWER, "41:0-1 43:1-5 42:9-12" }, /* parted */
     { "x\xf0\x9d\x85\xad\xcc\x80\xe1\xad\x84", LOWER, "41:0-1 42:7-10 43:1-5" },
+    { "\xf0\x9d\x85\xad\xe1\xad\x84", LOWER, "1:0-7" },                  /* an [UNK] holds all of it */
     { "AB", CASED, "44:0-1 45:1-2" },
     { "AB", LOWER, "1:0-2" },
 };

@@ -30,6 +30,18 @@ static void push(struct cut *t, uint32_t id, uint32_t start, uint32_t end)
     t->n++;
 }
 
+/* Push what characters first..last of the word are; marks that were moved may stand before
+ * what they stood behind. */
+static void push_chars(struct cut *t, uint32_t id, uint32_t first, uint32_t last)
+{
+    uint32_t start = t->from[first], end = t->to[last - 1];
+    for (uint32_t i = first; i < last; i++) {
+        if (t->from[i] < start) start = t->from[i];
+        if (t->to[i] > end) end = t->to[i];
+    }
+    push(t, id, start, end);
+}
+
 /* The longest token at character `start` of the word, or VOCAB_NONE; *stop is behind it. */
 static uint32_t longest(const struct cut *t, uint32_t start, uint32_t *stop)
 {
@@ -60,18 +72,20 @@ static void cut_word(struct cut *t)
     for (uint32_t start = 0, stop = 0; whole && start < t->chars; start = stop) {
         uint32_t id = longest(t, start, &stop);
         whole = id != VOCAB_NONE;
-        if (whole) push(t, id, t->from[start], t->to[stop - 1]);
+        if (whole) push_chars(t, id, start, stop);
     }
     if (!whole) {
+        uint32_t kept = t->chars < WORDPIECE_CHARS ? t->chars : WORDPIECE_CHARS;
+        t->to[kept - 1] = t->end;
         t->n = before;
-        push(t, t->w->special[WP_UNK].id, t->from[0], t->end);
+        push_chars(t, t->w->special[WP_UNK].id, 0, kept);
     }
     t->chars = t->bytes = 0;
 }
 
 static void append(struct cut *t, uint32_t c, uint32_t from, uint32_t to)
 {
-    t->end = to;
+    if (!t->chars || to > t->end) t->end = to;
     if (t->chars >= WORDPIECE_CHARS) {
         t->chars = WORDPIECE_CHARS + 1;
         return;
