@@ -441,7 +441,8 @@ static void help(FILE *to)
 static char *read_stdin(void)
 {
     size_t len = 0, cap = 65536;
-    char *p = need(cap);
+    static char *p;                      /* lives as long as the program */
+    p = need(cap);
     for (size_t n; (n = fread(p + len, 1, cap - len - 1, stdin)) > 0;) {
         len += n;
         if (len > MAX_MESSAGE) die(65, "the text is too long");

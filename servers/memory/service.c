@@ -248,7 +248,10 @@ int memory_open(struct memory_service *ms, const struct options *o, struct embed
     ms->ep.events = EVENT_ADDED | EVENT_UPDATED | EVENT_REMOVED | EVENT_STATS | EVENT_MATCH;
     if (!(ms->store = store_new(&sc)) || !(ms->resend = resend_new(sc.seed)))
         return fault_set(f, 71, "out of memory");
-    if (!(ms->journal = journal_open(&jc, f))) return -1;
+    if (!(ms->journal = journal_open(&jc, f))) {
+        store_free(ms->store);
+        return -1;
+    }
     store_loaded(ms->store);
     return 0;
 }

@@ -1,0 +1,315 @@
+"""The daemon from outside: flags, exit status, ports, signals, maintenance, systemd."""
+import json
+import os
+import pathlib
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from harness import BUILD, SANITIZED, Client, Server, Skip, get, recalld, run, scratch  # noqa: E402
+
+
+def free_port():
+    with socket.socket() as s:
+        s.bind(("127.0.0.1", 0))
+        return s.getsockname()[1]
+
+
+def test_wrong_usage_is_64_and_one_line():
+    for args in (["--nonsense"], ["x"], ["--memory-port", "99999"], ["--sync", "sometimes"], ["--check", "--repair"]):
+        p = recalld(*args)
+        assert p.returncode == 64 and p.stderr.count("\n") == 1 and p.stderr.startswith("recalld: "), (args, p)
+
+
+def test_bad_environment_and_file_are_78():
+    assert recalld("--check", env={"RECALLD_RATE": "x"}).returncode == 78
+    assert recalld("--config", "/nowhere").returncode == 78
+    assert recalld("--token-file", "/nowhere").returncode == 78
+    assert recalld("--allow-origin", "nonsense").returncode == 78
+    assert recalld("--host", "0.0.0.0").returncode == 78
+    assert recalld("--host", "example.org").returncode == 78
+
+
+def test_help_and_version():
+    p = recalld("--help")
+    assert p.returncode == 0 and "--max-memories" in p.stdout and not p.stderr
+    p = recalld("--version")
+    assert p.returncode == 0 and p.stdout.startswith("recalld ") and "sandbox: " in p.stdout
+
+
+def test_a_busy_memory_port_is_69_and_named():
+    with socket.socket() as s, scratch() as d:
+        s.bind(("127.0.0.1", 0))
+        s.listen()
+        port = s.getsockname()[1]
+        p = recalld("--data", d / "x", "--memory-port", port, "--inference-port", "0")
+        assert p.returncode == 69 and str(port) in p.stderr, p
+
+
+def test_inference_takes_the_first_free_port_of_its_range():
+    with socket.socket() as s, scratch() as d:
+        for _ in range(50):
+            first = free_port()
+            try:
+                s.bind(("127.0.0.1", first))
+                with socket.socket() as t:
+                    t.bind(("127.0.0.1", first + 1))
+                break
+            except OSError:
+                s.close()
+                s = socket.socket()
+        s.listen()
+        with Server("--inference-port", f"{first}-{first + 1}") as r:
+            assert r.inference == first + 1
+            p = recalld("--data", d / "y", "--memory-port", "0", "--inference-port", f"{first}-{first + 1}")
+            assert p.returncode == 69 and "No available ports found" in p.stderr, p
+
+
+def test_only_one_endpoint():
+    with Server("--only", "memory") as s:
+        assert list(s.ports) == ["memory"]
+        with Client(s.memory) as c:
+            assert c.ok("stats")["endpoints"] == {"memory": s.memory, "inference": None}
+    with Server("--only", "inference") as s:
+        assert list(s.ports) == ["inference"] and not os.path.exists(s.data)
+
+
+def test_a_second_process_on_the_same_data_is_75():
+    with Server() as s:
+        began = time.monotonic()
+        p = recalld("--data", s.data, "--memory-port", "0", "--inference-port", "0")
+        assert p.returncode == 75 and s.data in p.stderr, p
+        assert 2.5 < time.monotonic() - began < 20
+
+
+def test_ipv4_and_ipv6():
+    with Server() as s:
+        hosts = ["127.0.0.1"]
+        try:
+            socket.create_connection(("::1", s.memory), 5).close()
+            hosts.append("::1")
+        except OSError:
+            pass
+        for host in hosts:
+            with Client(s.memory, host=host) as c:
+                assert c.ok("ping")["pong"]
+
+
+def test_sigterm_closes_with_1001_and_exits_0():
+    for sig in (signal.SIGTERM, signal.SIGINT):
+        with Server() as s, Client(s.memory) as a, Client(s.inference) as b:
+            a.ok("store", {"text": "kept over the stop"})
+            s.process.send_signal(sig)
+            for c in (a, b):
+                op, payload = c.receive()
+                assert op == 8 and payload[:2] == b"\x03\xe9", payload
+                c.send(8, payload[:2])
+            assert s.process.wait(10) == 0
+
+
+def test_a_client_that_does_not_answer_the_close_is_not_waited_for_long():
+    with Server("--close-timeout", "0.5") as s, Client(s.memory) as c:
+        c.ok("ping")
+        began = time.monotonic()
+        assert s.stop() == 0
+        assert time.monotonic() - began < 5
+
+
+def test_a_second_signal_ends_at_once_with_everything_stored():
+    with Server() as s, Client(s.memory) as c:
+        c.ok("store", {"text": "kept"})
+        s.process.send_signal(signal.SIGTERM)
+        time.sleep(0.3)
+        s.process.send_signal(signal.SIGTERM)
+        assert s.process.wait(5) == 0
+        s.start()
+        with Client(s.memory) as c2:
+            assert c2.ok("retrieve", {})["memories"][0]["text"] == "kept"
+
+
+def test_sigusr1_logs_stats_and_sighup_reads_the_token_again():
+    with scratch() as d:
+        token = d / "token"
+        token.write_text("alpha-t0ken\n")
+        with Server("--token-file", str(token)) as s:
+            assert Client(s.memory).status == 401
+            with Client(s.memory, headers=["Authorization: Bearer alpha-t0ken"]) as c:
+                assert c.ok("ping")["pong"]
+            token.write_text("beta-t0ken\n")
+            s.process.send_signal(signal.SIGHUP)
+            s.process.send_signal(signal.SIGUSR1)
+            time.sleep(0.5)
+            assert Client(s.memory, headers=["Authorization: Bearer alpha-t0ken"]).status == 401
+            with Client(s.memory, headers=["Authorization: Bearer beta-t0ken"]) as c:
+                assert c.ok("ping")["pong"]
+            with Client(s.memory, headers=["Sec-WebSocket-Protocol: x, bearer.beta-t0ken"]) as c:
+                assert "Sec-WebSocket-Protocol: bearer.beta-t0ken" in c.head
+            with Client(s.memory, path="/ws?token=beta-t0ken") as c:
+                assert c.ok("ping")["pong"]
+            log = s.log()
+            assert "stats" in log and "t0ken" not in log
+
+
+def test_log_lines_say_what_happened_and_never_a_text():
+    with Server() as s:
+        with Client(s.memory) as c:
+            c.ok("store", {"text": "a secret that no log may hold"}, id="my id\n")
+            c.send(8, b"\x03\xe8bye")
+            c.receive()
+        assert get(s.memory, "/stats", "Origin: http://evil.example")[0] == 403
+        s.stop()
+        log = s.log()
+        assert f"INFO memory listening on localhost:{s.memory}" in log
+        assert f"INFO inference listening on localhost:{s.inference}" in log
+        assert "connection accepted" in log and "connection refused" in log and "evil.example" in log
+        assert "type=store" in log and "outcome=success" in log
+        assert "connection closed" in log and "code=1000" in log and "reason=bye" in log
+        assert "secret" not in log
+
+
+def test_json_log_lines_are_objects():
+    with Server("--log-format", "json") as s:
+        with Client(s.memory) as c:
+            c.ok("ping")
+        s.stop()
+        lines = [json.loads(line) for line in s.log().splitlines() if line.startswith("{")]
+        assert any(line["message"] == "request" and line["type"] == "ping" for line in lines)
+
+
+def test_check_export_import_compact_repair():
+    with Server() as s, scratch() as d:
+        with Client(s.memory) as c:
+            for i in range(20):
+                c.ok("store", {"text": f"memory number {i}", "tags": ["t"], "metadata": {"type": "user", "i": i}})
+        s.stop()
+        p = recalld("--check", "--data", s.data)
+        assert p.returncode == 0 and "memories: 20" in p.stdout, p
+        p = recalld("--export", d / "all.jsonl", "--data", s.data)
+        assert p.returncode == 0, p
+        lines = [json.loads(line) for line in (d / "all.jsonl").read_text().splitlines()]
+        assert len(lines) == 20 and "strength" not in lines[0] and "embedding" in lines[0]
+        p = recalld("--import", d / "all.jsonl", "--data", d / "copy")
+        assert p.returncode == 0 and "20" in p.stdout + p.stderr, p
+        again = recalld("--export", "-", "--data", d / "copy")
+        assert again.stdout == (d / "all.jsonl").read_text()
+        p = recalld("--import", "-", "--data", d / "copy", input=(d / "all.jsonl").read_text())
+        assert p.returncode == 0, p
+        assert recalld("--compact", "--data", d / "copy").returncode == 0
+        assert recalld("--repair", "--data", d / "copy").returncode == 0
+        assert recalld("--export", "-", "--data", d / "copy").stdout == again.stdout
+
+
+def test_old_exports_are_read():
+    with scratch() as d:
+        old = [{"content": "from the older system", "timestamp": 1700000000}, {"text": "in milliseconds", "timestamp": 1700000000000},
+               {"id": "not a uuid", "text": "an id of another form"}]
+        p = recalld("--import", "-", "--data", d / "x", input="\n".join(map(json.dumps, old)) + "\n\n")
+        assert p.returncode == 0, p
+        out = [json.loads(line) for line in recalld("--export", "-", "--data", d / "x").stdout.splitlines()]
+        assert [m["text"] for m in out] == ["from the older system", "in milliseconds", "an id of another form"]
+        assert out[0]["timestamp"] == out[1]["timestamp"] == "2023-11-14T22:13:20.000Z"
+
+
+def test_damage_in_the_middle_stops_the_start_and_repair_mends():
+    with Server() as s:
+        with Client(s.memory) as c:
+            for i in range(20):
+                c.ok("store", {"text": f"memory number {i}"})
+        s.stop()
+        log = pathlib.Path(s.data) / "memory.log"
+        data = bytearray(log.read_bytes())
+        data[len(data) // 2] ^= 1
+        log.write_bytes(data)
+        p = recalld("--data", s.data, "--memory-port", "0", "--inference-port", "0")
+        assert p.returncode == 65 and "--repair" in p.stderr, p
+        assert recalld("--check", "--data", s.data).returncode == 65
+        p = recalld("--repair", "--data", s.data)
+        assert p.returncode == 0 and "memory.damaged-" in p.stdout, p
+        s.start()
+        with Client(s.memory) as c:
+            assert c.ok("stats")["memory_count"] == 19
+
+
+def test_systemd_is_told_and_hands_sockets_over():
+    with scratch() as d, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, socket.socket() as mem, socket.socket() as inf:
+        notify.bind(str(d / "notify"))
+        notify.settimeout(20)
+        for s in (mem, inf):
+            s.bind(("127.0.0.1", 0))
+            s.listen()
+        ports = mem.getsockname()[1], inf.getsockname()[1]
+        code = ("import os,sys\nos.dup2(int(sys.argv[1]),103);os.dup2(int(sys.argv[2]),104);os.dup2(103,3);os.dup2(104,4)\n"
+                "os.environ['LISTEN_PID']=str(os.getpid())\nos.execv(sys.argv[3],sys.argv[3:])")
+        p = subprocess.Popen(["/usr/bin/python3", "-c", code, str(mem.fileno()), str(inf.fileno()), str(BUILD / "recalld"), "--data", str(d / "x")],
+                             pass_fds=(mem.fileno(), inf.fileno()), stderr=subprocess.PIPE,
+                             env={**os.environ, "NOTIFY_SOCKET": str(d / "notify"), "WATCHDOG_USEC": "400000", "LISTEN_FDS": "2",
+                                  "LISTEN_FDNAMES": "memory:inference"})
+        try:
+            assert notify.recv(100) == b"READY=1"
+            assert notify.recv(100) == b"WATCHDOG=1"
+            for port in ports:
+                with Client(port) as c:
+                    assert c.ok("ping")["pong"]
+            p.terminate()
+            while (said := notify.recv(100)) == b"WATCHDOG=1":
+                pass
+            assert said == b"STOPPING=1"
+            assert p.wait(15) == 0
+        finally:
+            p.kill()
+            p.wait()
+
+
+def test_the_sandbox_denies_what_it_must():
+    if SANITIZED:
+        raise Skip("builds with sanitizers have no sandbox")
+    p = recalld("--sandbox-selftest")
+    if p.returncode == 71 and "no sandbox here" in p.stderr:
+        raise Skip("this kernel offers none")
+    assert p.returncode == 0 and "LET THROUGH" not in p.stdout, p.stdout
+    assert int(p.stdout.splitlines()[-1].split()[0]) >= 20
+    with Server("--require-sandbox") as s, Client(s.memory) as c:
+        assert c.ok("stats")["sandbox"] == "seccomp+landlock"
+    with Server("--no-sandbox") as s, Client(s.memory) as c:
+        assert c.ok("stats")["sandbox"] == "off"
+
+
+def test_recall_stores_searches_and_embeds():
+    with Server() as s:
+        memory, inference = f"--url=ws://localhost:{s.memory}", f"--url=ws://127.0.0.1:{s.inference}"
+        p = recalld("store", "the cat sat on the mat", memory, program="recall")
+        assert p.returncode == 0 and "significance" in p.stdout, p
+        p = recalld(memory, "store", "-", input="a dog in the fog\n", program="recall")
+        assert p.returncode == 0, p
+        p = recalld("search", "cat on a mat", memory, program="recall")
+        assert p.returncode == 0 and "the cat sat on the mat" in p.stdout, p
+        p = recalld("--json", "stats", memory, program="recall")
+        assert json.loads(p.stdout)["data"]["memory_count"] == 2, p
+        p = recalld("embed", "cat", inference, program="recall")
+        assert len(json.loads(p.stdout)) == 384, p
+        lines = recalld("export", memory, program="recall").stdout
+        assert len(lines.splitlines()) == 2 and json.loads(lines.splitlines()[0])["text"] == "the cat sat on the mat"
+        p = recalld("import", "-", memory, input=lines + '{"text":"new"}\n', program="recall")
+        assert p.returncode == 0 and "1 stored, 2 known already" in p.stdout, p
+        assert recalld("store", "", memory, program="recall").returncode == 65
+        assert recalld("search", memory, program="recall").returncode == 64
+        assert recalld("dance", memory, program="recall").returncode == 64
+        assert recalld("stats", "--url", f"ws://localhost:{free_port()}", program="recall").returncode == 69
+
+
+def test_recall_watches():
+    with Server() as s, Client(s.memory) as c:
+        p = subprocess.Popen([BUILD / "recall", "watch", "--url", f"ws://localhost:{s.memory}"], stdout=subprocess.PIPE, text=True)
+        try:
+            time.sleep(0.5)
+            c.ok("store", {"text": "seen"})
+            assert "memory_added" in (line := p.stdout.readline()) and "seen" in line
+        finally:
+            p.kill()
+            p.wait()
+
+
+run(globals())
