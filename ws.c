@@ -297,11 +297,13 @@ static enum ws_ev control(struct ws *ws, const struct frame *f, uint8_t *p, stru
     return WS_EV_NONE;
 }
 
-/* Nothing more can be made of the bytes here. */
+/* Nothing more can be made of the bytes here, if they are here: those that the
+ * caller holds back may be whole messages. */
 static void idle(struct ws *ws)
 {
-    if (!ws->op && ws->at == ws->end) ws->began = WS_NEVER;
-    else if (ws->began == WS_NEVER)   ws->began = ws->heard;
+    bool begun = ws->op || ws->at != ws->end;
+    if (ws->lent && !begun)                         ws->began = WS_NEVER;
+    else if (ws->lent && ws->began == WS_NEVER)     ws->began = ws->heard;
     if (ws->eof) fail(ws, CUT_OFF);
 }
 

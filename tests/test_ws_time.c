@@ -317,6 +317,29 @@ Test(ws_time, paused_message_must_still_be_whole_in_time)
     end();
 }
 
+Test(ws_time, whole_messages_that_the_caller_holds_back_run_no_time)
+{
+    struct bytes wire = { 0 };
+    struct ws_event ev;
+    struct ws_config c = quick;
+    c.ping_interval_ms = 0;
+    wire_build(&wire, "T:a T:b T:c", true);
+    begin(&c);
+    ws_received(&s.ws, wire.p, wire.n, now);
+    cr_assert_eq(ws_next(&s.ws, &ev), WS_EV_TEXT);
+    session_keep(&s);
+    ws_pause(&s.ws, true, now);
+    at(100);
+    cr_assert_eq(due(), -1);
+    at(100000);
+    expect("");
+    ws_received(&s.ws, s.buf, s.kept, now);
+    session_pull(&s, now);
+    expect("T:b T:c");
+    bytes_free(&wire);
+    end();
+}
+
 Test(ws_time, unanswered_close_ends_without_another_frame)
 {
     begin(&quick);
