@@ -7,6 +7,8 @@
 #define SMALL_KEPT 1024    /* bytes kept so few go before the next ones in the shared buffer */
 #define LOOK_FIRST 4096    /* read of a new message where the last was large */
 #define LARGE      65536
+#define GATHER     65536   /* read at once behind a message whose length is not known yet */
+#define FAIR       262144  /* read of one message at once: others wait meanwhile */
 
 static int64_t now_of(const struct conn *c) { return loop_now(c->server->loop); }
 
@@ -130,11 +132,18 @@ static bool wants_bytes(const struct conn *c)
     return c->state <= CONN_OPEN && !c->hold && !c->stalled && !c->starved && !c->dirty;
 }
 
+/* One that waits for room and whose peer is gone must not hold what it has. */
+static unsigned wanted_events(const struct conn *c)
+{
+    return (wants_bytes(c) ? LOOP_READ : 0u) | (conn_queued(c) ? LOOP_WRITE : 0u) |
+           (c->starved ? LOOP_END : 0u);
+}
+
 void conn_arm(struct conn *c)
 {
     struct loop *loop = c->server->loop;
     if (c->state == CONN_DEAD) return;
-    unsigned events = (wants_bytes(c) ? LOOP_READ : 0u) | (conn_queued(c) ? LOOP_WRITE : 0u);
+    unsigned events = wanted_events(c);
     /* Reading is only given up when bytes come that are not wanted: conn_ready(). */
     unsigned have = c->watch.events;
     bool change = (events | (have & LOOP_READ)) != have;
@@ -303,6 +312,8 @@ static void read_private(struct conn *c, size_t want, size_t room)
     size_t len = b->to - b->from, n, used = sizeof *b + b->to;
     if (used + room < b->counted) room = b->counted - used;   /* counted already */
     if (!room) { conn_starve(c); return; }
+    bool alone = room < CONN_IN || want - len > FAIR || (len > GATHER && want - len < GATHER);
+    if (len > GATHER && want - len < GATHER) want = len + GATHER;
     if (want - len > room) want = len + room;
     if (b->cap - b->from < want) {
         if (!conn_keep(c, b->p + b->from, len, want)) { conn_lost(c); return; }
@@ -310,8 +321,9 @@ static void read_private(struct conn *c, size_t want, size_t room)
         want = b->cap - b->from < want ? b->cap - b->from : want;
         if (want <= len) { conn_starve(c); return; }
     }
-    struct iovec v[2] = { { b->p + b->to, want - len }, { pool->in, read_limit(c, CONN_IN) } };
-    if (!receive(c, v, room < CONN_IN ? 1 : 2, &n)) return;
+    size_t most = want - len < FAIR ? want - len : FAIR;
+    struct iovec v[2] = { { b->p + b->to, most }, { pool->in, read_limit(c, CONN_IN) } };
+    if (!receive(c, v, alone ? 1 : 2, &n)) return;
     size_t rest = n < v[0].iov_len ? n : v[0].iov_len;
     b->to += rest;
     block_count(pool, b);
@@ -345,10 +357,10 @@ void conn_ready(struct watch *w, unsigned events)
     if (c->state == CONN_DEAD) return;
     if (wants_bytes(c)) {
         if (events & (LOOP_READ | LOOP_HUP)) read_some(c);
-    } else if (events & LOOP_HUP) {
+    } else if (events & LOOP_HUP || (events & LOOP_END && c->starved)) {
         conn_lost(c);
     } else if (events & LOOP_READ) {
-        loop_watch(c->server->loop, w, conn_queued(c) ? LOOP_WRITE : 0);
+        loop_watch(c->server->loop, w, wanted_events(c));
     }
     if (c->stalled && conn_queued(c) <= CONN_HIGH_WATER / 2) conn_make_dirty(c);
     conn_arm(c);

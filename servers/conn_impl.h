@@ -12,7 +12,7 @@
 
 #include "servers/conn.h"
 
-#define CONN_IN        524288  /* bytes of the shared receive buffer */
+#define CONN_IN        131072  /* bytes of the shared receive buffer */
 #define CONN_OUT_SLACK 1048576 /* of the shared send buffer, beyond the largest reply */
 #define CONN_BIG       16384   /* a payload so long leaves from where it lies */
 #define CONN_STALL_MS  20000   /* for --ping-timeout 0 where somebody must go */

@@ -134,7 +134,8 @@ bool conn_keep(struct conn *c, const uint8_t *p, size_t n, size_t want)
     if (b && b->cap >= want) {
         memmove(b->p, p, n);
     } else {
-        struct block *larger = block_new(pool, want);
+        size_t growth = b && b->cap >= MAPPED ? b->cap + b->cap / 2 : 0;   /* not again soon */
+        struct block *larger = block_new(pool, growth > want ? growth : want);
         if (!larger) return false;
         memcpy(larger->p, p, n);
         if (b) block_free(pool, b);
@@ -153,7 +154,7 @@ bool conn_append(struct conn *c, const uint8_t *p, size_t n)
     if (b->cap - b->to < n) {
         struct conn_pool *pool = c->server->pool;
         size_t len = b->to - b->from;
-        struct block *larger = block_new(pool, len + n);
+        struct block *larger = block_new(pool, len + n + len / 2);
         if (!larger) return false;
         memcpy(larger->p, b->p + b->from, len);
         larger->to = len;

@@ -24,12 +24,14 @@
 #define LOOP_SLICE_US 2000        /* of a turn may be used before jobs give way */
 #define LOOP_NEVER    INT64_MAX
 
-enum { LOOP_READ = 1, LOOP_WRITE = 2, LOOP_HUP = 4 };  /* HUP: error or hang-up, reported always */
+/* HUP: error or hang-up, reported always. END: the peer sends no more, for those that are not
+ * watched for READ, which would tell (never reported where the system knows no POLLRDHUP). */
+enum { LOOP_READ = 1, LOOP_WRITE = 2, LOOP_HUP = 4, LOOP_END = 8 };
 
 struct watch {
     int      fd;
-    uint32_t at     : 27;         /* the loop's own */
-    uint32_t events : 3;          /* watched for, 0..3 (the loop's own) */
+    uint32_t at     : 26;         /* the loop's own */
+    uint32_t events : 4;          /* watched for (the loop's own) */
     uint32_t on     : 1;          /* in the set (the loop's own) */
     uint32_t many   : 1;          /* one of thousands; set before loop_watch() */
     void   (*ready)(struct watch *w, unsigned events);
@@ -58,7 +60,7 @@ struct loop;
 struct loop *loop_new(void);
 void loop_free(struct loop *loop);
 
-/* Watch w->fd for events (READ, WRITE, both or none), or change what it is
+/* Watch w->fd for events (any of READ, WRITE, END, or none), or change what it is
  * watched for. 0, or -1 with errno. ready() is called with what came, HUP too. */
 int  loop_watch(struct loop *loop, struct watch *w, unsigned events);
 void loop_unwatch(struct loop *loop, struct watch *w);

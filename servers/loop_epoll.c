@@ -17,6 +17,7 @@ static void run(struct watch *top, unsigned events)
         struct watch *w = got[i].data.ptr;
         unsigned ev = (got[i].events & EPOLLIN ? LOOP_READ : 0u) |
                       (got[i].events & EPOLLOUT ? LOOP_WRITE : 0u) |
+                      (got[i].events & EPOLLRDHUP ? LOOP_END : 0u) |
                       (got[i].events & (EPOLLERR | EPOLLHUP) ? LOOP_HUP : 0u);
         if (w->on) w->ready(w, ev);
     }
@@ -33,9 +34,10 @@ int epoll_set_watch(struct epoll_set *s, struct watch *w, unsigned events)
     struct epoll_event ev = { .data.ptr = w };
     if (events & LOOP_READ) ev.events |= EPOLLIN;
     if (events & LOOP_WRITE) ev.events |= EPOLLOUT;
+    if (events & LOOP_END) ev.events |= EPOLLRDHUP;
     if (epoll_ctl(s->top.fd, w->on ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, w->fd, &ev)) return -1;
     w->on = 1;
-    w->events = events & 3u;
+    w->events = events & 15u;
     return 0;
 }
 

@@ -3,9 +3,14 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#ifndef POLLRDHUP
+#define POLLRDHUP 0
+#endif
+
 static short poll_events(unsigned events)
 {
-    return (short)((events & LOOP_READ ? POLLIN : 0) | (events & LOOP_WRITE ? POLLOUT : 0));
+    return (short)((events & LOOP_READ ? POLLIN : 0) | (events & LOOP_WRITE ? POLLOUT : 0) |
+                   (events & LOOP_END ? POLLRDHUP : 0));
 }
 
 static int grow(struct poll_set *s)
@@ -30,11 +35,11 @@ int poll_set_watch(struct poll_set *s, struct watch *w, unsigned events)
         }
         s->fd[s->n] = (struct pollfd){ .fd = w->fd };
         s->watch[s->n] = w;
-        w->at = (uint32_t)s->n++ & 0x7ffffffu;
+        w->at = (uint32_t)s->n++ & 0x3ffffffu;
         w->on = 1;
     }
     s->fd[w->at].events = poll_events(events);
-    w->events = events & 3u;
+    w->events = events & 15u;
     return 0;
 }
 
@@ -59,7 +64,7 @@ static void close_holes(struct poll_set *s)
         if (i == --s->n) continue;
         s->fd[i] = s->fd[s->n];
         s->watch[i] = s->watch[s->n];
-        if (s->watch[i]) s->watch[i]->at = (uint32_t)i & 0x7ffffffu;
+        if (s->watch[i]) s->watch[i]->at = (uint32_t)i & 0x3ffffffu;
     }
 }
 
@@ -78,6 +83,7 @@ void poll_set_run(struct poll_set *s, int ready)
         ready--;
         struct watch *w = s->watch[i];
         unsigned events = (got & POLLIN ? LOOP_READ : 0u) | (got & POLLOUT ? LOOP_WRITE : 0u) |
+                          (got & POLLRDHUP ? LOOP_END : 0u) |
                           (got & (POLLERR | POLLHUP | POLLNVAL) ? LOOP_HUP : 0u);
         if (w) w->ready(w, events);
     }
