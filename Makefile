@@ -101,23 +101,70 @@ fuzzers: $(FUZZERS:%=$(BUILD)/fuzz/%)
 # Tests. tests/run takes groups NAME=COMMAND and adds their closing lines up;
 # every group runs in small in `make test` and in earnest in `make soak`.
 ASAN    = build/asan
-T       = python3 tests/run
-SCRIPTS = $(wildcard tests/*/test_*.py)
 RUN_PY  = /usr/bin/python3 -B
+JOBS    = -j$(shell nproc)
+T       = $(RUN_PY) tests/run
+SCRIPTS = $(wildcard tests/*/test_*.py)
 UNIT    = for t in $(TESTS); do echo "== $$t"; DIR/tests/$$t || exit 1; done
+
+# NAME=COMMAND of the scripts that drive programs; $(1): short or long.
+scripts = $(foreach f,$(SCRIPTS),'$(f:tests/%=%)=BUILD=$(ASAN) $(RUN_PY) $(f)') \
+          $(foreach f,$(wildcard tests/*/run.mjs),'$(f:tests/%=%)=BUILD=build node $(f)') \
+          $(foreach f,$(wildcard tests/*/run.sh tests/*/run),$(if $(filter-out tests/fuzz/run,$(f)),'$(f:tests/%=%)=BUILD=build $(f) $(1)'))
 
 test:
 	@tests/install
-	@$(MAKE) --no-print-directory all unit fuzzers
-	@$(MAKE) --no-print-directory BUILD=$(ASAN) SAN=address,undefined all unit
+	@$(MAKE) --no-print-directory -s $(JOBS) all unit fuzzers
+	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=$(ASAN) SAN=address,undefined all unit
 	@$(T) build/test.log \
 	  'layers=tests/layers build' \
 	  'unit=$(subst DIR,build,$(UNIT))' \
 	  'unit, sanitized=$(subst DIR,$(ASAN),$(UNIT))' \
-	  $(foreach s,$(SCRIPTS),'$(s:tests/%=%)=BUILD=$(ASAN) $(RUN_PY) $(s)') \
-	  $(foreach s,$(wildcard tests/*/run.mjs),'$(s:tests/%=%)=BUILD=build node $(s)') \
-	  $(foreach s,$(wildcard tests/*/run.sh),'$(s:tests/%=%)=BUILD=build $(s) short') \
+	  $(call scripts,short) \
 	  $(foreach f,$(FUZZERS),'$(f)=tests/fuzz/run build/fuzz/$(f) 5')
+
+soak: export LONG = 1
+soak:
+	@tests/install soak
+	@$(MAKE) --no-print-directory -s $(JOBS) all unit fuzzers
+	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=$(ASAN) SAN=address,undefined all
+	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=build/poll LOOP=poll SAN=address,undefined all unit
+	@$(T) build/soak.log \
+	  'lint=$(MAKE) -s lint' \
+	  $(foreach c,$(CROSS),'cross $(firstword $(subst :, ,$(c)))=tests/cross $(subst :, ,$(c))') \
+	  'unit on poll()=$(subst DIR,build/poll,$(UNIT))' \
+	  'unit in memory checks=tests/memory-errors' \
+	  'mutants=tests/mutants.sh' \
+	  $(call scripts,long) \
+	  $(foreach f,$(FUZZERS),'$(f)=tests/fuzz/run build/fuzz/$(f) 60')
+
+# Hours: print counts that go into docs/measurements.md.
+FUZZ_SECONDS ?= 3600
+fuzz: fuzzers
+	@for f in $(FUZZERS); do echo "== $$f"; KEEP=1 tests/fuzz/run build/fuzz/$$f $(FUZZ_SECONDS) || exit 1; done
+crash: all
+	tests/crash/run 10000000
+	tests/faults/run long
+
+# Analyzers.
+lint:
+	@command -v cppcheck >/dev/null && command -v clang-tidy >/dev/null || tests/install soak
+	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=build/analyzer CFLAGS="-O1 -fanalyzer -Wno-analyzer-use-of-uninitialized-value" all
+	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=build/clang CC=clang all
+	@cppcheck --quiet --std=c11 --error-exitcode=1 --inline-suppr --suppressions-list=tests/cppcheck.txt -I. -Ibuild -D_GNU_SOURCE \
+	  -D__x86_64__ $(LIB:=.c) servers
+	@clang-tidy --quiet --warnings-as-errors='*' $(SOURCES) $(MAINS:%=servers/%.c) -- -std=c11 -I. -Ibuild -D_GNU_SOURCE 2>/dev/null
+
+coverage:
+	@tests/install soak
+	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=build/coverage CFLAGS="-O0 -g --coverage -DSANITIZED" LDFLAGS=--coverage all unit
+	@for t in $(TESTS); do build/coverage/tests/$$t >/dev/null || exit 1; done
+	@for s in $(SCRIPTS); do BUILD=build/coverage $(RUN_PY) $$s >/dev/null || exit 1; done
+	@gcovr --branches --exclude-throw-branches --exclude 'tests/|.*tables' --print-summary -r . build/coverage
+
+bench: all
+	@tests/install bench
+	@$(RUN_PY) bench/run.py
 
 # Static binaries of musl: one file to drop in.
 static:
