@@ -198,7 +198,7 @@ static int check_cover(struct safetensors *s, struct fault *f)
 
 static int check_table(struct safetensors *s, struct fault *f)
 {
-    qsort(s->tensor, s->n, sizeof *s->tensor, by_name);
+    if (s->n) qsort(s->tensor, s->n, sizeof *s->tensor, by_name);
     for (size_t i = 1; i < s->n; i++)
         if (!by_name(&s->tensor[i - 1], &s->tensor[i]))
             return bad(s, &s->tensor[i], "is there twice", f);
