@@ -109,40 +109,42 @@ static void put_embedding(struct work *w, struct json_out *out, const float *x)
     put_vector(out, x, dimension_of(w), false);
 }
 
-/* Chunk i at entry `at` of the work. */
-static bool put_chunk(struct work *w, struct json_out *out, size_t i, size_t at)
+/* One of chunks, with what was measured of it. */
+struct chunk { size_t index; uint32_t start, end, tokens; const float *x; struct score score; };
+
+static void put_chunk(struct work *w, struct json_out *out, const struct chunk *c)
 {
     const struct plan *plan = w->own;
-    const struct embed_span *span = plan->span + at;
-    struct slice text = plan->text[plan->contexts];
-    struct score score;
-    if (!measure(w, vector_of(w, at), (struct slice){ text.p + span->start, span->end - span->start }, &score))
-        return false;
     json_open(out, '{');
-    json_put_key(out, "index"), json_put_int(out, (int64_t)i);
-    json_put_key(out, "start"), json_put_int(out, span->start);
-    json_put_key(out, "end"), json_put_int(out, span->end);
-    json_put_key(out, "tokens"), json_put_int(out, w->ask.tokens[at]);
-    put_number(out, "significance", score.significance);
-    put_number(out, "surprise", score.surprise);
-    if (plan->p.include_embeddings) put_embedding(w, out, vector_of(w, at));
+    json_put_key(out, "index"), json_put_int(out, (int64_t)c->index);
+    json_put_key(out, "start"), json_put_int(out, c->start);
+    json_put_key(out, "end"), json_put_int(out, c->end);
+    json_put_key(out, "tokens"), json_put_int(out, c->tokens);
+    put_number(out, "significance", c->score.significance);
+    put_number(out, "surprise", c->score.surprise);
+    if (plan->p.include_embeddings) put_embedding(w, out, c->x);
     json_close(out, '}');
-    return true;
 }
 
-/* The text as its only chunk. */
-static void put_whole(struct work *w, struct json_out *out, const float *x, uint32_t tokens, const struct score *score)
+/* The chunks, or the text as the only one; false: memory is short. */
+static bool put_chunks(struct work *w, struct json_out *out, const struct chunk *whole)
 {
     const struct plan *plan = w->own;
-    json_open(out, '{');
-    json_put_key(out, "index"), json_put_int(out, 0);
-    json_put_key(out, "start"), json_put_int(out, 0);
-    json_put_key(out, "end"), json_put_int(out, (int64_t)plan->text[plan->contexts].len);
-    json_put_key(out, "tokens"), json_put_int(out, tokens);
-    put_number(out, "significance", score->significance);
-    put_number(out, "surprise", score->surprise);
-    if (plan->p.include_embeddings) put_embedding(w, out, x);
-    json_close(out, '}');
+    struct slice text = plan->text[plan->contexts];
+    bool right = true;
+    json_put_key(out, "chunks");
+    json_open(out, '[');
+    if (!plan->chunks) put_chunk(w, out, whole);
+    for (size_t i = 0; right && i < plan->chunks; i++) {
+        size_t at = plan->n - plan->chunks + i;
+        const struct embed_span *s = plan->span + at;
+        struct chunk c = { .index = i, .start = s->start, .end = s->end, .tokens = w->ask.tokens[at],
+                           .x = vector_of(w, at) };
+        right = measure(w, c.x, (struct slice){ text.p + c.start, c.end - c.start }, &c.score);
+        put_chunk(w, out, &c);
+    }
+    json_close(out, ']');
+    return right;
 }
 
 static void put_prediction(void *user, const struct prediction *p)
@@ -184,25 +186,21 @@ static void put_score(struct json_out *out, const struct score *score)
 static bool put_all(struct work *w, struct json_out *out)
 {
     struct plan *plan = w->own;
-    size_t at = plan->contexts, first = plan->n - plan->chunks;
-    bool given = plan->p.embedding.n, whole = true;
-    const float *x = given ? plan->given : vector_of(w, at);
-    struct score score;
-    if (!read_stream(w) || !measure(w, x, plan->text[at], &score)) return false;
+    size_t at = plan->contexts;
+    bool given = plan->p.embedding.n;
+    struct chunk whole = { .end = (uint32_t)plan->text[at].len, .tokens = given ? 0 : w->ask.tokens[at],
+                           .x = given ? plan->given : vector_of(w, at) };
+    if (!read_stream(w) || !measure(w, whole.x, plan->text[at], &whole.score)) return false;
     json_open(out, '{');
-    put_score(out, &score);
-    json_put_key(out, "tokens"), json_put_int(out, given ? 0 : w->ask.tokens[at]);
+    put_score(out, &whole.score);
+    json_put_key(out, "tokens"), json_put_int(out, whole.tokens);
     json_put_key(out, "truncated"), json_put_bool(out, !given && w->ask.truncated[at]);
-    json_put_key(out, "chunks");
-    json_open(out, '[');
-    if (!plan->chunks) put_whole(w, out, x, given ? 0 : w->ask.tokens[at], &score);
-    for (size_t i = 0; i < plan->chunks; i++) whole = whole && put_chunk(w, out, i, first + i);
-    json_close(out, ']');
-    put_context(w, out, x);
-    if (plan->p.include_embeddings) put_embedding(w, out, x);
+    if (!put_chunks(w, out, &whole)) return false;
+    put_context(w, out, whole.x);
+    if (plan->p.include_embeddings) put_embedding(w, out, whole.x);
     put_number(out, "processing_time_ms", work_ms(w->rq));
     json_close(out, '}');
-    return whole;
+    return true;
 }
 
 static void process_reply(struct work *w)

@@ -12,7 +12,7 @@
 
 #define FILE_MAX (64u << 20)
 
-/* One JSON file while it is read; wrong is sticky, the first is reported. */
+/* The JSON files while they are read; wrong is sticky, the first is reported. */
 struct source {
     struct tokenizer *t;
     struct json in;
@@ -35,15 +35,11 @@ static bool next(struct source *s)
     return !*s->wrong && json_next(&s->in) > JSON_END;
 }
 
-static bool is(struct slice s, const char *text)
-{
-    return s.len == strlen(text) && !memcmp(s.p, text, s.len);
-}
-
 static void read_bool(struct source *s, const char *key, bool *out)
 {
     if (s->in.type == JSON_NULL) return;
-    if (s->in.type != JSON_TRUE && s->in.type != JSON_FALSE) wrong(s, "%s must be true or false", key);
+    if (s->in.type != JSON_TRUE && s->in.type != JSON_FALSE)
+        wrong(s, "%s must be true or false", key);
     else *out = json_bool(&s->in);
 }
 
@@ -88,112 +84,98 @@ static void read_special(struct source *s)
     }
 }
 
+/* The member of tokenizer_config.json that stands next. */
 static void read_config(struct source *s)
 {
     struct wordpiece *w = &s->t->wordpiece;
-    while (next(s)) {
-        if      (json_key(&s->in, "do_lower_case"))          read_bool(s, "do_lower_case", &w->lower);
-        else if (json_key(&s->in, "strip_accents"))          read_accents(s);
-        else if (json_key(&s->in, "tokenize_chinese_chars"))
-            read_bool(s, "tokenize_chinese_chars", &w->ideographs);
-        else read_special(s);
-    }
+    if      (json_key(&s->in, "do_lower_case"))          read_bool(s, "do_lower_case", &w->lower);
+    else if (json_key(&s->in, "strip_accents"))          read_accents(s);
+    else if (json_key(&s->in, "tokenize_chinese_chars"))
+        read_bool(s, "tokenize_chinese_chars", &w->ideographs);
+    else read_special(s);
+}
+
+static bool enter(struct source *s, const char *key)
+{
+    if (s->in.type != JSON_OBJECT) wrong(s, "%s must be an object", key);
+    json_enter(&s->in);
+    return !*s->wrong;
 }
 
 static void read_normalizer(struct source *s)
 {
     struct wordpiece *w = &s->t->wordpiece;
-    if (s->in.type != JSON_OBJECT) {
-        wrong(s, "normalizer must be an object");
-        return;
-    }
-    json_enter(&s->in);
+    bool clean = true;
+    if (!enter(s, "normalizer")) return;
     while (next(s)) {
-        bool clean = true;
-        if      (json_key(&s->in, "lowercase"))            read_bool(s, "normalizer.lowercase", &w->lower);
-        else if (json_key(&s->in, "strip_accents"))        read_accents(s);
+        if      (json_key(&s->in, "lowercase"))     read_bool(s, "normalizer.lowercase", &w->lower);
+        else if (json_key(&s->in, "strip_accents")) read_accents(s);
         else if (json_key(&s->in, "handle_chinese_chars"))
             read_bool(s, "normalizer.handle_chinese_chars", &w->ideographs);
-        else if (json_key(&s->in, "clean_text"))           read_bool(s, "normalizer.clean_text", &clean);
-        else if (json_key(&s->in, "type") && !is(json_slice(&s->in), "BertNormalizer"))
+        else if (json_key(&s->in, "clean_text"))    read_bool(s, "normalizer.clean_text", &clean);
+        else if (json_key(&s->in, "type") && !config_is(json_slice(&s->in), "BertNormalizer"))
             wrong(s, "normalizer.type must be BertNormalizer");
-        if (!clean) wrong(s, "normalizer.clean_text false is not supported");
     }
+    if (!clean) wrong(s, "normalizer.clean_text false is not supported");
 }
 
-static void read_max_chars(struct source *s)
-{
-    int64_t n;
-    if (!json_int(&s->in, &n) || n != WORDPIECE_CHARS)
-        wrong(s, "model.max_input_chars_per_word must be %d", WORDPIECE_CHARS);
-}
-
-/* model; its vocabulary only where there is no vocab.txt. */
-static void read_model(struct source *s, bool with_vocab, struct fault *f)
+static void read_model(struct source *s)
 {
     struct tokenizer *t = s->t;
-    if (s->in.type != JSON_OBJECT) {
-        wrong(s, "model must be an object");
-        return;
-    }
-    json_enter(&s->in);
+    if (!enter(s, "model")) return;
     while (next(s)) {
         if (json_key(&s->in, "type")) {
-            if (!is(json_slice(&s->in), "WordPiece")) wrong(s, "model.type must be WordPiece");
+            if (!config_is(json_slice(&s->in), "WordPiece")) wrong(s, "model.type must be WordPiece");
         } else if (json_key(&s->in, "continuing_subword_prefix")) {
             size_t len = read_name(s, "model.continuing_subword_prefix", t->prefix);
             t->wordpiece.prefix = (struct slice){ t->prefix, len };
         } else if (json_key(&s->in, "max_input_chars_per_word")) {
-            read_max_chars(s);
-        } else if (json_key(&s->in, "vocab") && with_vocab) {
-            vocab_free(&t->wordpiece.vocab);
-            if (vocab_object(&t->wordpiece.vocab, &s->in, f)) wrong(s, "%s", f->why);
+            int64_t n;
+            if (!json_int(&s->in, &n) || n != WORDPIECE_CHARS)
+                wrong(s, "model.max_input_chars_per_word must be %d", WORDPIECE_CHARS);
         }
     }
 }
 
-/* One file: its members by one of the readers above. */
-static int read_json(struct tokenizer *t, struct tokenizer_text text, bool is_config, bool with_vocab,
-                     bool *accents_said, struct fault *f)
+/* One file: its members by the readers above; it may be absent. */
+static int read_json(struct source *s, struct tokenizer_text text, const char *name, struct fault *f)
 {
-    struct source s = { .t = t, .accents_said = *accents_said };
-    const char *name = is_config ? "tokenizer_config.json" : "tokenizer.json";
+    bool is_config = !strcmp(name, "tokenizer_config.json");
     if (!text.p) return 0;
-    json_init(&s.in, text.p, text.len);
-    if (json_next(&s.in) != JSON_OBJECT && !s.in.err) wrong(&s, "it is no JSON object");
-    json_enter(&s.in);
-    if (is_config) read_config(&s);
-    while (!is_config && next(&s)) {
-        if      (json_key(&s.in, "normalizer")) read_normalizer(&s);
-        else if (json_key(&s.in, "model"))      read_model(&s, with_vocab, f);
+    json_init(&s->in, text.p, text.len);
+    if (json_next(&s->in) != JSON_OBJECT && !s->in.err) wrong(s, "it is no JSON object");
+    json_enter(&s->in);
+    while (next(s)) {
+        if (is_config) read_config(s);
+        else if (json_key(&s->in, "normalizer")) read_normalizer(s);
+        else if (json_key(&s->in, "model")) read_model(s);
     }
-    if (!*s.wrong && !s.in.err) json_next(&s.in);
-    *accents_said = s.accents_said;
-    if (s.in.err) return fault_set(f, 65, "%s: no JSON: %s at byte %zu", name, s.in.err, s.in.err_at);
-    return *s.wrong ? fault_set(f, 65, "%s: %s", name, s.wrong) : 0;
+    if (!*s->wrong && !s->in.err) json_next(&s->in);
+    if (s->in.err)
+        return fault_set(f, 65, "%s: no JSON: %s at byte %zu", name, s->in.err, s->in.err_at);
+    return *s->wrong ? fault_set(f, 65, "%s: %s", name, s->wrong) : 0;
 }
 
 int tokenizer_read(struct tokenizer *t, struct tokenizer_text vocab, struct tokenizer_text config,
                    struct tokenizer_text json, struct fault *f)
 {
-    struct fault inner = {0};
-    bool accents_said = false;
+    struct source s = { .t = t };
+    struct fault inner;
     wordpiece_defaults(&t->wordpiece);
-    if (read_json(t, json, false, !vocab.p, &accents_said, f)) return -1;
-    if (read_json(t, config, true, false, &accents_said, f)) return -1;
-    if (!accents_said) t->wordpiece.strip_accents = t->wordpiece.lower;
-    if (vocab.p && vocab_lines(&t->wordpiece.vocab, vocab.p, vocab.len, &inner))
+    if (read_json(&s, json, "tokenizer.json", f) || read_json(&s, config, "tokenizer_config.json", f))
+        return -1;
+    if (!s.accents_said) t->wordpiece.strip_accents = t->wordpiece.lower;
+    if (vocab_lines(&t->wordpiece.vocab, vocab.p, vocab.len, &inner))
         return fault_set(f, inner.exit, "vocab.txt: %s", inner.why);
-    if (!t->wordpiece.vocab.slot)
-        return fault_set(f, 65, "no vocabulary: neither vocab.txt nor model.vocab in tokenizer.json");
     return wordpiece_ready(&t->wordpiece, f);
 }
 
-/* A file that may be absent: 0, or -1 with f filled. */
-static int load(const char *dir, const char *name, struct tokenizer_text *out, struct fault *f)
+/* A file that may be absent unless it must be there: 0, or -1 with f filled. */
+static int load(const char *dir, const char *name, bool must, struct tokenizer_text *out,
+                struct fault *f)
 {
     out->p = config_read(dir, name, FILE_MAX, &out->len);
-    if (out->p || errno == ENOENT) return 0;
+    if (out->p || (errno == ENOENT && !must)) return 0;
     return fault_set(f, 65, "%s: %s", name, strerror(errno));
 }
 
@@ -202,12 +184,13 @@ int tokenizer_open(struct tokenizer *t, const char *dir, struct fault *f)
     struct tokenizer_text vocab = {0}, config = {0}, json = {0};
     struct fault inner = { .exit = 65 };
     *t = (struct tokenizer){0};
-    int r = load(dir, "vocab.txt", &vocab, &inner) || load(dir, "tokenizer_config.json", &config, &inner)
-            || load(dir, "tokenizer.json", &json, &inner);
+    int r = load(dir, "vocab.txt", true, &vocab, &inner)
+            || load(dir, "tokenizer_config.json", false, &config, &inner)
+            || load(dir, "tokenizer.json", false, &json, &inner);
     if (!r) r = tokenizer_read(t, vocab, config, json, &inner);
-    t->text = vocab.p ? vocab.p : json.p;
+    t->text = vocab.p;
     free(config.p);
-    if (vocab.p) free(json.p);
+    free(json.p);
     return r ? fault_set(f, inner.exit, "%s: %s", dir, inner.why) : 0;
 }
 

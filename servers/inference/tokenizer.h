@@ -1,5 +1,5 @@
-/* The tokenizer files of a sentence-encoder directory: vocab.txt (or the vocabulary in
- * tokenizer.json where it is absent), tokenizer_config.json, tokenizer.json. */
+/* The tokenizer files of a sentence-encoder directory: vocab.txt, tokenizer_config.json and
+ * tokenizer.json (of which only the options are read). */
 #ifndef TOKENIZER_H
 #define TOKENIZER_H
 
@@ -7,7 +7,7 @@
 
 struct tokenizer {
     struct wordpiece wordpiece;
-    char *text;                 /* what the vocabulary points into */
+    char *text;                 /* vocab.txt, which the vocabulary points into */
     char prefix[WORDPIECE_NAME];
 };
 
@@ -17,8 +17,8 @@ struct tokenizer {
 int tokenizer_open(struct tokenizer *t, const char *dir, struct fault *f);
 void tokenizer_close(struct tokenizer *t);
 
-/* The same with the files' texts in memory, which are modified; config and json may be
- * NULL. vocab NULL: it is taken from json. All must stay. */
+/* The same with the files' texts in memory; config and json are modified and may be NULL,
+ * vocab must stay. */
 struct tokenizer_text { char *p; size_t len; };
 int tokenizer_read(struct tokenizer *t, struct tokenizer_text vocab, struct tokenizer_text config,
                    struct tokenizer_text json, struct fault *f);

@@ -3,7 +3,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "../../json.h"
 #include "../log.h"
 
 /* FNV leaves the low bits of short keys close together: mix before masking. */
@@ -87,51 +86,6 @@ int vocab_lines(struct vocab *v, const char *text, size_t len, struct fault *f)
             return fault_set(f, 65, "line %u is not UTF-8", v->n + 1);
         v->token[v->n] = line;
     }
-    return index_tokens(v, f);
-}
-
-/* The name of the member that stands next, decoded over its own bytes. */
-static struct slice decoded_key(struct json *in)
-{
-    struct json one;
-    json_init(&one, in->start + (in->key.p - in->start) - 1, in->key.len + 2);
-    json_next(&one);
-    return json_slice(&one);
-}
-
-/* Put one member of the object where its id says. */
-static int object_token(struct vocab *v, struct json *in, size_t *cap, size_t *given, struct fault *f)
-{
-    struct slice token = decoded_key(in);
-    int64_t id;
-    if (!json_int(in, &id) || id < 0 || id >= VOCAB_MAX)
-        return fault_set(f, 65, "model.vocab: an id is no whole number from 0 to %u", VOCAB_MAX - 1);
-    if ((size_t)id >= *cap) {
-        size_t grown = (size_t)id < 16384 ? 32768 : (size_t)id * 2;
-        struct slice *more = realloc(v->token, grown * sizeof *more);
-        if (!more) return fault_set(f, 71, "out of memory for %zu tokens", grown);
-        memset(more + *cap, 0, (grown - *cap) * sizeof *more);
-        v->token = more;
-        *cap = grown;
-    }
-    if (v->token[id].p) return fault_set(f, 65, "model.vocab: two tokens have id %d", (int)id);
-    v->token[id] = token;
-    if ((uint32_t)id >= v->n) v->n = (uint32_t)id + 1;
-    ++*given;
-    return 0;
-}
-
-int vocab_object(struct vocab *v, struct json *in, struct fault *f)
-{
-    *v = (struct vocab){0};
-    size_t cap = 0, given = 0;
-    if (in->type != JSON_OBJECT) return fault_set(f, 65, "model.vocab is no object");
-    json_enter(in);
-    while (json_next(in) > JSON_END)
-        if (object_token(v, in, &cap, &given, f)) return -1;
-    if (in->err) return 0;      /* the caller reports it */
-    if (!given || given != v->n)
-        return fault_set(f, 65, "model.vocab: %zu tokens have ids up to %u", given, v->n);
     return index_tokens(v, f);
 }
 

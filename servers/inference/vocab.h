@@ -25,11 +25,6 @@ struct vocab {
  * The text must stay. 0, or -1 with f filled (what the file is called must be put before it). */
 int vocab_lines(struct vocab *v, const char *text, size_t len, struct fault *f);
 
-/* Or the object "token": id of a tokenizer.json, in any order without gaps; json stands
- * before it. Its text must stay and is decoded in place. */
-struct json;
-int vocab_object(struct vocab *v, struct json *in, struct fault *f);
-
 void vocab_free(struct vocab *v);
 
 /* A hash is made byte by byte, so that all beginnings of a word cost one pass. */

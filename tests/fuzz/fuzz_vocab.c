@@ -1,7 +1,7 @@
 // uses: servers/inference/tokenizer.c servers/inference/wordpiece.c servers/inference/vocab.c servers/inference/unicode.c servers/inference/config_file.c servers/log.c json.c number.c utf8.c base64.c
 /* Tokenizer files of any content: a clear refusal, or a tokenizer in which every token is
  * found by its text. The input is vocab.txt, tokenizer_config.json and tokenizer.json, parted
- * by bytes 0xff; an empty one is absent. */
+ * by bytes 0xff; an empty JSON file is absent. */
 #include "servers/inference/tokenizer.h"
 
 #include <stdlib.h>
@@ -14,11 +14,11 @@
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* The next part, copied to a block of its own. */
-static struct tokenizer_text part(const uint8_t **p, const uint8_t *end)
+static struct tokenizer_text part(const uint8_t **p, const uint8_t *end, size_t first)
 {
     const uint8_t *stop = memchr(*p, 0xff, (size_t)(end - *p));
     size_t len = (size_t)((stop ? stop : end) - *p);
-    struct tokenizer_text t = { len ? malloc(len) : NULL, len };
+    struct tokenizer_text t = { len || first ? malloc(len + first) : NULL, len };
     if (len) memcpy(t.p, *p, len);
     *p = stop ? stop + 1 : end;
     return t;
@@ -30,7 +30,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct tokenizer_text file[3];
     struct tokenizer t = {0};
     struct fault f = {0};
-    for (size_t i = 0; i < 3; i++) file[i] = part(&p, end);
+    for (size_t i = 0; i < 3; i++) file[i] = part(&p, end, i == 0);
     if (tokenizer_read(&t, file[0], file[1], file[2], &f)) {
         CHECK((f.exit == 65 || f.exit == 71) && *f.why);
     } else {

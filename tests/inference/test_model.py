@@ -83,17 +83,17 @@ async def adapters(ws, root):
     again = await data_of(ws, "load_adapter", {"name": "a", "path": "all"})
     check.equal((again["fingerprint"], await embed(ws, "hello world", adapter="a")), (other["fingerprint"], with_b),
                 "one of the same name replaces it")
-    for path, why in (("../adapters/qv", "the path leads out"), ("qv/../../adapters/qv", "the path leads out"),
-                      ("..", "the path leads out"), ("/etc", "the path leads out"), ("", "the path leads out"),
-                      ("out", "the path leads out"), ("deep/out", "the path leads out"),
-                      ("none", "there is no such directory"), ("qv/adapter_config.json/x", "there is no such"),
-                      ("x" * 5000, "the path is too long"), ("a\0b", "the path holds a NUL"),
-                      ("empty", ""), ("qv/adapter_config.json", ""), ("broken", "")):
-        reply = await ask(ws, "load_adapter", {"name": "c", "path": path})
-        check.refused(reply, "bad_adapter", "Cannot load adapter: " + why, repr(path)[:40])
-        check(root not in json.dumps(reply) or not why.startswith("the path leads"), "no path is told", reply)
-    check.equal((await data_of(ws, "load_adapter", {"name": "c", "path": "in"}))["fingerprint"],
-                entry["fingerprint"], "a link that stays inside is followed")
+    outside = "there is no such directory inside"
+    for path, why in (("../adapters/qv", outside), ("qv/../../adapters/qv", outside), ("..", outside),
+                      ("/etc", outside), ("out", outside), ("deep/out", outside), ("none", outside),
+                      ("qv/adapter_config.json", outside), ("qv/adapter_config.json/x", outside),
+                      ("../" + os.path.basename(root) + "-none", outside), ("x" * 5000, "the path is too long"),
+                      ("a\0b", "the path holds a NUL"), ("", ""), (".", ""), ("empty", ""), ("broken", "")):
+        check.refused(await ask(ws, "load_adapter", {"name": "c", "path": path}), "bad_adapter",
+                      "Cannot load adapter: " + why, repr(path)[:40])
+    for path in ("in", "qv/../in/.", "deep/../qv/"):
+        check.equal((await data_of(ws, "load_adapter", {"name": "c", "path": path}))["fingerprint"],
+                    entry["fingerprint"], "a way that ends inside is followed", path)
     gone = await data_of(ws, "unload_adapter", {"name": "a"})
     check.equal(gone, again, "unload gives the entry")
     check.refused(await ask(ws, "embeddings", {"text": "x", "adapter": "a"}), "unknown_adapter",
@@ -169,8 +169,9 @@ async def fair(server):
             check.equal((await ask(modest, "embeddings", {"text": "one"}))["status"], "success", "modest")
             done.append(("modest", time.monotonic()))
         await task
-        first = [who for who, _ in sorted(done, key=lambda d: d[1])][:5]
-        check(first.count("modest") >= 4, "the modest client was served first", first)
+        who = [w for w, _ in sorted(done, key=lambda d: d[1])]
+        last = len(who) - who[::-1].index("modest")
+        check(who[:last].count("greedy") <= 3, "one request of many was waited for by each of few", who)
 
 
 async def dead(server):
