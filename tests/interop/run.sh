@@ -1,6 +1,7 @@
 #!/bin/sh
-# Our stack with other people's: python3-websockets and npm ws as clients of
-# build/echo, and as servers of our client role. Random sessions with fixed
+# Our stack with other people's: python3-websockets, python3-autobahn, npm ws and
+# libwebsockets, those that are installed, as clients of build/echo and as servers
+# of our client role. Random sessions with fixed
 # seeds: sizes, fragments, pings, closes; results must be equal.
 #   tests/interop/run.sh [short|long]; BUILD: where echo lies
 set -eu
@@ -44,22 +45,26 @@ cc -std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -fsanitize=address,undefined -fno
 start "$dir/echo" --port 0
 echo_port=$port
 
-if $PY -c 'import websockets' 2>/dev/null; then
-    judge "python3-websockets, client: $n sessions" $PY tests/interop/peer.py client "$echo_port" 1 "$n"
-    start $PY tests/interop/peer.py server
-    judge "python3-websockets, server: $n sessions" "$work/client" "$port" 1 "$n"
-else
-    echo "skipped: python3-websockets is not installed"
-    skipped=$((skipped + 2))
-fi
-if [ -e tests/node_modules/ws ]; then
-    judge "npm ws, client: $n sessions" node tests/interop/peer.mjs client "$echo_port" 1 "$n"
-    start node tests/interop/peer.mjs server
-    judge "npm ws, server: $n sessions" "$work/client" "$port" 1 "$n"
-else
-    echo "skipped: npm packages are missing: run npm ci in tests/"
-    skipped=$((skipped + 2))
-fi
+# Both ways with one stack: its name, what must hold for it to be there, its command.
+both()
+{
+    name=$1
+    if ! sh -c "$2" 2>/dev/null; then
+        echo "skipped: $name is not installed"
+        skipped=$((skipped + 2))
+        return
+    fi
+    shift 2
+    judge "$name, client: $n sessions" "$@" client "$echo_port" 1 "$n"
+    start "$@" server
+    judge "$name, server: $n sessions" "$work/client" "$port" 1 "$n"
+}
+
+both python3-websockets "$PY -c 'import websockets'" $PY tests/interop/peer.py
+both python3-autobahn "$PY -c 'import autobahn'" $PY tests/interop/peer_autobahn.py
+both "npm ws" "test -e tests/node_modules/ws" node tests/interop/peer.mjs
+both libwebsockets "pkg-config --exists libwebsockets && cc -std=c11 -D_GNU_SOURCE -O1 -Wall -Wextra \
+    -o $work/lws tests/interop/peer_lws.c \$(pkg-config --libs libwebsockets)" "$work/lws"
 start "$dir/echo" --port 0
 judge "our own: $n sessions" "$work/client" "$port" 1 "$n"
 echo "$passed passed, $failed failed, $skipped skipped"
