@@ -1,0 +1,197 @@
+"""A real server on a free port, clients to it, and a runner that counts.
+
+Every function test_* of a script is run with a server of its own, with the
+flags that @flags(...) gives it.
+"""
+import asyncio
+import base64
+import json
+import os
+import shutil
+import struct
+import subprocess
+import sys
+import tempfile
+import time
+import traceback
+
+import websockets
+
+BUILD = os.environ.get("BUILD", "build")
+RECALLD = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", BUILD, "recalld"))
+DIMENSION = 384
+
+
+class Failed(Exception):
+    """An error reply; str() is its sentence."""
+
+    def __init__(self, reply):
+        super().__init__(reply["error"])
+        self.code = reply["data"]["code"]
+        self.reply = reply
+
+
+class Client:
+    def __init__(self, ws):
+        self.ws, self.events = ws, []
+
+    async def raw(self, text):
+        await self.ws.send(text)
+        return await self.reply()
+
+    async def reply(self):
+        while True:
+            message = json.loads(await asyncio.wait_for(self.ws.recv(), 60))
+            if "event" not in message:
+                return message
+            self.events.append(message)
+
+    async def event(self):
+        if self.events:
+            return self.events.pop(0)
+        return json.loads(await asyncio.wait_for(self.ws.recv(), 20))
+
+    async def ask(self, type, data=None, **envelope):
+        reply = await self.raw(json.dumps({"type": type, **({} if data is None else {"data": data}), **envelope}))
+        if reply["status"] == "error":
+            raise Failed(reply)
+        return reply["data"]
+
+    async def store(self, text, **data):
+        return await self.ask("store", {"text": text, **data})
+
+    async def close(self):
+        await self.ws.close()
+
+
+class Server:
+    def __init__(self, flags=(), data=None):
+        self.dir = tempfile.mkdtemp()
+        self.data = data or os.path.join(self.dir, "data")
+        self.flags, self.clients = list(flags), []
+        self.start()
+
+    def start(self):
+        ports = os.path.join(self.dir, "ports")
+        if os.path.exists(ports):
+            os.unlink(ports)
+        self.process = subprocess.Popen([RECALLD, "--memory-port", "0", "--inference-port", "0", "--data", self.data,
+                                         "--port-file", ports, "--log-level", "error", *self.flags])
+        for _ in range(2000):
+            if os.path.exists(ports):
+                break
+            if self.process.poll() is not None:
+                raise Exception("the server ended with %d" % self.process.returncode)
+            time.sleep(0.01)
+        lines = dict(line.split() for line in open(ports))
+        self.port, self.inference = int(lines["memory"]), int(lines["inference"])
+
+    async def client(self, port=None):
+        ws = await websockets.connect("ws://127.0.0.1:%d" % (port or self.port), max_size=None, compression=None,
+                                      ping_interval=None)
+        self.clients.append(Client(ws))
+        return self.clients[-1]
+
+    async def close(self):
+        for c in self.clients:
+            await c.close()
+        self.clients.clear()
+
+    def kill(self):
+        self.process.kill()
+        self.process.wait()
+
+    def stop(self):
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(60)
+
+    def restart(self, kill=False):
+        self.kill() if kill else self.stop()
+        self.start()
+
+    def end(self):
+        status = self.stop()
+        shutil.rmtree(self.dir, ignore_errors=True)
+        return status
+
+
+def run(args, text=None):
+    """recalld once, for maintenance: exit status, stdout, stderr."""
+    p = subprocess.run([RECALLD, *args], input=text, stdout=subprocess.PIPE, stderr=subprocess.PIPE, timeout=120)
+    return p.returncode, p.stdout.decode(), p.stderr.decode()
+
+
+def axis(*values):
+    """A vector that begins with these numbers."""
+    return list(values) + [0] * (DIMENSION - len(values))
+
+
+def base64_of(vector):
+    return base64.b64encode(struct.pack("<%df" % len(vector), *vector)).decode()
+
+
+def vector_of(text):
+    raw = base64.b64decode(text)
+    return struct.unpack("<%df" % (len(raw) // 4), raw)
+
+
+def iso(ms):
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(ms // 1000)) + ".%03dZ" % (ms % 1000)
+
+
+def now():
+    return int(time.time() * 1000)
+
+
+def near(a, b, room=1e-6):
+    assert abs(a - b) <= room, "%r is not %r" % (a, b)
+
+
+async def refused(code, begins, wait):
+    """The command is answered with this error."""
+    try:
+        got = await wait
+    except Failed as e:
+        assert e.code == code and str(e).startswith(begins), "%s: %s, want %s: %s" % (e.code, e, code, begins)
+        return e
+    raise AssertionError("no error %s but %r" % (code, got))
+
+
+def flags(*values):
+    def mark(f):
+        f.flags = values
+        return f
+    return mark
+
+
+async def run_one(f, server):
+    try:
+        await f(server)
+    finally:
+        await server.close()
+
+
+def main(module):
+    wanted = sys.argv[1:]
+    passed = failed = 0
+    for name, f in list(vars(module).items()):
+        if not name.startswith("test_") or (wanted and not any(w in name for w in wanted)):
+            continue
+        server = None
+        try:
+            server = Server(getattr(f, "flags", ()))
+            asyncio.run(asyncio.wait_for(run_one(f, server), 300))
+            status = server.end()
+            assert status == 0, "the server ended with %d" % status
+            passed += 1
+        except BaseException as e:
+            if isinstance(e, KeyboardInterrupt):
+                raise
+            failed += 1
+            print("FAIL %s" % name)
+            traceback.print_exc(file=sys.stdout)
+            if server and server.process.poll() is None:
+                server.kill()
+    print("%d passed, %d failed" % (passed, failed))
+    sys.exit(1 if failed else 0)
