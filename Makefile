@@ -60,7 +60,7 @@ $(KERNELS:%=$(BUILD)/servers/inference/kernels_%.o): $(BUILD)/servers/inference/
 	@mkdir -p $(@D)
 	@echo "  CC    $< ($*)"
 	$(Q)$(CC) $(FLAGS) $(WARN) -D_GNU_SOURCE $(KFLAGS_$*) -DKERNELS=$* -MMD -MP -c -o $@ $<
-$(BUILD)/servers/inference/kernels.o: DEFS = -D_GNU_SOURCE -O3 -ffp-contract=fast
+$(BUILD)/servers/inference/kernels.o: DEFS = -D_GNU_SOURCE -O3 -ffp-contract=fast $(if $(findstring clang,$(CC)),,-fexcess-precision=fast)
 
 # The page and the clients, put into the binary as they are.
 ASSETS := $(sort $(wildcard clients/*.html clients/*.css clients/*.js))
