@@ -50,6 +50,7 @@ int      mfs_calls[CALLS], mfs_leaks, mfs_crash_at = -1;
 jmp_buf  mfs_crashed;
 uint64_t mfs_seed;
 static int changing;
+static int heap_live; /* allocations not yet freed */
 
 const char *const call_names[CALLS] = { "open", "pread", "pwrite", "fdatasync", "fsync", "rename",
     "ftruncate", "fallocate", "unlink", "link", "fstat", "mkdir", "flock", "getrandom", "malloc",
@@ -183,7 +184,7 @@ void mfs_start(void)
     for (int i = 0; i < FDS; i++) fds[i] = -1;
     locked = dir_open = 0;
     changing = 0;
-    mfs_leaks = 0;
+    mfs_leaks = heap_live = 0;
     memset(mfs_calls, 0, sizeof mfs_calls);
 }
 
@@ -584,12 +585,13 @@ static size_t heap_used;
 
 static void *take(size_t n, bool zero)
 {
-    if (mfs_leaks == 0) heap_used = 0;
+    if (heap_live == 0) heap_used = 0;
     n = (n + 63) / 64 * 64;
     if (enter(CALL_MALLOC) < 0) return NULL;
     if (heap_used + n > sizeof heap) abort();
     void *p = heap + heap_used;
     heap_used += n;
+    heap_live++;
     mfs_leaks++;
     return zero ? memset(p, 0, n) : p;
 }
@@ -605,7 +607,9 @@ void *__wrap_aligned_alloc(size_t align, size_t n)
 void __wrap_free(void *p);
 void __wrap_free(void *p)
 {
-    if (p) mfs_leaks--;
+    if (!p) return;
+    mfs_leaks--;
+    heap_live--;
 }
 
 static _Alignas(64) uint8_t areas[3 * (4u << 20)];
