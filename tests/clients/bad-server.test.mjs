@@ -8,7 +8,7 @@ import { MemoryInterface, RecallError } from '../../clients/memory-interface.js'
 import { FakeServer } from './fake-server.mjs';
 
 const quick = { WebSocket, log() {}, reconnectInterval: 15, maxRetries: 5, backoffFactor: 1.2, jitter: 0.1,
-  timeout: 1200, connectTimeout: 200, pingInterval: 60, pingTimeout: 120, steadyAfter: 300 };
+  timeout: 6000, connectTimeout: 1500, pingInterval: 200, pingTimeout: 1000, steadyAfter: 60000 };
 const codes = ['timeout', 'queue_full', 'too_large', 'broken', 'failed', 'closed', 'error'];
 const at = (k, what) => ({ script: (m, n) => (n === k ? what : 'answer') });
 const always = (what) => ({ script: () => what });
@@ -52,7 +52,7 @@ const rows = [
   ['all answers come late', always('delay:150'), all('ok')],
   ['answers overtake each other', { script: (m, n) => `delay:${(n * 37) % 90}` }, all('ok')],
   ['every answer comes twice', always('twice'), all('ok')],
-  ['an answer comes after its timeout', { script: (m, n) => (n === 2 ? 'delay:1500' : 'answer') }, { late: 1 }],
+  ['an answer comes after its timeout', { script: (m, n) => (n === 2 ? 'delay:7000' : 'answer') }, { late: 1 }],
   ['garbage before each answer', always('garbage'), all('ok')],
   ['garbage instead of one answer', at(2, 'garbage-only'), { late: 1 }],
   ['JSON that is no reply', always('scalar'), all('ok')],
@@ -80,7 +80,7 @@ async function run(behaviour) {
     asked.push(memory.store(text));
     asked[i].catch(() => {}); // looked at below
   }
-  const limit = new Promise((r) => { setTimeout(r, 8000, 'unresolved').unref(); });
+  const limit = new Promise((r) => { setTimeout(r, 25000, 'unresolved').unref(); });
   const ends = await Promise.race([limit, Promise.allSettled(asked)]);
   const state = memory.state;
   memory.close();

@@ -12,7 +12,7 @@ if (absent) {
   process.exit(0);
 }
 const files = readdirSync(here).filter((f) => f.endsWith('.test.mjs'));
-const r = spawnSync(process.execPath, ['--test', '--test-reporter=tap', ...files], { cwd: here, encoding: 'utf8', timeout: 120000 });
+const r = spawnSync(process.execPath, ['--test', '--test-timeout=30000', '--test-reporter=tap', ...files], { cwd: here, encoding: 'utf8', timeout: 120000 });
 const lines = r.stdout.split('\n').filter((l) => /^ *(not )?ok /.test(l));
 const leaves = lines.filter((l) => !/- no promise hangs/.test(l)); // it only holds the rows
 const failed = leaves.filter((l) => /^ *not ok/.test(l)).length;

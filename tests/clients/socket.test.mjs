@@ -11,10 +11,10 @@ import { FakeServer } from './fake-server.mjs';
 
 const sleep = (ms) => new Promise((r) => { setTimeout(r, ms); });
 const quick = { WebSocket, log() {}, reconnectInterval: 20, maxRetries: 3, backoffFactor: 1, jitter: 0,
-  timeout: 1500, connectTimeout: 300, pingInterval: 50, pingTimeout: 80, steadyAfter: 200 };
+  timeout: 10000, connectTimeout: 3000, pingInterval: 100, pingTimeout: 500, steadyAfter: 60000 };
 const types = (server) => server.received.map((m) => m.type);
 
-async function until(check, ms = 3000) {
+async function until(check, ms = 10000) {
   for (const end = performance.now() + ms; !check();) {
     if (performance.now() > end) assert.fail(`never came true: ${check}`);
     await sleep(5);
@@ -394,7 +394,7 @@ test('a program that closes its client ends by itself', () => {
     memory.close();
     await fake.stop();`;
   const r = spawnSync(process.execPath, ['--input-type=module', '-e', script],
-    { cwd: fileURLToPath(new URL('.', import.meta.url)), timeout: 4000, encoding: 'utf8' });
+    { cwd: fileURLToPath(new URL('.', import.meta.url)), timeout: 20000, encoding: 'utf8' });
   assert.equal(r.status, 0, r.stderr || 'it did not end');
   assert.equal(r.stdout, 'Memory server connected\n');
 });
