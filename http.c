@@ -108,7 +108,7 @@ static struct slice next_line(struct slice *rest)
 /* "HTTP/1.0" or "HTTP/1.1", 9112 2.3. */
 static int read_version(struct http_head *h, struct slice s)
 {
-    if (s.len != 8 || memcmp(s.p, "HTTP/", 5) || s.p[6] != '.') return 400;
+    if (s.len != 8 || memcmp(s.p, "HTTP/", 5) != 0 || s.p[6] != '.') return 400;
     if (!is_digit(s.p[5]) || !is_digit(s.p[7])) return 400;
     if (s.p[5] != '1' || s.p[7] > '1') return 505;
     h->minor = (uint8_t)(s.p[7] - '0');

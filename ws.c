@@ -471,10 +471,11 @@ bool ws_code_valid(unsigned code)
 /* Sec-WebSocket-Accept for a key of 24 characters, 4.2.2. */
 static void accept_key(char out[28], const char *key)
 {
-    char in[24 + 36];
+    static const char guid[] = "258EAFA5-E914-47DA-95CA-C5AB0DC85B11";
+    char in[24 + sizeof guid - 1];
     uint8_t digest[20];
     memcpy(in, key, 24);
-    memcpy(in + 24, "258EAFA5-E914-47DA-95CA-C5AB0DC85B11", 36);
+    memcpy(in + 24, guid, sizeof guid - 1);
     sha1(digest, in, sizeof in);
     base64_encode(out, digest, 20);
 }
@@ -516,9 +517,8 @@ int ws_check_request(const struct http_head *h, const char **why)
 
 static char *put(char *at, const char *text)
 {
-    size_t n = strlen(text);
-    memcpy(at, text, n);
-    return at + n;
+    while (*text) *at++ = *text++;
+    return at;
 }
 
 size_t ws_accept(char *out, const struct http_head *h, struct slice protocol)
@@ -579,7 +579,7 @@ int ws_check_response(const struct http_head *h, const uint8_t nonce[16], const 
     *why = "101 without Connection: Upgrade";             /* 4.1 */
     if (!http_has_token(h, "Connection", "Upgrade")) return 400;
     *why = "wrong Sec-WebSocket-Accept";                  /* 4.1 */
-    if (given.len != 28 || memcmp(given.p, expected, 28)) return 400;
+    if (given.len != 28 || memcmp(given.p, expected, 28) != 0) return 400;
     *why = "extension that was not offered";              /* 4.1 */
     if (http_find(h, "Sec-WebSocket-Extensions")) return 400;
     *why = "";
