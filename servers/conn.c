@@ -8,7 +8,7 @@
 #define LOOK_FIRST 4096    /* read of a new message where the last was large */
 #define LARGE      65536
 #define GATHER     65536   /* read at once behind a message whose length is not known yet */
-#define FAIR       262144  /* read of one message at once: others wait meanwhile */
+#define FAIR       524288  /* read of one message at once: others wait meanwhile */
 
 static int64_t now_of(const struct conn *c) { return loop_now(c->server->loop); }
 
@@ -180,6 +180,7 @@ static void on_closed(struct conn *c, const struct ws_event *ev)
 static void deliver(struct conn *c, enum ws_op op, const struct ws_event *ev)
 {
     c->messages_in++;
+    c->big = ev->len >= LARGE;
     c->server->n.messages_in++;
     c->server->ops->message(c, op, ev->data, ev->len);
 }
@@ -218,7 +219,6 @@ void conn_pump(struct conn *c, uint8_t *p, size_t n)
     if (c->state != CONN_OPEN) return;
     p = ws_keep(&c->u.ws, &n);
     size_t want = n ? ws_want(&c->u.ws) : 0;
-    c->big = want >= LARGE;
     if (!n) conn_drop_input(c);
     else if (!conn_keep(c, p, n, want)) conn_lost(c);
 }

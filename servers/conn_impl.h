@@ -14,7 +14,7 @@
 
 #define CONN_IN        131072  /* bytes of the shared receive buffer */
 #define CONN_OUT_SLACK 1048576 /* of the shared send buffer, beyond the largest reply */
-#define CONN_BIG       16384   /* a payload so long leaves from where it lies */
+#define CONN_BIG       65536   /* a payload so long leaves from where it lies */
 #define CONN_STALL_MS  20000   /* for --ping-timeout 0 where somebody must go */
 
 #define CONTAINER(type, member, p) ((type *)(void *)((char *)(p) - offsetof(type, member)))
@@ -96,6 +96,7 @@ struct conn_pool {
     struct conn   *dirty, *starved, *dead;
     int64_t        moved;           /* when room was last made */
     struct timer   stuck;           /* armed while there are starved */
+    struct timer   trim;            /* armed while there are spare blocks */
     struct hook    flush, reap;
     struct job     resume;          /* goes on with the dirty */
 };

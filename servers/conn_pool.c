@@ -6,7 +6,8 @@
 
 #define MAPPED    65536     /* blocks from this size on are mapped, not allocated */
 #define PAGE      4096
-#define SPARE_MAX 4194304   /* bytes of mapped blocks kept for the next large messages */
+#define SPARE_PART 8        /* of the budget: mapped blocks kept for the next large messages, */
+#define SPARE_MS  1000      /* for so long */
 
 static void *map(size_t bytes)
 {
@@ -64,13 +65,30 @@ void block_free(struct conn_pool *pool, struct block *b)
     room_made(pool, b->counted);
     if (!is_mapped(b)) {
         free(b);
-    } else if (pool->spare_bytes + b->cap <= SPARE_MAX) {
+    } else if (pool->spare_bytes + b->cap <= pool->budget / SPARE_PART) {
+        loop_by(pool->loop, &pool->trim, loop_now(pool->loop) + SPARE_MS);
         b->next = pool->spare;
         pool->spare = b;
         pool->spare_bytes += b->cap;
     } else {
         munmap(b, sizeof *b + b->cap);
     }
+}
+
+static void free_spare(struct conn_pool *pool)
+{
+    while (pool->spare) {
+        struct block *b = pool->spare;
+        pool->spare = b->next;
+        munmap(b, sizeof *b + b->cap);
+    }
+    pool->spare_bytes = 0;
+}
+
+static void on_trim(struct timer *t, int64_t now)
+{
+    (void)now;
+    free_spare(CONTAINER(struct conn_pool, trim, t));
 }
 
 void block_count(struct conn_pool *pool, struct block *b)
@@ -348,6 +366,7 @@ struct conn_pool *conn_pool_new(struct loop *loop, size_t max_reply, size_t budg
     }
     pool->out = (struct ws_out){ .p = pool->out_base, .cap = pool->out_cap };
     pool->stuck.fire = stuck;
+    pool->trim.fire = on_trim;
     pool->flush.run = flush;
     pool->reap.run = reap;
     pool->resume.step = resume;
@@ -359,11 +378,7 @@ struct conn_pool *conn_pool_new(struct loop *loop, size_t max_reply, size_t budg
 void conn_pool_free(struct conn_pool *pool)
 {
     if (!pool) return;
-    while (pool->spare) {
-        struct block *b = pool->spare;
-        pool->spare = b->next;
-        munmap(b, sizeof *b + b->cap);
-    }
+    free_spare(pool);
     if (pool->in) munmap(pool->in, CONN_IN);
     if (pool->out_base) munmap(pool->out_base, pool->out_cap);
     free(pool);
@@ -398,6 +413,6 @@ size_t conn_pool_held(const struct conn_pool *pool) { return pool->held; }
 uint64_t conn_worst_case(size_t max_reply, size_t budget, uint32_t connections)
 {
     uint64_t each = sizeof(struct conn) + sizeof(struct held) + CONN_RESERVE;
-    return budget + CONN_IN + 2 * (uint64_t)(max_reply + CONN_OUT_SLACK) + SPARE_MAX +
+    return budget + budget / SPARE_PART + CONN_IN + 2 * (uint64_t)(max_reply + CONN_OUT_SLACK) +
            each * connections;
 }

@@ -89,6 +89,8 @@ def main():
     a.add_argument("--build", default=f"{ROOT}/build")
     a.add_argument("--rounds", type=int, default=5)
     a.add_argument("--seconds", type=float, default=1.5)
+    a.add_argument("--also", action="append", default=[], metavar="NAME=PROGRAM",
+                   help="one more server, started as PROGRAM --port N")
     a.add_argument("--only", help="servers, by comma")
     a.add_argument("--cells", default="", help="only cells whose name holds this")
     a.add_argument("--csv", default=f"{ROOT}/bench/results/echo.csv")
@@ -97,6 +99,8 @@ def main():
     missing = [n for n in ("libwebsockets", "npm ws", "websockets") if n not in servers]
     if missing:
         print("not here:", ", ".join(missing))
+    for name, program in (also.split("=", 1) for also in a.also):
+        servers[name] = lambda p, n, k, program=program: [program, "--port", str(p)]
     if a.only:
         servers = {n: c for n, c in servers.items() if n in a.only.split(",")}
     os.makedirs(os.path.dirname(a.csv), exist_ok=True)

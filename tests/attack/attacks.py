@@ -13,7 +13,7 @@ import argparse, multiprocessing, os, random, resource, select, signal, socket, 
 UPGRADE = (b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 BUDGET = 64 << 20
-SHARED = (512 << 10) + 2 * (1 << 20) + (4 << 20)    # receive buffer, send buffer and overdraft, spares
+SHARED = (512 << 10) + 2 * (1 << 20) + (8 << 20)    # receive buffer, send buffer and overdraft, spares
 BASE = 6 << 20                                      # the process itself
 EACH = 4096 + 300                                   # reserve and struct of a connection
 LIMIT_MS = 50
