@@ -21,7 +21,8 @@ struct embeddings { struct slice text, adapter; bool normalize, truncate; int64_
 static const struct param embeddings_config[] = {
     { "normalize",       PARAM_BOOL, .at = offsetof(struct embeddings, normalize) },
     { "truncate",        PARAM_BOOL, .at = offsetof(struct embeddings, truncate) },
-    { "encoding_format", PARAM_ENUM, .at = offsetof(struct embeddings, base64), .words = "float|base64" },
+    { "encoding_format", PARAM_ENUM, .at = offsetof(struct embeddings, base64),
+      .words = "float|base64" },
     { 0 }
 };
 static const struct param embeddings_params[] = {
@@ -34,8 +35,8 @@ static const struct param embeddings_params[] = {
 static bool read_text(struct request *rq, struct json *in, struct slice *out)
 {
     if (in->type != JSON_STRING) {
-        reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: text (a string or a list of at most %d strings)",
-                    TEXTS_MAX);
+        reply_error(rq, REPLY_INVALID_PARAMETER,
+                    "Invalid parameter: text (a string, or a list of at most %d)", TEXTS_MAX);
         return false;
     }
     *out = json_slice(in);
@@ -51,7 +52,7 @@ static long read_texts(struct request *rq, struct slice raw, struct slice out[TE
     if (json_next(&in) != JSON_ARRAY) return read_text(rq, &in, out) ? 1 : -1;
     json_enter(&in);
     for (; json_next(&in) > JSON_END; n++) {
-        if (n == TEXTS_MAX) in.type = JSON_NULL;    /* one too many is as wrong as one that is no string */
+        if (n == TEXTS_MAX) in.type = JSON_NULL;    /* one too many is as wrong as no string */
         if (!read_text(rq, &in, out + (n < TEXTS_MAX ? n : 0))) return -1;
     }
     return n;
@@ -248,7 +249,8 @@ static bool below(int fd, const struct stat *base)
     struct stat at, last = {0};
     bool met = false;
     for (int depth = 0; fd >= 0 && !met && depth < PATH_MAX; depth++, last = at) {
-        if (fstat(fd, &at) || (depth && at.st_dev == last.st_dev && at.st_ino == last.st_ino)) break;
+        if (fstat(fd, &at)) break;
+        if (depth && at.st_dev == last.st_dev && at.st_ino == last.st_ino) break;   /* the root */
         met = at.st_dev == base->st_dev && at.st_ino == base->st_ino;
         int up = met ? -1 : openat(fd, "..", O_PATH | O_DIRECTORY | O_CLOEXEC);
         close(fd);
@@ -282,7 +284,8 @@ static void on_load_adapter(struct request *rq)
     struct fault f = {0};
     if (!params_read(rq, load_params, &p)) return;
     if (!p.name.len || p.name.len > EMBED_NAME || memchr(p.name.p, 0, p.name.len)) {
-        reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: name (1 to %d bytes, none of them NUL)", EMBED_NAME);
+        reply_error(rq, REPLY_INVALID_PARAMETER,
+                    "Invalid parameter: name (1 to %d bytes, none of them NUL)", EMBED_NAME);
         return;
     }
     const char *why = resolve(is->options->adapter_dir, p.path, dir);

@@ -32,11 +32,11 @@ static int check_model(const struct embedder *e, struct fault *f)
 {
     uint32_t rows = encoder_vocabulary(e->encoder), tokens = e->tokenizer.wordpiece.vocab.n;
     if (tokens > rows || rows - tokens > SPARE_ROWS)
-        return fault_set(f, 65, "%s: the vocabulary has %u tokens, the embedding table %u rows", e->o.model, tokens,
-                         rows);
+        return fault_set(f, 65, "%s: the vocabulary has %u tokens, the embedding table %u rows",
+                         e->o.model, tokens, rows);
     if (encoder_dimension(e->encoder) > MEMORY_DIMENSION)
-        return fault_set(f, 65, "%s: vectors of %u, at most %d are kept", e->o.model, encoder_dimension(e->encoder),
-                         MEMORY_DIMENSION);
+        return fault_set(f, 65, "%s: vectors of %u, at most %d are kept", e->o.model,
+                         encoder_dimension(e->encoder), MEMORY_DIMENSION);
     if (encoder_max_tokens(e->encoder) < 3)
         return fault_set(f, 65, "%s: a length of %u tokens leaves no room for text", e->o.model,
                          encoder_max_tokens(e->encoder));
@@ -167,7 +167,8 @@ size_t embedder_spans(struct embedder *e, struct slice text, uint32_t max_length
         if (parts < cap)
             out[parts] = (struct embed_span){
                 .first = (uint32_t)first, .count = (uint32_t)count,
-                .start = count ? token[first].start : 0, .end = count ? token[first + count - 1].end : 0 };
+                .start = count ? token[first].start : 0,
+                .end = count ? token[first + count - 1].end : 0 };
         if (first + count == n) break;
     }
     free(token);

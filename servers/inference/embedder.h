@@ -45,7 +45,7 @@ struct embed_request {
     int adapter;                    /* -1: the base model; else from embedder_adapter() */
     bool normalize;                 /* unit length; else as it was pooled */
     bool truncate;                  /* cut what is over the model's length; else EMBED_TOO_LONG */
-    uint64_t client;                /* whose turn it is: texts of several clients are taken in turn */
+    uint64_t client;                /* texts of several clients are taken in turn */
 
     float *vector;                  /* [n][embedder_dimension()], the caller's */
     uint32_t *tokens;               /* [n] with [CLS] and [SEP], after the cut; or NULL */
@@ -62,7 +62,7 @@ struct embed_request {
     struct embed_request *after;    /* of the same client, behind this one */
     struct embed_sequence *seq;     /* [n] */
     uint32_t *ids;                  /* the tokens of all its texts */
-    size_t begun, running;          /* texts that were taken into a batch; of those, not yet ready */
+    size_t begun, running;          /* texts taken into a batch; of those, not yet ready */
     int64_t queued_ms;
 };
 
@@ -100,8 +100,8 @@ size_t embedder_spans(struct embedder *e, struct slice text, uint32_t max_length
                       uint32_t stride, struct embed_span *out, size_t cap);
 
 uint32_t       embedder_dimension(const struct embedder *e);
-const char    *embedder_name(const struct embedder *e);         /* "builtin-hash-384", or the directory's name */
-const char    *embedder_dtype(const struct embedder *e);        /* "F32", "F16", "BF16", "I8"; builtin: "F32" */
+const char    *embedder_name(const struct embedder *e);         /* or the directory's own */
+const char    *embedder_dtype(const struct embedder *e);        /* "F32", "F16", "BF16", "I8" */
 const uint8_t *embedder_fingerprint(const struct embedder *e);  /* [32] */
 uint32_t       embedder_max_tokens(const struct embedder *e);   /* with [CLS] and [SEP] */
 double         embedder_min_similarity(const struct embedder *e); /* default of searches */
@@ -126,7 +126,7 @@ struct embedder_adapter {
     const char *targets;        /* module names, each ended by NUL, the list by another */
 };
 int embedder_adapter(const struct embedder *e, struct slice name);  /* index, or -1 */
-int embedder_adapter_next(const struct embedder *e, int after);     /* walk: begin with -1; -1 at the end */
+int embedder_adapter_next(const struct embedder *e, int after);     /* from -1 on; -1: no more */
 bool embedder_adapter_get(const struct embedder *e, int index, struct embedder_adapter *out);
 /* Index, or -1 with f->why. One of the same name is replaced for the requests to come. */
 int embedder_load_adapter(struct embedder *e, const char *name, const char *dir, struct fault *f);
@@ -136,7 +136,8 @@ bool embedder_unload_adapter(struct embedder *e, int index);
 #define EMBED_ADAPTERS 64       /* at most so many */
 #define EMBED_NAME     64       /* bytes of a name, at most */
 struct embed_load {
-    void (*done)(struct embed_load *l, int index, const struct fault *f);  /* once; index -1: f says why */
+    /* Called once; index -1: f says why. */
+    void (*done)(struct embed_load *l, int index, const struct fault *f);
     void *user;
     char name[EMBED_NAME + 1];
     struct lora *lora;          /* the embedder's own, and next */

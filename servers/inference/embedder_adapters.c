@@ -23,8 +23,8 @@ bool embedder_adapter_get(const struct embedder *e, int index, struct embedder_a
 {
     struct lora *l = adapter_lora(e, index);
     if (!l) return false;
-    *out = (struct embedder_adapter){ e->adapter[index].name, lora_fingerprint(l), lora_rank(l), lora_alpha(l),
-                                      lora_targets(l) };
+    *out = (struct embedder_adapter){ e->adapter[index].name, lora_fingerprint(l), lora_rank(l),
+                                      lora_alpha(l), lora_targets(l) };
     return true;
 }
 
@@ -80,7 +80,8 @@ static int enter(struct embedder *e, const char *name, struct lora *l, struct fa
 static struct lora *start(struct embedder *e, const char *name, const char *dir, struct fault *f)
 {
     size_t len = strlen(name);
-    if (!len || len > EMBED_NAME) fault_set(f, 65, "an adapter's name has 1 to %d bytes", EMBED_NAME);
+    if (!len || len > EMBED_NAME)
+        fault_set(f, 65, "an adapter's name has 1 to %d bytes", EMBED_NAME);
     else if (!e->encoder) fault_set(f, 65, "the builtin embedder takes no adapters");
     else return lora_open(e->encoder, dir, f);
     return NULL;

@@ -35,7 +35,7 @@ struct embedder {
     int64_t began;
 
     struct wordpiece_token *scratch;    /* [encoder_max_tokens()] */
-    bool stepping;                      /* inside embedder_step(): it says itself that there is more */
+    bool stepping;                      /* embedder_step() says itself that there is more */
     uint64_t texts_done, tokens_done, requests_done;
     double ms_done, ms_per_token;       /* of all requests; lately */
 };

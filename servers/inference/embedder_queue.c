@@ -14,7 +14,8 @@ struct gather {
     uint32_t text;
 };
 
-static bool append(struct gather *g, const struct wordpiece_token *token, size_t n, struct embed_sequence *seq)
+static bool append(struct gather *g, const struct wordpiece_token *token, size_t n,
+                   struct embed_sequence *seq)
 {
     if (g->n + n > g->cap) {
         size_t cap = 2 * (g->n + n);
@@ -29,7 +30,8 @@ static bool append(struct gather *g, const struct wordpiece_token *token, size_t
 }
 
 /* Cut all of a text into g->token, unless it is there. */
-static bool cut_text(struct embedder *e, struct gather *g, const struct embed_request *rq, uint32_t text)
+static bool cut_text(struct embedder *e, struct gather *g, const struct embed_request *rq,
+                     uint32_t text)
 {
     if (g->token && g->text == text) return true;
     struct slice s = rq->text[text];
@@ -52,7 +54,8 @@ static int gather(struct embedder *e, struct gather *g, struct embed_request *rq
         token = g->token + span->first;
         n = span->count;
     } else {
-        n = wordpiece_cut(&e->tokenizer.wordpiece, rq->text[span ? span->text : i], e->scratch, most);
+        struct slice whole = rq->text[span ? span->text : i];
+        n = wordpiece_cut(&e->tokenizer.wordpiece, whole, e->scratch, most);
         cut = n > most;
     }
     if (cut && !rq->truncate) return EMBED_TOO_LONG;
@@ -168,7 +171,8 @@ static bool take(struct embedder *e)
     if (seq.n) memcpy(ids + 1, rq->ids + seq.at, seq.n * sizeof *ids);
     ids[n - 1] = w->special[WP_SEP].id;
     e->texts[e->n] = (struct encoder_text){
-        .ids = ids, .n = (uint32_t)n, .normalize = rq->normalize, .lora = adapter_lora(e, rq->adapter),
+        .ids = ids, .n = (uint32_t)n, .normalize = rq->normalize,
+        .lora = adapter_lora(e, rq->adapter),
         .vector = rq->vector + i * encoder_dimension(e->encoder) };
     e->entry[e->n].rq = rq;
     e->entry[e->n++].i = i;

@@ -23,8 +23,10 @@ static const struct param process_config[] = {
     { "top_k",      PARAM_INT,  .at = offsetof(struct process, top_k), .min = 0, .max = 64 },
     { "include_embeddings", PARAM_BOOL, .at = offsetof(struct process, include_embeddings) },
     { "chunk",      PARAM_BOOL, .at = offsetof(struct process, chunk) },
-    { "max_length", PARAM_INT,  .at = offsetof(struct process, max_length), .min = LENGTH_MIN, .max = INT32_MAX },
-    { "stride",     PARAM_INT,  .at = offsetof(struct process, stride), .min = 1, .max = INT32_MAX },
+    { "max_length", PARAM_INT,  .at = offsetof(struct process, max_length), .min = LENGTH_MIN,
+      .max = INT32_MAX },
+    { "stride",     PARAM_INT,  .at = offsetof(struct process, stride), .min = 1,
+      .max = INT32_MAX },
     { 0 }
 };
 static const struct param process_params[] = {
@@ -89,7 +91,8 @@ static bool read_stream(struct work *w)
     if (!(plan->stream = stream_new(dimension_of(w)))) return false;
     for (size_t i = 0; i < plan->contexts; i++) {
         const float *x = vector_of(w, i);
-        stream_push(plan->stream, x, dimension_of(w), stream_surprise(plan->stream, x, dimension_of(w)));
+        double s = stream_surprise(plan->stream, x, dimension_of(w));
+        stream_push(plan->stream, x, dimension_of(w), s);
         if (vocabulary_add(&plan->words, plan->text[i])) return false;
     }
     return true;
@@ -138,8 +141,8 @@ static bool put_chunks(struct work *w, struct json_out *out, const struct chunk 
     for (size_t i = 0; right && i < plan->chunks; i++) {
         size_t at = plan->n - plan->chunks + i;
         const struct embed_span *s = plan->span + at;
-        struct chunk c = { .index = i, .start = s->start, .end = s->end, .tokens = w->ask.tokens[at],
-                           .x = vector_of(w, at) };
+        struct chunk c = { .index = i, .start = s->start, .end = s->end,
+                           .tokens = w->ask.tokens[at], .x = vector_of(w, at) };
         right = measure(w, c.x, (struct slice){ text.p + c.start, c.end - c.start }, &c.score);
         put_chunk(w, out, &c);
     }
@@ -188,7 +191,8 @@ static bool put_all(struct work *w, struct json_out *out)
     struct plan *plan = w->own;
     size_t at = plan->contexts;
     bool given = plan->p.embedding.n;
-    struct chunk whole = { .end = (uint32_t)plan->text[at].len, .tokens = given ? 0 : w->ask.tokens[at],
+    struct chunk whole = { .end = (uint32_t)plan->text[at].len,
+                           .tokens = given ? 0 : w->ask.tokens[at],
                            .x = given ? plan->given : vector_of(w, at) };
     if (!read_stream(w) || !measure(w, whole.x, plan->text[at], &whole.score)) return false;
     json_open(out, '{');
@@ -221,31 +225,39 @@ static bool invalid(struct request *rq, const char *name, const char *allowed)
     return false;
 }
 
+static bool invalid_context(struct request *rq)
+{
+    return invalid(rq, "context", "a list of at most 64 strings or {role, text, timestamp}");
+}
+
+static bool read_time(struct request *rq, struct json *in)
+{
+    int64_t ms;
+    if (in->type == JSON_NULL) return true;
+    bool number = in->type == JSON_NUMBER;
+    if (number ? time_number(json_number(in), &ms) : time_parse(json_slice(in), &ms)) return true;
+    reply_error(rq, REPLY_INVALID_TIMESTAMP, "Invalid timestamp: context");
+    return false;
+}
+
 /* One of the context: a string, or {role, text, timestamp}. */
 static bool read_entry(struct request *rq, struct json *in, struct slice *text)
 {
-    static const char allowed[] = "a list of at most 64 strings or {role, text, timestamp}";
-    int64_t ms;
     bool right = in->type == JSON_STRING;
-    if (right) *text = json_slice(in);
-    if (in->type == JSON_OBJECT) {
-        json_enter(in);
-        while (json_next(in) > JSON_END) {
-            if (json_key(in, "text")) {
-                right = in->type == JSON_STRING;
-                *text = json_slice(in);
-            } else if (json_key(in, "role")) {
-                if (in->type != JSON_STRING && in->type != JSON_NULL) return invalid(rq, "context", allowed);
-            } else if (json_key(in, "timestamp") && in->type != JSON_NULL) {
-                bool number = in->type == JSON_NUMBER;
-                if (number ? !time_number(json_number(in), &ms) : !time_parse(json_slice(in), &ms)) {
-                    reply_error(rq, REPLY_INVALID_TIMESTAMP, "Invalid timestamp: context");
-                    return false;
-                }
-            }
-        }
+    if (in->type != JSON_OBJECT) {
+        *text = json_slice(in);
+        return right ? work_text(rq, "context", text) : invalid_context(rq);
     }
-    return right ? work_text(rq, "context", text) : invalid(rq, "context", allowed);
+    json_enter(in);
+    while (json_next(in) > JSON_END) {
+        if (json_key(in, "timestamp") && !read_time(rq, in)) return false;
+        if (json_key(in, "role") && in->type != JSON_STRING && in->type != JSON_NULL)
+            return invalid_context(rq);
+        if (!json_key(in, "text")) continue;
+        right = in->type == JSON_STRING;
+        *text = json_slice(in);
+    }
+    return right ? work_text(rq, "context", text) : invalid_context(rq);
 }
 
 static bool read_context(struct request *rq, struct plan *plan)
@@ -255,11 +267,9 @@ static bool read_context(struct request *rq, struct plan *plan)
     json_init(&in, (char *)plan->p.context.p, plan->p.context.len);
     json_next(&in);
     json_enter(&in);
-    while (json_next(&in) > JSON_END) {
-        if (plan->contexts == CONTEXT_MAX)
-            return invalid(rq, "context", "a list of at most 64 strings or {role, text, timestamp}");
+    for (; json_next(&in) > JSON_END; plan->contexts++) {
+        if (plan->contexts == CONTEXT_MAX) return invalid_context(rq);
         if (!read_entry(rq, &in, plan->text + plan->contexts)) return false;
-        plan->contexts++;
     }
     return true;
 }
@@ -273,10 +283,12 @@ static bool read_embedding(struct request *rq, struct plan *plan, uint32_t dimen
         return false;
     }
     if (n != dimension) {
-        reply_error(rq, REPLY_BAD_DIMENSION, "Invalid embedding dimension: got %zu, expected %u", n, dimension);
+        reply_error(rq, REPLY_BAD_DIMENSION, "Invalid embedding dimension: got %zu, expected %u", n,
+                    dimension);
         return false;
     }
-    return !cosine_normalise(plan->given, plan->given, dimension) || invalid(rq, "embedding", "not all zero");
+    return !cosine_normalise(plan->given, plan->given, dimension)
+           || invalid(rq, "embedding", "not all zero");
 }
 
 /* Windows of the text; they are entries of their own unless one covers it all. */
@@ -289,14 +301,16 @@ static bool cut_chunks(struct request *rq, struct plan *plan, struct embedder *e
     char allowed[64];
     snprintf(allowed, sizeof allowed, "an integer from %d to %d", LENGTH_MIN, (int)most);
     if (p->max_length > most) return invalid(rq, "config.max_length", allowed);
-    if (p->stride > p->max_length) return invalid(rq, "config.stride", "an integer from 1 to max_length");
+    if (p->stride > p->max_length)
+        return invalid(rq, "config.stride", "an integer from 1 to max_length");
     if (!p->chunk) return true;
     struct embed_span *span = plan->span + plan->n;
-    size_t n = embedder_spans(e, plan->text[plan->contexts], (uint32_t)p->max_length, (uint32_t)p->stride,
-                              span, CHUNKS_MAX);
+    size_t n = embedder_spans(e, plan->text[plan->contexts], (uint32_t)p->max_length,
+                              (uint32_t)p->stride, span, CHUNKS_MAX);
     if (n > CHUNKS_MAX) {
-        reply_error(rq, REPLY_TOO_LARGE, "Text too long: %zu chunks, at most %d are computed; take a greater stride",
-                    n, CHUNKS_MAX);
+        reply_error(rq, REPLY_TOO_LARGE,
+                    "Text too long: %zu chunks, at most %d are computed; take a greater stride", n,
+                    CHUNKS_MAX);
         return false;
     }
     if (n < 2) return true;
@@ -309,7 +323,8 @@ static bool cut_chunks(struct request *rq, struct plan *plan, struct embedder *e
 static bool read_plan(struct request *rq, struct plan *plan)
 {
     struct embedder *e = ((struct inference_service *)rq->ep->app)->embedder;
-    plan->p = (struct process){ .top_k = 5, .embedding = { .v = plan->given, .cap = MEMORY_DIMENSION } };
+    plan->p = (struct process){ .top_k = 5,
+                                .embedding = { .v = plan->given, .cap = MEMORY_DIMENSION } };
     if (!params_read(rq, process_params, &plan->p)) return false;
     if (!read_embedding(rq, plan, embedder_dimension(e)) || !read_context(rq, plan)) return false;
     if (plan->p.text.p && !work_text(rq, "text", &plan->p.text)) return false;

@@ -125,7 +125,8 @@ static void read_model(struct source *s)
     if (!enter(s, "model")) return;
     while (next(s)) {
         if (json_key(&s->in, "type")) {
-            if (!config_is(json_slice(&s->in), "WordPiece")) wrong(s, "model.type must be WordPiece");
+            if (!config_is(json_slice(&s->in), "WordPiece"))
+                wrong(s, "model.type must be WordPiece");
         } else if (json_key(&s->in, "continuing_subword_prefix")) {
             size_t len = read_name(s, "model.continuing_subword_prefix", t->prefix);
             t->wordpiece.prefix = (struct slice){ t->prefix, len };
@@ -138,7 +139,8 @@ static void read_model(struct source *s)
 }
 
 /* One file: its members by the readers above; it may be absent. */
-static int read_json(struct source *s, struct tokenizer_text text, const char *name, struct fault *f)
+static int read_json(struct source *s, struct tokenizer_text text, const char *name,
+                     struct fault *f)
 {
     bool is_config = !strcmp(name, "tokenizer_config.json");
     if (!text.p) return 0;
@@ -162,8 +164,8 @@ int tokenizer_read(struct tokenizer *t, struct tokenizer_text vocab, struct toke
     struct source s = { .t = t };
     struct fault inner;
     wordpiece_defaults(&t->wordpiece);
-    if (read_json(&s, json, "tokenizer.json", f) || read_json(&s, config, "tokenizer_config.json", f))
-        return -1;
+    if (read_json(&s, json, "tokenizer.json", f)
+        || read_json(&s, config, "tokenizer_config.json", f)) return -1;
     if (!s.accents_said) t->wordpiece.strip_accents = t->wordpiece.lower;
     if (vocab_lines(&t->wordpiece.vocab, vocab.p, vocab.len, &inner))
         return fault_set(f, inner.exit, "vocab.txt: %s", inner.why);

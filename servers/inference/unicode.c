@@ -83,8 +83,8 @@ uint32_t unicode_next(const unsigned char **p, const unsigned char *end)
         if ((s[i] & 0xc0) != 0x80) return 0xfffd;
         c = c << 6 | (s[i] & 0x3f);
     }
-    if (c < (n == 3 ? 0x800u : n == 4 ? 0x10000u : 0) || c > 0x10ffff || (c >= 0xd800 && c < 0xe000))
-        return 0xfffd;
+    if (c < (n == 3 ? 0x800u : n == 4 ? 0x10000u : 0)) return 0xfffd;
+    if (c > 0x10ffff || (c >= 0xd800 && c < 0xe000)) return 0xfffd;
     *p = s + n;
     return c;
 }

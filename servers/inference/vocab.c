@@ -77,7 +77,8 @@ int vocab_lines(struct vocab *v, const char *text, size_t len, struct fault *f)
     size_t n = 0;
     for (const char *p = text; p < end; n++) next_line(&p, end);
     if (!n) return fault_set(f, 65, "it is empty");
-    if (n > VOCAB_MAX) return fault_set(f, 65, "it has %zu lines, at most %u are read", n, VOCAB_MAX);
+    if (n > VOCAB_MAX)
+        return fault_set(f, 65, "it has %zu lines, at most %u are read", n, VOCAB_MAX);
     v->token = malloc(n * sizeof *v->token);
     if (!v->token) return fault_set(f, 71, "out of memory for %zu tokens", n);
     for (const char *p = text; p < end; v->n++) {

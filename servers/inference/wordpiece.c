@@ -167,7 +167,8 @@ static void take(struct cut *t, uint32_t c, uint32_t from, uint32_t to)
 }
 
 /* A run of plain ASCII goes straight into the word. */
-static const unsigned char *take_ascii(struct cut *t, const unsigned char *p, const unsigned char *end)
+static const unsigned char *take_ascii(struct cut *t, const unsigned char *p,
+                                       const unsigned char *end)
 {
     uint32_t from = (uint32_t)(p - t->text), chars = t->chars, bytes = t->bytes;
     unsigned char c;
@@ -200,7 +201,8 @@ static void cut_part(struct cut *t, const unsigned char *p, const unsigned char 
 }
 
 /* Step 0: the special token that stands at p, or WP_SPECIALS; of several the longest. */
-static size_t special_at(const struct wordpiece *w, const unsigned char *p, const unsigned char *end)
+static size_t special_at(const struct wordpiece *w, const unsigned char *p,
+                         const unsigned char *end)
 {
     size_t found = WP_SPECIALS;
     for (size_t i = 0; i < WP_SPECIALS; i++) {
@@ -257,7 +259,8 @@ int wordpiece_ready(struct wordpiece *w, struct fault *f)
         struct slice name = { w->special[i].name, w->special[i].len };
         w->special[i].id = vocab_id(&w->vocab, name);
         if (w->special[i].id != VOCAB_NONE) w->opens[(unsigned char)name.p[0]] = true;
-        else if (i <= WP_UNK) return fault_set(f, 65, "the vocabulary has no %s", w->special[i].name);
+        else if (i <= WP_UNK)
+            return fault_set(f, 65, "the vocabulary has no %s", w->special[i].name);
     }
     w->prefix_hash = VOCAB_HASH;
     for (size_t i = 0; i < w->prefix.len; i++)

@@ -53,7 +53,8 @@ void work_submit(struct work *w)
 {
     struct request *rq = w->rq;
     struct embedder *e = w->is->embedder;
-    int r = rq->ep->slow && !rq->kept ? EMBED_NO_MEMORY : embedder_submit(e, &w->ask, rq->now_us / 1000);
+    bool lost = rq->ep->slow && !rq->kept;  /* it could not be answered later */
+    int r = lost ? EMBED_NO_MEMORY : embedder_submit(e, &w->ask, rq->now_us / 1000);
     if (r == EMBED_QUEUED) return;
     if (r == EMBED_DONE) {
         w->reply(w);
@@ -61,7 +62,7 @@ void work_submit(struct work *w)
     }
     if (r == EMBED_BUSY) reply_busy(rq, embedder_retry_ms(e));
     else if (r == EMBED_TOO_LONG)
-        reply_error(rq, REPLY_TOO_LARGE, "Text too long: above %u tokens; ask for truncate or send less",
+        reply_error(rq, REPLY_TOO_LARGE, "Text too long: above %u tokens; let it be truncated",
                     embedder_max_tokens(e));
     else reply_error(rq, REPLY_INTERNAL, "Internal error");
     work_free(w);
@@ -83,8 +84,8 @@ bool work_text(struct request *rq, const char *name, struct slice *text)
 {
     *text = trim_unicode(*text);
     if (text->len <= TEXT_MAX) return true;
-    reply_error(rq, REPLY_TOO_LARGE, "Text too long: %s has %zu bytes, at most %d are allowed", name,
-                text->len, TEXT_MAX);
+    reply_error(rq, REPLY_TOO_LARGE, "Text too long: %s has %zu bytes, at most %d are allowed",
+                name, text->len, TEXT_MAX);
     return false;
 }
 
@@ -94,8 +95,8 @@ bool work_adapter(struct request *rq, struct slice name, int *index)
     *index = -1;
     if (!name.p) return true;
     if ((*index = embedder_adapter(is->embedder, name)) >= 0) return true;
-    reply_error(rq, REPLY_UNKNOWN_ADAPTER, "Unknown adapter: %.*s", (int)(name.len < 128 ? name.len : 128),
-                name.p);
+    int shown = name.len < 128 ? (int)name.len : 128;
+    reply_error(rq, REPLY_UNKNOWN_ADAPTER, "Unknown adapter: %.*s", shown, name.p);
     return false;
 }
 

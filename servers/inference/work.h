@@ -30,7 +30,7 @@ double work_ms(const struct request *rq);
 /* Trim *text of Unicode's white space; false: it is over TEXT_MAX and an error was replied. */
 bool work_text(struct request *rq, const char *name, struct slice *text);
 
-/* Index of the adapter of this name, -1 for none where name.p is NULL; false: an error was replied. */
+/* Index of the adapter of this name, -1 where name.p is NULL; false: an error was replied. */
 bool work_adapter(struct request *rq, struct slice name, int *index);
 
 /* A list of numbers, or base64 of little-endian float32. */

@@ -64,7 +64,7 @@ SURROGATE = "INVALID"
 BAD = [
     ("embeddings", {}, "missing_field", "Missing required field: text"),
     ("embeddings", {"text": None}, "missing_field", "Missing required field: text"),
-    ("embeddings", {"text": 7}, "invalid_parameter", "Invalid parameter: text (a string or a list"),
+    ("embeddings", {"text": 7}, "invalid_parameter", "Invalid parameter: text (a string, or a list"),
     ("embeddings", {"text": {"a": 1}}, "invalid_parameter", "Invalid parameter: text"),
     ("embeddings", {"text": True}, "invalid_parameter", "Invalid parameter: text"),
     ("embeddings", {"text": ["a", 7]}, "invalid_parameter", "Invalid parameter: text"),
