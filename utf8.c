@@ -129,35 +129,28 @@ VECTOR vec faults(const uint8_t *p)
     return differ(both(third, all(0x80)), pair);
 }
 
-/* The same for the block at i of n bytes where it lies at an edge: what is beyond counts as NUL. */
-VECTOR int edge_fault(const uint8_t *p, size_t i, size_t n)
+/* From a border of characters at i on: how far n bytes are right, up to a border. What comes
+ * before i is right, and i >= 3, n >= W + 3: no load leaves the text. The last block overlaps. */
+VECTOR size_t ahead(const uint8_t *p, size_t i, size_t n)
 {
-    uint8_t room[3 + W] = {0};
-    size_t before = i < 3 ? i : 3, after = n - i < W ? n - i : W;
-    memcpy(room + 3 - before, p + i - before, before + after);
-    return any(faults(room + 3));
-}
-
-/* How many of n bytes, that begin with a character, are right up to a border of characters. */
-VECTOR size_t ahead(const uint8_t *p, size_t n)
-{
-    size_t i = 0;
-    while (i < n) {
-        if (n - i >= 4 * W && (!i || (p[i - 1] < 0xc0 && p[i - 2] < 0xe0 && p[i - 3] < 0xf0))) {
-            size_t was = i;
-            while (n - i >= 4 * W && !any_high(either(either(load(p + i), load(p + i + W)),
-                                   either(load(p + i + 2 * W), load(p + i + 3 * W))))) i += 4 * W;
-            if (i > was) continue;
-        }
-        if (i && n - i >= 2 * W) {
-            if (any(either(faults(p + i), faults(p + i + W)))) break;
-            i += 2 * W;
+    for (size_t step; i < n; i += step) {
+        step = n - i < 4 * W ? W : 4 * W;
+        const uint8_t *b = p + (n - i < W ? n - W : i);
+        vec bad;
+        if (step == W) {
+            bad = faults(b);
+        } else if (any_high(either(either(load(b), load(b + W)),
+                                   either(load(b + 2 * W), load(b + 3 * W))))) {
+            bad = either(either(faults(b), faults(b + W)),
+                         either(faults(b + 2 * W), faults(b + 3 * W)));
         } else {
-            if (edge_fault(p, i, n)) break;
-            i = n - i > W ? i + W : n;
+            if (b[-1] >= 0xc0 || b[-2] >= 0xe0 || b[-3] >= 0xf0) break;
+            continue;
         }
+        if (any(bad)) break;
     }
-    for (size_t back = 1; back <= 3 && back <= i; back++)
+    if (i > n) i = n;
+    for (size_t back = 1; back <= 3; back++)
         if (p[i - back] >= 0xc0) return i - back;
     return i;
 }
@@ -165,11 +158,15 @@ VECTOR size_t ahead(const uint8_t *p, size_t n)
 
 size_t utf8_check(struct utf8 *u, const uint8_t *p, size_t n)
 {
-    size_t i = u->need < n ? u->need : n;
-    size_t right = scalar(u, p, 0, i);
-    if (right < i) return right;
+    size_t i = 0;
 #ifdef VECTOR
-    if (n - i >= 16 && has_vectors()) i += ahead(p + i, n - i);
+    if (n >= W + 3 && has_vectors()) {
+        while (i < 3 || u->need) {
+            if (scalar(u, p, i, i + 1) == i) return i;
+            i++;
+        }
+        i = ahead(p, i, n);
+    }
 #endif
     return scalar(u, p, i, n);
 }
