@@ -256,7 +256,7 @@ static void on_eof(struct conn *c)
 }
 
 /* Receive; false when nothing came (the end and errors are dealt with). */
-static bool receive(struct conn *c, struct iovec *v, size_t n, size_t *got)
+static bool receive(struct conn *c, struct iovec *v, uint16_t n, size_t *got)
 {
     struct msghdr m = { .msg_iov = v, .msg_iovlen = n };
     ssize_t r;

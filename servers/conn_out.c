@@ -25,7 +25,7 @@ static void broken(struct conn *c)
 }
 
 /* One system call. Bytes that the kernel took; 0 also after an error. */
-static size_t send_some(struct conn *c, struct iovec *v, size_t n)
+static size_t send_some(struct conn *c, struct iovec *v, uint16_t n)
 {
     struct msghdr m = { .msg_iov = v, .msg_iovlen = n };
     ssize_t sent;
@@ -229,7 +229,8 @@ void conn_write(struct conn *c)
 {
     while (conn_queued(c)) {
         struct iovec v[WRITE_BLOCKS];
-        size_t n = 0, bytes = 0;
+        size_t bytes = 0;
+        uint16_t n = 0;
         for (struct block *b = c->held->out; b && n < WRITE_BLOCKS; b = b->next) {
             v[n++] = (struct iovec){ b->p + b->from, b->to - b->from };
             bytes += b->to - b->from;

