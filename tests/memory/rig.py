@@ -94,7 +94,7 @@ class Server:
 
     async def close(self):
         for c in self.clients:
-            await c.close()
+            c.ws.transport.abort() if self.process.poll() is not None else await c.close()
         self.clients.clear()
 
     def kill(self):
@@ -106,8 +106,14 @@ class Server:
             self.process.terminate()
         return self.process.wait(60)
 
-    def restart(self, kill=False):
-        self.kill() if kill else self.stop()
+    async def halt(self, kill=False):
+        if kill:
+            self.kill()
+        await self.close()
+        assert kill or self.stop() == 0
+
+    async def restart(self, kill=False):
+        await self.halt(kill)
         self.start()
 
     def end(self):
