@@ -1,0 +1,84 @@
+"""Pings and `stats` while texts queue for a MiniLM-shaped encoder without end, and while the disk is slow.
+
+LONG=1 runs 60 s, else 6 s. What is judged is that nobody is lost and everything is answered in order;
+times are printed, and judged only coarsely (a stall, not a figure).
+"""
+import asyncio
+import json
+import os
+import pathlib
+import subprocess
+import sys
+import time
+
+import websockets
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from harness import ROOT, SANITIZED, Server, Skip, run, scratch  # noqa: E402
+
+SECONDS = 60 if os.environ.get("LONG") else 6
+
+
+def p99(times):
+    return sorted(times)[int(len(times) * 0.99)] * 1000
+
+
+async def watch(port, seconds, clients, request, rest):
+    """`clients` that keep asking, one that pings and one that asks for stats."""
+    end = time.monotonic() + seconds
+    pings, stats, answered = [], [], [0]
+
+    async def busy():
+        async with websockets.connect(f"ws://127.0.0.1:{port}", max_size=None, ping_interval=None) as ws:
+            n = 0
+            while time.monotonic() < end:
+                n += 1
+                await ws.send(json.dumps({**request(n), "id": n}))
+                r = json.loads(await ws.recv())
+                assert r["id"] == n and (r["status"] == "success" or r["data"]["code"] == "busy"), r
+                answered[0] += r["status"] == "success"
+                if r["status"] != "success":
+                    await asyncio.sleep(0.05)
+
+    async def pinging():
+        async with websockets.connect(f"ws://127.0.0.1:{port}", ping_interval=None) as ws:
+            while time.monotonic() < end:
+                began = time.monotonic()
+                await (await ws.ping())
+                pings.append(time.monotonic() - began)
+                await asyncio.sleep(0.01)
+
+    async def asking():
+        async with websockets.connect(f"ws://127.0.0.1:{port}", ping_interval=None) as ws:
+            while time.monotonic() < end:
+                began = time.monotonic()
+                await ws.send('{"type":"stats"}')
+                await ws.recv()
+                stats.append(time.monotonic() - began)
+                await asyncio.sleep(0.02)
+
+    await asyncio.gather(pinging(), asking(), *(busy() for _ in range(clients)))
+    print(f"{rest}: {answered[0]} answered, ping p99 {p99(pings):.1f} ms of {len(pings)}, stats p99 {p99(stats):.1f} ms")
+    return p99(pings), p99(stats), answered[0]
+
+
+def test_pings_are_answered_while_the_encoder_never_rests():
+    with scratch() as d:
+        subprocess.run(["/usr/bin/python3", ROOT / "tests/models/make.py", d, "minilm"], check=True, capture_output=True)
+        model = next(p.parent for p in d.rglob("model.safetensors"))
+        with Server("--model", str(model), "--log-level", "warn", "--max-queue", "1000", "--ping-interval", "1", "--ping-timeout", "2") as s:
+            words = "the quick brown fox jumps over the lazy dog and runs away from it ".split()
+            ping, stats, n = asyncio.run(watch(s.inference, SECONDS, 64, lambda i: {
+                "type": "embeddings", "data": {"text": " ".join(words[(i + k) % len(words)] for k in range(60)), "config": {"encoding_format": "base64"}}},
+                "encoder"))
+            assert n > 0 and ping < (2000 if SANITIZED else 500) and stats < (4000 if SANITIZED else 1000)
+
+
+def test_pings_are_answered_while_sixty_four_clients_store():
+    with Server("--log-level", "warn", "--ping-interval", "1", "--ping-timeout", "2") as s:
+        ping, _, n = asyncio.run(watch(s.memory, SECONDS, 64, lambda i: {
+            "type": "store", "data": {"text": f"number {i} {time.monotonic_ns()}"}}, "disk"))
+        assert n > 0 and ping < 1000
+
+
+run(globals())
