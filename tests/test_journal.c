@@ -1,73 +1,10 @@
 // uses: servers/memory/journal.c servers/memory/journal_open.c servers/memory/journal_compact.c servers/memory/journal_tools.c servers/memory/walk.c servers/memory/record.c servers/memory/disk.c servers/memory/disk_work.c servers/crc32c.c
 #include "test.h"
 
-#include "journal_dir.h"
-#include "journal_log.h"
-#include "journal_model.h"
+#include <sys/wait.h>
 
-/* What the journal told. */
-struct told {
-    uint64_t written, durable, failed_from;
-    int      failures, compactions;
-    bool     full;
-    char     why[120];
-};
-
-static void on_written(void *user, uint64_t seq) { ((struct told *)user)->written = seq; }
-static void on_durable(void *user, uint64_t seq) { ((struct told *)user)->durable = seq; }
-static void on_failed(void *user, uint64_t from, bool full, const char *why)
-{
-    struct told *t = user;
-    t->failures++;
-    t->failed_from = from;
-    t->full = full;
-    snprintf(t->why, sizeof t->why, "%s", why);
-}
-static void on_compacted(void *user, const char *why)
-{
-    struct told *t = user;
-    t->compactions++;
-    snprintf(t->why, sizeof t->why, "%s", why ? why : "");
-}
-
-static struct journal *open_at(struct model *s, struct told *t, const char *dir, struct fault *f)
-{
-    struct journal_config c = model_config(s, dir);
-    memset(t, 0, sizeof *t);
-    c.events = (struct journal_events){ on_written, on_durable, on_failed, on_compacted, t };
-    return journal_open(&c, f);
-}
-
-/* Operations from..to-1 of a seed, one batch each. */
-static void run(struct journal *j, struct model *s, uint32_t seed, uint32_t from, uint32_t to)
-{
-    for (uint32_t k = from; k < to; k++) {
-        struct item t;
-        uint64_t seq;
-        enum memory_change kind = model_op(s, seed, k, &t);
-        cr_assert_eq(journal_append(j, kind, &t.m, &seq), 0, "operation %u", k);
-        model_apply(s, kind, &t);
-        journal_flush(j, k);
-    }
-    cr_assert_eq(journal_wait(j, to), 0, "all is written");
-}
-
-/* A log of n operations, closed or as a kill leaves it. */
-static void make_log(const char *dir, uint32_t n, bool closed, struct model *s)
-{
-    struct told t;
-    struct fault f;
-    memset(s, 0, sizeof *s);
-    struct journal *j = open_at(s, &t, dir, &f);
-    cr_assert_not_null(j, "%s", f.why);
-    run(j, s, 7, 0, n);
-    char copy[300], log[300];
-    snprintf(copy, sizeof copy, "%s/copy", dir);
-    snprintf(log, sizeof log, "%s/memory.log", dir);
-    if (!closed) copy_file(log, copy);
-    cr_assert_eq(journal_close(j, n, &f), 0, "%s", f.why);
-    if (!closed) rename(copy, log);
-}
+#include "journal_rig.h"
+#include "servers/crc32c.h"
 
 Test(journal, what_was_appended_is_replayed_after_a_clean_stop)
 {
@@ -221,5 +158,418 @@ Test(journal, every_wrong_byte_of_a_closed_log_is_reported)
         cr_assert_not_null(strstr(f.why, "offset"), "byte %zu: %s", at, f.why);
     }
     free(whole);
+    remove_all(dir);
+}
+
+static size_t set_log(const char *dir, uint8_t **p, const char *name)
+{
+    char log[120];
+    size_t n;
+    snprintf(log, sizeof log, "%s/%s", dir, name);
+    *p = read_file(log, &n);
+    return n;
+}
+
+Test(journal, a_second_process_is_kept_out_for_three_seconds)
+{
+    char dir[64];
+    struct model s = { 0 }, again = { 0 };
+    struct told t;
+    struct fault f;
+    struct journal *j = open_at(&s, &t, temporary(dir), &f);
+    cr_assert_not_null(j, "%s", f.why);
+    cr_assert_null(open_at(&again, &t, dir, &f), "held");
+    cr_assert_eq(f.exit, 75, "%s", f.why);
+    journal_close(j, 0, &f);
+    j = open_at(&again, &t, dir, &f);
+    cr_assert_not_null(j, "free again: %s", f.why);
+    journal_close(j, 0, &f);
+    remove_all(dir);
+}
+
+Test(journal, a_start_waits_for_one_that_is_ending)
+{
+    char dir[64];
+    struct model s = { 0 };
+    struct told t;
+    struct fault f;
+    temporary(dir);
+    pid_t child = fork();
+    if (child == 0) {
+        struct journal *j = open_at(&s, &t, dir, &f);
+        usleep(400000);
+        _exit(!j); /* as a kill would */
+    }
+    usleep(150000);
+    struct journal *j = open_at(&s, &t, dir, &f);
+    cr_assert_not_null(j, "%s", f.why);
+    journal_close(j, 0, &f);
+    int status;
+    waitpid(child, &status, 0);
+    cr_assert_eq(status, 0, "it had it first");
+    remove_all(dir);
+}
+
+Test(journal, helper_keeps_the_lock_until_its_batch_is_done)
+{
+    char dir[64];
+    struct model s = { 0 };
+    struct told t;
+    struct fault f;
+    temporary(dir);
+    pid_t child = fork();
+    if (child == 0) {
+        struct journal_config c = model_config(&s, dir);
+        c.in_process = false;
+        struct journal *j = journal_open(&c, &f);
+        struct item i;
+        uint64_t seq;
+        for (uint32_t k = 0; j && k < 30; k++) {
+            enum memory_change kind = model_op(&s, 1, k, &i);
+            journal_append(j, kind, &i.m, &seq);
+            model_apply(&s, kind, &i);
+        }
+        if (j) journal_flush(j, 0);
+        _exit(!j);
+    }
+    int status;
+    waitpid(child, &status, 0);
+    struct model got = { 0 };
+    struct journal *j = open_at(&got, &t, dir, &f);
+    cr_assert_not_null(j, "%s", f.why);
+    struct journal_state st;
+    journal_state(j, &st);
+    cr_assert_eq(st.seq, 30, "the batch that was handed over is there, %llu", (unsigned long long)st.seq);
+    journal_close(j, 0, &f);
+    remove_all(dir);
+}
+
+Test(journal, directory_is_made_with_its_parents_for_the_owner_alone)
+{
+    char dir[64], deep[120], name[160];
+    struct model s = { 0 };
+    struct told t;
+    struct fault f;
+    struct stat st;
+    umask(0);
+    snprintf(deep, sizeof deep, "%s/a//b/c/", temporary(dir));
+    struct journal *j = open_at(&s, &t, deep, &f);
+    cr_assert_not_null(j, "%s", f.why);
+    static const struct { const char *name; unsigned mode; } rows[] = {
+        { "a", 0700 }, { "a/b/c", 0700 }, { "a/b/c/LOCK", 0600 }, { "a/b/c/memory.log", 0600 } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        snprintf(name, sizeof name, "%s/%s", dir, rows[i].name);
+        cr_assert_eq(stat(name, &st), 0, "%s is there", rows[i].name);
+        cr_assert_eq(st.st_mode & 07777, rows[i].mode, "%s is 0%o", rows[i].name, st.st_mode & 07777);
+    }
+    journal_close(j, 0, &f);
+    remove_all(deep);
+    snprintf(name, sizeof name, "%s/a/b", dir), rmdir(name);
+    snprintf(name, sizeof name, "%s/a", dir), rmdir(name);
+    rmdir(dir);
+}
+
+/* Headers that are whole and not for us; each must say what to do. */
+Test(journal, logs_of_another_kind_are_refused_by_name)
+{
+    static const struct { const char *name; int at; uint8_t value; bool ours; const char *says; } rows[] = {
+        { "a minor version", 10, 9, true, "" },
+        { "a greater major version", 8, 2, false, "newer version" },
+        { "another dimension", 16, 8, false, "--reembed" },
+        { "a dimension of 0", 16, 0, false, "unknown here" },
+        { "float64", 20, 2, false, "unknown here" },
+        { "another embedder", 40, 0xab, false,
+          "ab02030000000000000000000000000000000000000000000000000000000009 (4 dimensions), this is "
+          "0102030000000000000000000000000000000000000000000000000000000009 (4): start with that one, "
+          "or embed all anew with --reembed" },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char dir[64], log[80];
+        struct model s, got = { 0 };
+        struct told t;
+        struct fault f = { 0 };
+        make_log(temporary(dir), 3, true, &s);
+        uint8_t *p;
+        size_t n = set_log(dir, &p, "memory.log");
+        p[rows[i].at] = rows[i].value;
+        uint32_t crc = crc32c(0, p, 80);
+        for (int k = 0; k < 4; k++) p[80 + k] = (uint8_t)(crc >> 8 * k);
+        snprintf(log, sizeof log, "%s/memory.log", dir);
+        write_file(log, p, n);
+        struct journal *j = open_at(&got, &t, dir, &f);
+        cr_assert_eq(j != NULL, rows[i].ours, "%s: %s", rows[i].name, f.why);
+        if (j) journal_close(j, 0, &f);
+        else cr_assert(f.exit == 65 && strstr(f.why, rows[i].says), "%s: %s", rows[i].name, f.why);
+        free(p);
+        remove_all(dir);
+    }
+}
+
+Test(journal, a_torn_tail_is_kept_cut_and_told_once)
+{
+    char dir[64], log[80];
+    struct model s, got = { 0 };
+    struct told t;
+    struct fault f;
+    uint8_t *p, *tail;
+    make_log(temporary(dir), 9, false, &s);
+    size_t n = set_log(dir, &p, "memory.log");
+    snprintf(log, sizeof log, "%s/memory.log", dir);
+    p = realloc(p, n + 1000);
+    memset(p + n, 'z', 1000);
+    write_file(log, p, n + 1000);
+    log_lines = 0;
+    struct journal *j = open_at(&got, &t, dir, &f);
+    cr_assert_not_null(j, "%s", f.why);
+    cr_assert_eq(log_lines, 1, "one line");
+    cr_assert_not_null(strstr(log_caught, "bytes=1000 kept=memory.torn-10"), "%s", log_caught);
+    cr_assert_eq(model_digest(&got), model_digest(&s), "nothing else is lost");
+    size_t m = set_log(dir, &tail, "memory.torn-10");
+    cr_assert(m == 1000 && tail[0] == 'z' && tail[999] == 'z', "kept byte for byte");
+    journal_close(j, 0, &f);
+    j = open_at(&got, &t, dir, &f);
+    cr_assert_eq(log_lines, 1, "not told again");
+    journal_close(j, 0, &f);
+    free(p);
+    free(tail);
+    remove_all(dir);
+}
+
+Test(journal, damage_names_its_offset_and_the_numbers_lost)
+{
+    char dir[64], log[80];
+    struct model s, got = { 0 };
+    struct told t;
+    struct fault f;
+    uint8_t *p;
+    make_log(temporary(dir), 20, true, &s);
+    size_t n = set_log(dir, &p, "memory.log"), at = JOURNAL_HEAD_BYTES;
+    snprintf(log, sizeof log, "%s/memory.log", dir);
+    size_t broken = 0;
+    for (int seq = 1; seq <= 14; seq++) { /* 7, 12 and 13 */
+        if (seq == 7) broken = at;
+        if (seq == 7 || seq == 12 || seq == 13) p[at + 33] ^= 1;
+        at += 64 + (size_t)p[at + 8] + ((size_t)p[at + 9] << 8);
+    }
+    write_file(log, p, n);
+    char offset[100];
+    snprintf(offset, sizeof offset, "damaged at offset %zu: sequence numbers lost: 7 to 7, 12 to 13;", broken);
+    cr_assert_null(open_at(&got, &t, dir, &f), "refused");
+    cr_assert(f.exit == 65 && strstr(f.why, offset) && strstr(f.why, "--repair"), "%s", f.why);
+    cr_assert_eq(count_files(dir, "memory.torn"), 0, "and nothing is cut");
+    free(p);
+    remove_all(dir);
+}
+
+/* Bytes of one part of the log in place of another: what the chain and the numbers are for. */
+Test(journal, lost_doubled_and_swapped_records_are_damage)
+{
+    static const struct { const char *name; int from, to, n; } rows[] = {
+        { "lost", 6, 5, 8 }, { "doubled", 4, 5, 8 }, { "an older one in its place", 2, 5, 1 } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char dir[64], log[80];
+        struct model s = { 0 }, got = { 0 };
+        struct told t;
+        struct fault f;
+        struct journal *j = open_at(&s, &t, temporary(dir), &f);
+        for (uint64_t k = 0; k < 14; k++) {
+            struct memory m = { .id = { (uint8_t)k } };
+            uint64_t seq;
+            journal_append(j, MEMORY_DELETE, &m, &seq); /* of one size: nothing hides behind lengths */
+            journal_flush(j, 0);
+        }
+        journal_close(j, 0, &f);
+        uint8_t *p;
+        size_t n = set_log(dir, &p, "memory.log");
+        snprintf(log, sizeof log, "%s/memory.log", dir);
+        uint8_t *at = p + JOURNAL_HEAD_BYTES;
+        memmove(at + 64 * rows[i].to, at + 64 * rows[i].from, (size_t)(64 * rows[i].n));
+        write_file(log, p, n);
+        cr_assert_null(open_at(&got, &t, dir, &f), "%s", rows[i].name);
+        cr_assert_eq(f.exit, 65, "%s: %s", rows[i].name, f.why);
+        free(p);
+        remove_all(dir);
+    }
+}
+
+Test(journal, a_record_that_hangs_on_another_chain_ends_the_log)
+{
+    char dir[64], log[80];
+    struct model s, got = { 0 };
+    struct told t;
+    struct fault f;
+    uint8_t *p;
+    make_log(temporary(dir), 0, false, &s);
+    size_t n = set_log(dir, &p, "memory.log");
+    p = realloc(p, n + 192);
+    struct record_seal a = { .seq = 0 }, b;
+    struct memory m = { .id = { 1 } };
+    memcpy(a.file_id, p + 24, 16);
+    for (int i = 0; i < 3; i++) record_put(p + n + 64 * i, RECORD_DELETE, DIM, &m);
+    record_seal(p + n, &a);
+    b = a;
+    b.chain ^= 1; /* number and checksum are right */
+    record_seal(p + n + 64, &b);
+    record_seal(p + n + 128, &b);
+    snprintf(log, sizeof log, "%s/memory.log", dir);
+    write_file(log, p, n + 192);
+    struct journal *j = open_at(&got, &t, dir, &f);
+    cr_assert_not_null(j, "%s", f.why);
+    struct journal_state st;
+    journal_state(j, &st);
+    cr_assert_eq(st.seq, 1, "only the first counts");
+    cr_assert_eq(st.orphans, 1, "and deletes what is not there");
+    journal_close(j, 0, &f);
+    free(p);
+    remove_all(dir);
+}
+
+Test(journal, unknown_types_are_skipped_only_where_they_say_so)
+{
+    for (int flag = 0; flag < 2; flag++) {
+        char dir[64], log[80];
+        struct model s, got = { 0 };
+        struct told t;
+        struct fault f;
+        uint8_t *p;
+        make_log(temporary(dir), 0, false, &s);
+        size_t n = set_log(dir, &p, "memory.log");
+        p = realloc(p, n + 64);
+        struct record_seal seal = { .seq = 0 };
+        memcpy(seal.file_id, p + 24, 16);
+        record_put(p + n, RECORD_CLOSE, DIM, NULL);
+        p[n + 12] = 9;
+        p[n + 15] = flag ? 0x80 : 0;
+        record_seal(p + n, &seal);
+        snprintf(log, sizeof log, "%s/memory.log", dir);
+        write_file(log, p, n + 64);
+        struct journal *j = open_at(&got, &t, dir, &f);
+        cr_assert_eq(j != NULL, flag, "%s", f.why);
+        if (j) journal_close(j, 0, &f);
+        else cr_assert(f.exit == 65 && strstr(f.why, "unknown type 9"), "%s", f.why);
+        free(p);
+        remove_all(dir);
+    }
+}
+
+Test(journal, sync_modes_tell_what_they_promise)
+{
+    static const struct { int64_t sync_ms; uint64_t durable, after; } rows[] = {
+        { JOURNAL_SYNC_ALWAYS, 1, 2 }, { 1000, 0, 1 }, { JOURNAL_SYNC_NEVER, 0, 0 } };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char dir[64];
+        struct model s = { 0 };
+        struct told t = { 0 };
+        struct fault f;
+        struct item one;
+        uint64_t seq;
+        struct journal_config c = model_config(&s, temporary(dir));
+        c.sync_ms = rows[i].sync_ms;
+        c.events = (struct journal_events){ on_written, on_durable, on_failed, on_compacted, &t };
+        struct journal *j = journal_open(&c, &f);
+        cr_assert_eq(journal_due(j), INT64_MAX, "nothing to do in row %zu", i);
+        model_op(&s, 1, 1, &one);
+        journal_append(j, MEMORY_PUT, &one.m, &seq);
+        cr_assert(t.written == 0 && journal_due(j) == 0, "appending writes nothing in row %zu", i);
+        journal_flush(j, 100);
+        cr_assert(t.written == 1 && t.durable == rows[i].durable, "row %zu", i);
+        journal_flush(j, 400);
+        cr_assert_eq(t.durable, rows[i].durable, "not yet in row %zu", i);
+        if (rows[i].sync_ms > 0) cr_assert_eq(journal_due(j), 850, "three quarters of a second");
+        journal_flush(j, 850);
+        journal_flush(j, 1850);
+        cr_assert_eq(t.durable, rows[i].after, "row %zu, %llu", i, (unsigned long long)t.durable);
+        journal_sync(j);
+        journal_flush(j, 1900);
+        cr_assert_geq(t.durable, 1, "asked for in row %zu", i);
+        journal_close(j, 2000, &f);
+        remove_all(dir);
+    }
+}
+
+Test(journal, an_idle_log_gets_one_last_watermark)
+{
+    char dir[64];
+    struct model s = { 0 };
+    struct told t;
+    struct fault f;
+    struct journal_state st;
+    struct journal *j = open_at(&s, &t, temporary(dir), &f);
+    run(j, &s, 7, 0, 5);
+    cr_assert_eq(journal_due(j), 1005, "due a second after");
+    journal_flush(j, 1004);
+    journal_state(j, &st);
+    cr_assert_eq(st.seq, 5, "not yet");
+    journal_flush(j, 1005);
+    journal_state(j, &st);
+    cr_assert(st.seq == 6 && st.durable == 6, "now, and on disk");
+    for (int64_t now = 3000; now < 20000; now += 1000) journal_flush(j, now);
+    journal_state(j, &st);
+    cr_assert_eq(st.seq, 6, "and never again while nothing is stored");
+    cr_assert_eq(journal_due(j), INT64_MAX, "nothing more is due");
+    journal_close(j, 0, &f);
+    remove_all(dir);
+}
+
+Test(journal, what_does_not_fit_is_refused_and_changes_nothing)
+{
+    char dir[64];
+    static char big[RECORD_MAX_PAYLOAD];
+    struct model s = { 0 };
+    struct told t;
+    struct fault f;
+    struct journal *j = open_at(&s, &t, temporary(dir), &f);
+    static const struct { size_t text, metadata, tags; int r; } rows[] = {
+        { RECORD_MAX_PAYLOAD / 2, 65535, 65535, 0 }, { RECORD_MAX_PAYLOAD / 2 + 1, 2, 2, JOURNAL_MISUSE },
+        { 1, 65536, 2, JOURNAL_MISUSE }, { 1, 2, 65536, JOURNAL_MISUSE } };
+    uint64_t seq;
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct memory m = { .vector = (float[DIM]){ 0 }, .text = { big, rows[i].text },
+                            .metadata = { big, rows[i].metadata }, .tags = { big, rows[i].tags } };
+        cr_assert_eq(journal_append(j, MEMORY_PUT, &m, &seq), rows[i].r, "row %zu", i);
+    }
+    struct memory m = { .vector = (float[DIM]){ 0 }, .text = { big, RECORD_MAX_PAYLOAD / 2 } };
+    int n = 1, r;
+    size_t each = journal_bytes_of(j, &m);
+    while (n < 100 && (r = journal_append(j, MEMORY_PUT, &m, &seq)) == 0) n++;
+    cr_assert_eq(r, JOURNAL_BUSY, "the batch is full after %d", n);
+    cr_assert(!journal_room(j, each) && journal_room(j, 64), "and says so");
+    cr_assert_eq(seq, (uint64_t)n, "no number was given for what was refused");
+    journal_flush(j, 0);
+    cr_assert(journal_room(j, each) && t.durable == (uint64_t)n, "room again once it is written");
+    journal_close(j, 0, &f);
+    remove_all(dir);
+}
+
+Test(journal, a_helper_that_dies_is_a_storage_failure)
+{
+    char dir[64];
+    struct model s = { 0 };
+    struct told t = { 0 };
+    struct fault f;
+    struct item one;
+    uint64_t seq;
+    struct journal_config c = model_config(&s, temporary(dir));
+    c.in_process = false;
+    c.events = (struct journal_events){ on_written, on_durable, on_failed, on_compacted, &t };
+    struct journal *j = journal_open(&c, &f);
+    model_op(&s, 1, 1, &one);
+    cr_assert_eq(journal_append(j, MEMORY_PUT, &one.m, &seq), 0, "first");
+    cr_assert_eq(journal_wait(j, 0), 0, "written");
+    char command[80];
+    snprintf(command, sizeof command, "pkill -9 -P %d -x recalld-disk", getpid());
+    cr_assert_eq(system(command), 0, "a child of ours of that name");
+    cr_assert_eq(journal_append(j, MEMORY_PUT, &one.m, &seq), 0, "second");
+    cr_assert_eq(journal_wait(j, 0), JOURNAL_STOPPED, "it is gone");
+    cr_assert(t.failures == 1 && t.failed_from == 2 && !t.full, "all from the second on has failed");
+    cr_assert_not_null(strstr(t.why, "helper"), "%s", t.why);
+    cr_assert_eq(journal_append(j, MEMORY_PUT, &one.m, &seq), JOURNAL_STOPPED, "and for ever");
+    cr_assert_eq(journal_close(j, 0, &f), -1, "the end is not clean");
+    cr_assert_eq(f.exit, 74, "%s", f.why);
+    struct model got = { 0 };
+    j = open_at(&got, &t, dir, &f);
+    cr_assert_not_null(j, "%s", f.why);
+    cr_assert_eq(got.n, 1, "what was acknowledged is there");
+    journal_close(j, 0, &f);
     remove_all(dir);
 }

@@ -107,7 +107,7 @@ int journal_head_read(int fd, const char *path, struct journal_head *h, struct f
                          "use that one", path, h->major, h->minor);
     if (h->element != 1 || !h->dimension || h->dimension > MEMORY_DIMENSION)
         return fault_set(f, 65, "%s/" DISK_LOG " holds vectors of a kind unknown here", path);
-    return r;
+    return n < sizeof b ? 1 : r;
 }
 
 static void hex(char out[65], const uint8_t *p)
@@ -120,7 +120,7 @@ static int judge_head(struct journal *j, int found, struct fault *f)
     const char *dir = j->c.dir;
     if (found == 1)
         return fault_set(f, 65, "%s/" DISK_LOG " is damaged at offset 0: its header; --repair "
-                         "takes the second copy", dir);
+                         "keeps what is whole", dir);
     char ours[65], theirs[65];
     hex(ours, j->c.fingerprint);
     hex(theirs, j->head.fingerprint);

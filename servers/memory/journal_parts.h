@@ -83,8 +83,8 @@ void compact_end(struct journal *j, const char *why);
 /* Open and lock the directory, made where `make`, into *dir and *lock. 0, or -1 with f. */
 int journal_lock(const char *path, bool make, int *dir, int *lock, struct fault *f);
 
-/* Read and judge the header of the log behind fd. 0; 1 when only the second copy was
- * right; -1 with f. Neither dimension nor embedder is judged. */
+/* Read and judge the header of the log behind fd. 0; 1 when one copy or the end of it is
+ * missing; -1 with f. Neither dimension nor embedder is judged. */
 int journal_head_read(int fd, const char *path, struct journal_head *h, struct fault *f);
 
 /* Make a log without records in `tmp`'s place, synced, its descriptor in *fd. The name is

@@ -74,7 +74,7 @@ static enum walk_found take(struct walk *w, uint64_t at)
 
 enum walk_found walk_next(struct walk *w)
 {
-    if (w->at == w->size) return WALK_END;
+    if (w->at >= w->size) return WALK_END;
     bool good = whole(w, w->at) && w->r.seq == w->seq + 1 && w->r.chain == w->chain;
     if (w->error) return WALK_ERROR;
     return good ? take(w, w->at) : WALK_BROKEN;
