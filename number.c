@@ -368,45 +368,51 @@ static uint64_t shortest(uint64_t c, int q, bool closer, int *k)
     return s + (v[1] > 4 * s + 2 || (v[1] == 4 * s + 2 && s & 1));
 }
 
-/* Digits of v, most significant first; returns how many. */
-static size_t put_digits(char *out, uint64_t v)
+static int digits_in(uint64_t v)
 {
-    char text[20], *s = text + 20;
-    do *--s = (char)('0' + v % 10);
-    while (v /= 10);
-    size_t n = (size_t)(text + 20 - s);
-    memcpy(out, s, n);
-    return n;
+    int n = 1;
+    for (; v >= 10000; v /= 10000) n += 4;
+    return n + (v >= 10) + (v >= 100) + (v >= 1000);
+}
+
+/* The n digits of v at out, two at a time, the last ones first. */
+static void put_digits(char *out, uint64_t v, int n)
+{
+    for (; n >= 2; n -= 2, v /= 100) {
+        unsigned pair = (unsigned)(v % 100);
+        out[n - 1] = (char)('0' + pair % 10);
+        out[n - 2] = (char)('0' + pair / 10);
+    }
+    if (n) *out = (char)('0' + v);
 }
 
 /* w * 10^k at out, in the form that JavaScript gives it. */
 static char *put_decimal(char *out, uint64_t w, int k)
 {
-    char digits[20];
     for (; w && w % 10 == 0; k++) w /= 10;
-    int n = (int)put_digits(digits, w), point = n + (w ? k : 0);
+    int n = digits_in(w), point = n + (w ? k : 0);
     if (point > 21 || point < -5) {
-        *out++ = digits[0];
-        if (n > 1) *out++ = '.';
-        memcpy(out, digits + 1, (size_t)n - 1);
-        out += n - 1;
+        put_digits(out + 1, w, n);
+        out[0] = out[1];
+        out[1] = '.';
+        out += n > 1 ? n + 1 : 1;
         *out++ = 'e';
         return out + number_put_int(out, point - 1);
     }
     if (point <= 0) {
-        memset(out, '0', (size_t)(2 - point));
-        out[1] = '.';
-        memcpy(out + 2 - point, digits, (size_t)n);
+        memcpy(out, "0.00000", 7);
+        put_digits(out + 2 - point, w, n);
         return out + 2 - point + n;
     }
-    int whole = n < point ? n : point;
-    memcpy(out, digits, (size_t)whole);
-    out += whole;
-    for (; whole < point; whole++) *out++ = '0';
-    if (n <= point) return out;
-    *out++ = '.';
-    memcpy(out, digits + point, (size_t)(n - point));
-    return out + n - point;
+    if (point >= n) {
+        put_digits(out, w, n);
+        memset(out + n, '0', (size_t)(point - n));
+        return out + point;
+    }
+    put_digits(out + 1, w, n);
+    memmove(out, out + 1, (size_t)point);
+    out[point] = '.';
+    return out + n + 1;
 }
 
 static size_t put_bits(char *out, const struct format *f, uint64_t bits, bool neg)
@@ -436,7 +442,9 @@ size_t number_put_float(char *out, float v)
 
 size_t number_put_int(char *out, int64_t v)
 {
-    if (v >= 0) return put_digits(out, (uint64_t)v);
+    uint64_t size = v < 0 ? 0 - (uint64_t)v : (uint64_t)v;
+    int n = digits_in(size), minus = v < 0;
     *out = '-';
-    return 1 + put_digits(out + 1, 0 - (uint64_t)v);
+    put_digits(out + minus, size, n);
+    return (size_t)(n + minus);
 }

@@ -404,7 +404,7 @@ Test(number_put, floats_are_the_shortest_of_their_own_kind)
 }
 
 /* How many significant digits a text has. */
-static int digits_in(const char *s)
+static int significant(const char *s)
 {
     int n = 0, zeros = 0;
     for (; *s && *s != 'e'; s++) {
@@ -425,7 +425,7 @@ static void prints(double v)
     double back;
     cr_assert_eq(number_read(&n, text, strlen(text)), strlen(text));
     cr_assert(number_double(&n, &back) && bits_of(back) == bits_of(v), "%s", text);
-    int digits = digits_in(text);
+    int digits = significant(text);
     if (digits > 1) {
         snprintf(less, sizeof less, "%.*e", digits - 2, v);
         cr_assert_neq(bits_of(strtod(less, NULL)), bits_of(v), "%s is longer than %s", text, less);
@@ -447,7 +447,7 @@ static void prints_float(float v)
     float back;
     number_read(&n, text, strlen(text));
     cr_assert(number_float(&n, &back) && bits_of_float(back) == bits_of_float(v), "%s", text);
-    int digits = digits_in(text);
+    int digits = significant(text);
     if (digits > 1) {
         snprintf(less, sizeof less, "%.*e", digits - 2, (double)v);
         cr_assert_neq(bits_of_float(strtof(less, NULL)), bits_of_float(v), "%s is longer than %s", text, less);
@@ -516,7 +516,7 @@ Test(number_put, nothing_is_written_beyond_its_room)
         if (!isfinite(v)) continue;
         size_t n = number_put_double(out, v);
         if (n > longest) longest = n;
-        cr_assert_eq(out[n], '#');
+        cr_assert_eq(out[NUMBER_ROOM], '#');
     }
     cr_assert_eq(longest, 25u, "%zu", longest);
 }
