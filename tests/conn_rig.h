@@ -40,6 +40,8 @@ struct rig {
     char             *got;              /* [n], NUL behind it: of the client that is read */
     size_t            n, cap, some;
     bool              ended, reset;
+    int               fd[6000];         /* [fds] dialled, closed at the end */
+    int               fds;
 };
 
 static inline void rig_tell(struct server *s, const char *what)
@@ -117,6 +119,7 @@ static inline void rig_close(struct rig *r)
     conn_pool_free(r->pool);
     loop_free(r->loop);
     free(r->got);
+    while (r->fds) close(r->fd[--r->fds]);
 }
 
 static inline void rig_turn(struct rig *r, int64_t ms)
@@ -147,6 +150,7 @@ static inline int rig_dial(struct rig *r)
         return -1;
     }
     fcntl(fd, F_SETFL, O_NONBLOCK);
+    if (r->fds < 6000) r->fd[r->fds++] = fd;
     return fd;
 }
 
@@ -320,6 +324,7 @@ static inline void rig_echoes(struct rig *r, int fd, const struct bytes *wire, s
 }
 
 static int rig_first_dup;
+static struct rlimit rig_limit;
 
 /* Take every descriptor; returns the last. */
 static inline int rig_use_up_descriptors(void)
@@ -327,6 +332,7 @@ static inline int rig_use_up_descriptors(void)
     struct rlimit limit = { 128, 4096 };
     int fd, last = -1;
     getrlimit(RLIMIT_NOFILE, &limit);
+    rig_limit = limit;
     limit.rlim_cur = 128;
     setrlimit(RLIMIT_NOFILE, &limit);
     rig_first_dup = -1;
@@ -339,7 +345,8 @@ static inline int rig_use_up_descriptors(void)
 
 static inline void rig_give_back_descriptors(int last)
 {
-    for (int fd = rig_first_dup; fd <= last; fd++) close(fd);
+    for (int fd = rig_first_dup; fd >= 0 && fd <= last; fd++) close(fd);
+    setrlimit(RLIMIT_NOFILE, &rig_limit);
 }
 
 /* Bytes for each of a thousand idle WebSockets: what malloc says, where it says
