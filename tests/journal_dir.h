@@ -38,7 +38,7 @@ static int write_file(const char *name, const uint8_t *p, size_t n)
     return fclose(out) == 0 && k == n ? 0 : -1;
 }
 
-static void copy_file(const char *from, const char *to)
+__attribute__((unused)) static void copy_file(const char *from, const char *to)
 {
     size_t n;
     uint8_t *p = read_file(from, &n);

@@ -1,0 +1,217 @@
+// uses: servers/memory/journal.c servers/memory/journal_open.c servers/memory/journal_compact.c servers/memory/journal_tools.c servers/memory/walk.c servers/memory/record.c servers/memory/disk.c servers/memory/disk_work.c servers/crc32c.c
+#include "test.h"
+
+#include "journal_rig.h"
+#include "servers/memory/walk.h"
+
+/* The log of a directory and where its records begin. */
+struct log {
+    char     name[96];
+    uint8_t *p;
+    size_t   n, at[80];
+    int      records;
+};
+
+static struct log load(const char *dir)
+{
+    struct log l = { .records = 0 };
+    snprintf(l.name, sizeof l.name, "%s/memory.log", dir);
+    l.p = read_file(l.name, &l.n);
+    for (size_t at = JOURNAL_HEAD_BYTES; at < l.n; l.records++) {
+        l.at[l.records] = at;
+        at += 64 + (size_t)l.p[at + 8] + ((size_t)l.p[at + 9] << 8);
+    }
+    return l;
+}
+
+struct places { int n; uint64_t offset[9], bytes[9], from[9], to[9]; };
+
+static void on_damage(void *user, uint64_t offset, uint64_t bytes, uint64_t from, uint64_t to)
+{
+    struct places *p = user;
+    p->offset[p->n] = offset;
+    p->bytes[p->n] = bytes;
+    p->from[p->n] = from;
+    p->to[p->n++] = to;
+}
+
+Test(journal_tools, whole_logs_pass_and_are_counted)
+{
+    for (int closed = 0; closed < 2; closed++) {
+        char dir[64], kept[64];
+        struct model s;
+        struct fault f;
+        struct journal_report r = { 0 };
+        struct journal_head h;
+        make_log(temporary(dir), 60, closed, &s);
+        cr_assert_eq(journal_check(dir, &r, &f), 0, "%s", f.why);
+        cr_assert(r.records == 60u + (unsigned)closed && r.seq == r.records && r.closed == closed, "counted");
+        cr_assert(r.live == (uint64_t)s.n && !r.damaged && !r.lost && !r.orphans && !r.torn_bytes, "whole");
+        uint64_t live = 0;
+        for (int i = 0; i < s.n; i++) live += record_bytes(RECORD_PUT, DIM, &s.items[i].m);
+        cr_assert_eq(r.live_bytes, live, "bytes that live");
+        cr_assert_eq(journal_peek(dir, &h, &f), 0, "%s", f.why);
+        cr_assert(h.dimension == DIM && !memcmp(h.fingerprint, model_print, 32), "header");
+        struct log a = load(dir);
+        cr_assert_eq(journal_repair(dir, &r, kept, &f), 0, "nothing to repair");
+        struct log b = load(dir);
+        cr_assert(a.n == b.n && !memcmp(a.p, b.p, a.n) && !kept[0], "and nothing is touched");
+        free(a.p), free(b.p);
+        remove_all(dir);
+    }
+}
+
+Test(journal_tools, no_log_is_no_damage)
+{
+    char dir[64], kept[64];
+    struct fault f = { 0 };
+    struct journal_report r = { 0 };
+    struct journal_head h;
+    temporary(dir);
+    cr_assert_eq(journal_check(dir, &r, &f), 0, "%s", f.why);
+    cr_assert_eq(journal_repair(dir, &r, kept, &f), 0, "%s", f.why);
+    cr_assert_eq(journal_peek(dir, &h, &f), 1, "none");
+    remove_all(dir);
+    cr_assert_eq(journal_check(dir, &r, &f), -1, "no directory");
+    cr_assert_eq(f.exit, 74, "%s", f.why);
+}
+
+/* Records i..i+n-1 broken by one byte each: what is told, and what a repair keeps. */
+Test(journal_tools, damage_is_told_by_place_and_the_rest_is_kept)
+{
+    static const struct { const char *name; int first, n, second; int at; int places; uint64_t lost; } rows[] = {
+        { "one payload", 5, 1, -1, 70, 1, 1 },
+        { "one header", 5, 1, -1, 20, 1, 1 },
+        { "a magic", 5, 1, -1, 4, 1, 1 },
+        { "the first", 0, 1, -1, 70, 1, 1 },
+        { "three in a row", 7, 3, -1, 8, 1, 3 },
+        { "two places", 3, 2, 20, 33, 2, 3 },
+        { "neighbours of one", 10, 1, 12, 33, 2, 2 },
+        { "the last before the close record", 29, 1, -1, 33, 1, 1 },
+        { "all but the close record", 0, 30, -1, 33, 1, 30 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char dir[64], kept[64];
+        struct model s, got = { 0 };
+        struct told t;
+        struct fault f = { 0 };
+        struct places places = { 0 };
+        struct journal_report r = { .damage = on_damage, .user = &places };
+        make_log(temporary(dir), 30, true, &s);
+        struct log l = load(dir);
+        for (int k = rows[i].first; k < rows[i].first + rows[i].n; k++) l.p[l.at[k] + (size_t)rows[i].at % 128 % (l.at[k + 1] - l.at[k])] ^= 4;
+        if (rows[i].second >= 0) l.p[l.at[rows[i].second] + 5] ^= 4;
+        write_file(l.name, l.p, l.n);
+        cr_assert_eq(journal_check(dir, &r, &f), 1, "%s is damage: %s", rows[i].name, f.why);
+        cr_assert(places.n == rows[i].places && r.lost == rows[i].lost, "%s: %d places, %llu lost",
+                  rows[i].name, places.n, (unsigned long long)r.lost);
+        cr_assert_eq(places.offset[0], l.at[rows[i].first], "%s: offset", rows[i].name);
+        cr_assert_eq(places.from[0], (uint64_t)rows[i].first + 1, "%s: first lost", rows[i].name);
+        cr_assert_eq(places.to[0], (uint64_t)(rows[i].first + rows[i].n), "%s: last lost", rows[i].name);
+        places.n = 0;
+        cr_assert_eq(journal_repair(dir, &r, kept, &f), 1, "%s is mended: %s", rows[i].name, f.why);
+        cr_assert_str_eq(kept, "memory.damaged-31", "%s", rows[i].name);
+        char name[160];
+        size_t n;
+        snprintf(name, sizeof name, "%s/%s", dir, kept);
+        uint8_t *old = read_file(name, &n);
+        cr_assert(n == l.n && !memcmp(old, l.p, n), "%s: the old file is kept as it was", rows[i].name);
+        uint64_t orphans = r.orphans;
+        cr_assert_eq(journal_check(dir, &r, &f), 0, "%s is whole now", rows[i].name);
+        cr_assert_eq(r.records, 31 - rows[i].lost, "%s: every whole record", rows[i].name);
+        cr_assert(r.seq == 31 && r.orphans == orphans, "%s: it ends at the old number", rows[i].name);
+        struct journal *j = open_at(&got, &t, dir, &f);
+        cr_assert_not_null(j, "%s: %s", rows[i].name, f.why);
+        struct journal_state st;
+        journal_state(j, &st);
+        cr_assert_eq(st.orphans, orphans, "%s: changes without their memory are skipped", rows[i].name);
+        journal_close(j, 0, &f);
+        free(old), free(l.p);
+        remove_all(dir);
+    }
+}
+
+Test(journal_tools, a_lost_end_that_was_acknowledged_is_damage)
+{
+    char dir[64], kept[64];
+    struct model s;
+    struct fault f = { 0 };
+    struct places places = { 0 };
+    struct journal_report r = { .damage = on_damage, .user = &places };
+    make_log(temporary(dir), 30, true, &s);
+    struct log l = load(dir);
+    /* the last operation is lost; a close record far behind says that it was there */
+    memset(l.p + l.at[29], 0, l.at[30] - l.at[29]);
+    write_file(l.name, l.p, l.n);
+    cr_assert_eq(journal_check(dir, &r, &f), 1, "%s", f.why);
+    cr_assert(places.from[0] == 30 && places.to[0] == 30, "30 is lost");
+    memset(l.p + l.at[30] + 4, 0, 60);
+    write_file(l.name, l.p, l.n);
+    cr_assert_eq(journal_check(dir, &r, &f), 0, "nobody knows of it any more: a torn tail");
+    cr_assert_eq(r.torn_bytes, l.n - l.at[29], "%llu torn", (unsigned long long)r.torn_bytes);
+    cr_assert_eq(journal_repair(dir, &r, kept, &f), 0, "which an opening cuts");
+    free(l.p);
+    remove_all(dir);
+}
+
+Test(journal_tools, second_header_stands_in_for_the_first)
+{
+    char dir[64], kept[64];
+    struct model s, got = { 0 };
+    struct told t;
+    struct fault f = { 0 };
+    struct journal_report r = { 0 };
+    make_log(temporary(dir), 30, true, &s);
+    struct log l = load(dir);
+    memset(l.p, 0, 512);
+    write_file(l.name, l.p, l.n);
+    cr_assert_null(open_at(&got, &t, dir, &f), "not without being asked");
+    cr_assert(f.exit == 65 && strstr(f.why, "--repair"), "%s", f.why);
+    cr_assert_eq(journal_repair(dir, &r, kept, &f), 1, "%s", f.why);
+    cr_assert(r.head_damaged && !r.damaged, "only the header");
+    struct journal *j = open_at(&got, &t, dir, &f);
+    cr_assert_not_null(j, "%s", f.why);
+    cr_assert_eq(model_digest(&got), model_digest(&s), "all is there");
+    journal_close(j, 0, &f);
+    memset(l.p, 0, 4096);
+    write_file(l.name, l.p, l.n);
+    cr_assert_eq(journal_repair(dir, &r, kept, &f), -1, "both are gone");
+    cr_assert_eq(f.exit, 65, "%s", f.why);
+    free(l.p);
+    remove_all(dir);
+}
+
+Test(journal_tools, a_repair_cut_short_goes_on)
+{
+    char dir[64], kept[64], name[160];
+    struct model s;
+    struct fault f = { 0 };
+    struct journal_report r = { 0 };
+    make_log(temporary(dir), 30, true, &s);
+    struct log l = load(dir);
+    l.p[l.at[4] + 40] ^= 1;
+    write_file(l.name, l.p, l.n);
+    snprintf(name, sizeof name, "%s/memory.damaged-31", dir);
+    cr_assert_eq(link(l.name, name), 0, "the old name's twin is there already");
+    cr_assert_eq(journal_repair(dir, &r, kept, &f), 1, "%s", f.why);
+    l.p[l.at[5] + 40] ^= 1;
+    write_file(l.name, l.p, l.n);
+    cr_assert_eq(journal_repair(dir, &r, kept, &f), -1, "another file of that name is not overwritten");
+    cr_assert_eq(f.exit, 74, "%s", f.why);
+    free(l.p);
+    remove_all(dir);
+}
+
+Test(journal_tools, who_holds_the_lock_is_left_alone)
+{
+    char dir[64], kept[64];
+    struct model s = { 0 };
+    struct told t;
+    struct fault f;
+    struct journal_report r = { 0 };
+    struct journal *j = open_at(&s, &t, temporary(dir), &f);
+    cr_assert_eq(journal_repair(dir, &r, kept, &f), -1, "held");
+    cr_assert_eq(f.exit, 75, "%s", f.why);
+    journal_close(j, 0, &f);
+    remove_all(dir);
+}
