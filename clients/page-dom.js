@@ -26,12 +26,15 @@ export const h = (tag, props = {}, ...children) => fill(document.createElement(t
 export const s = (tag, props = {}, ...children) =>
   fill(document.createElementNS('http://www.w3.org/2000/svg', tag), props, children);
 
-/** Three significant figures, without the noise. @param {any} x */
-export function figure(x) {
+/** As many digits as a person wants to see. @param {any} x */
+export function figure(x, digits = 3) {
   if (typeof x !== 'number' || !Number.isFinite(x)) return '–';
-  if (Math.abs(x) >= 100) return Math.round(x).toLocaleString('en');
-  return String(Number(x.toPrecision(3)));
+  if (Math.abs(x) >= 1000) return `${Number((x / 1000).toPrecision(digits))}k`;
+  return Math.abs(x) >= 100 ? String(Math.round(x)) : String(Number(x.toPrecision(digits)));
 }
+
+/** @param {any} ms */
+export const duration = (ms) => (ms > 0 && ms < 0.1 ? `${figure(ms * 1000, 2)} µs` : `${figure(ms)} ms`);
 
 /** @param {string} iso @param {number} [now] */
 export function ago(iso, now = Date.now()) {

@@ -19,7 +19,7 @@ $('log-clear').addEventListener('click', () => list.replaceChildren());
  *  @param {keyof typeof MARKS} way @param {string} what @param {any} [data] */
 export function log(level, source, way, what, data) {
   const time = new Date().toTimeString().slice(0, 8);
-  const brief = data === undefined ? what : `${what} ${JSON.stringify(data)?.slice(0, 160)}`;
+  const brief = data === undefined ? what : `${what} ${data?.memory?.text ?? JSON.stringify(data)}`.slice(0, 200);
   const line = h('summary', {}, h('time', { text: time }), h('span', { class: 'mark', text: MARKS[way] }),
     h('span', { class: `source ${source}`, text: source }), h('span', { class: 'what', text: brief }));
   const details = h('details', { class: `log ${level}`, 'data-way': way }, line);

@@ -1,5 +1,5 @@
 // @ts-check
-import { $, h, figure, ago, calm } from './page-dom.js';
+import { $, h, duration, ago, calm } from './page-dom.js';
 import { VectorMap } from './page-map.js';
 
 const PAGE = 20;
@@ -72,7 +72,7 @@ export class Memories {
       if (this.question) {
         const found = await this.run('memory', 'search', { text: this.question, limit: Math.min(100, this.count) });
         this.show(found.results);
-        $('memories-count').textContent = `${found.count} of ${found.searched} fit, in ${figure(found.processing_time_ms)} ms`;
+        $('memories-count').textContent = `${found.count} of ${found.searched} fit, in ${duration(found.processing_time_ms)}`;
         $('more').hidden = true;
         if (!found.count) this.say(`Nothing is similar enough to “${this.question}”.`);
       } else {

@@ -1,5 +1,5 @@
 // @ts-check
-import { $, h, figure } from './page-dom.js';
+import { $, h, duration } from './page-dom.js';
 import { MemoryInterface } from './memory-interface.js';
 import { LoRAInterface } from './lora-interface.js';
 
@@ -109,7 +109,7 @@ export async function runTests(page) {
     const end = (how, why) => {
       li.className = how;
       if (why) li.firstChild.append(h('span', { class: 'why', text: why }));
-      li.append(h('span', { class: 'value', text: `${figure(performance.now() - began)} ms` }));
+      li.append(h('span', { class: 'value', text: duration(performance.now() - began) }));
     };
     if (away[kind]) {
       tally.skipped++;

@@ -2,7 +2,7 @@
 /** The page: two clients, and a person in front of them. */
 import { MemoryInterface } from './memory-interface.js';
 import { LoRAInterface } from './lora-interface.js';
-import { $, h, figure } from './page-dom.js';
+import { $, h, figure, duration } from './page-dom.js';
 import { log, shortened } from './page-log.js';
 import { charts } from './page-charts.js';
 import { Memories } from './page-memories.js';
@@ -20,7 +20,7 @@ async function run(kind, type, data = {}) {
   log('info', kind, 'out', type, data);
   try {
     const reply = await of(kind).request(type, data);
-    log('success', kind, 'in', `${type} ${figure(performance.now() - began)} ms`, reply);
+    log('success', kind, 'in', `${type} ${duration(performance.now() - began)}`, reply);
     return reply;
   } catch (why) {
     const { message, data: more } = /** @type {any} */ (why);
@@ -82,17 +82,17 @@ function panel(kind) {
 /** @param {Kind} kind @param {any} stats */
 function facts(kind, stats) {
   const { latency, errorRate, reconnects, queueLength } = of(kind).metrics();
-  const rows = [['latency p50', `${figure(latency.p50)} ms`], ['p95', `${figure(latency.p95)} ms`], ['errors', `${figure(100 * errorRate)} %`],
+  const rows = [['latency p50', duration(latency.p50)], ['p95', duration(latency.p95)], ['errors', `${figure(100 * errorRate)} %`],
     ['reconnects', reconnects], ['queued', queueLength], ['connections', stats?.connections?.active ?? '–']];
   if (stats) {
     rows.push(...(kind === 'memory'
-      ? [['stored', (stats.memory_count ?? 0).toLocaleString('en')], ['significance', figure(stats.avg_significance)], ['log', megabytes(stats.log_bytes)]]
-      : [['embedded', figure(stats.embeddings_total ?? 0)], ['average', `${figure(stats.avg_embedding_ms ?? 0)} ms`], ['model', stats.model]]));
+      ? [['stored', (stats.memory_count ?? 0).toLocaleString('en')], ['significance', figure(stats.avg_significance)], ['log', size(stats.log_bytes)]]
+      : [['embedded', figure(stats.embeddings_total ?? 0)], ['average', duration(stats.avg_embedding_ms ?? 0)], ['model', stats.model]]));
   }
   $(kind).querySelector('.facts').replaceChildren(...rows.map(([k, v]) => h('div', {}, h('dt', { text: k }), h('dd', { text: v, title: v }))));
 }
 
-const megabytes = (n) => (typeof n === 'number' ? `${figure(n / 1048576)} MB` : '–');
+const size = (n) => (n < 1048576 ? `${figure(n / 1024)} KiB` : `${figure(n / 1048576)} MiB`);
 
 /** @type {Record<string, any>} the newest stats */
 const newest = { memory: null, inference: null };
@@ -298,7 +298,7 @@ async function start() {
     if (reply.status === 401) {
       $('token-form').hidden = false;
       $('verdict').textContent = token ? 'That token is not the right one.' : 'This server wants a token.';
-      if (token) return;
+      return $('token').focus();
     }
     const stats = await reply.json();
     if (reply.ok) Object.assign(ports, stats.endpoints, { [stats.server]: port || (protocol === 'https:' ? 443 : 80) });

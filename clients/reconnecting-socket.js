@@ -359,7 +359,7 @@ export class ReconnectingSocket extends EventTarget {
       why = `${url} opens no WebSocket (HTTP ${status}).`;
       if (status === 401) why = `${url} wants a token, or another one.`;
       const { error, data: { value, flag } } = await reply.json();
-      if (status === 403) why = `${url} refuses: ${error} (${value}). ${flag} ${value} would allow it.`;
+      if (status === 403) why = `${url}: ${error} (${value}). recalld ${flag} ${value} would let it in.`;
     } catch { /* nothing more is known */ }
     if (turn !== this.#turn) return;
     if (status === 401 || status === 403) this.#end('failed', why);

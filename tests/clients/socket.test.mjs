@@ -253,7 +253,7 @@ test('garbage is told as an error event and ends nothing', async (t) => {
 
 test('401 and 403 are final and explained by what the server says over HTTP', async (t) => {
   for (const [status, error, words] of [[401, 'A token is required', /wants a token/],
-    [403, 'This Origin is not allowed', /This Origin is not allowed \(http:\/\/a\.test\)\. --allow-origin http:\/\/a\.test would/]]) {
+    [403, 'This Origin is not allowed', /This Origin is not allowed \(http:\/\/a\.test\)\. recalld --allow-origin http:\/\/a\.test would/]]) {
     const data = { header: 'Origin', value: 'http://a.test', flag: '--allow-origin' };
     const [fake, memory] = await pair(t, { server: { handshake: () => ({ status }), httpRefusal: { status, error, data } } });
     await assert.rejects(memory.connect(), { code: 'failed', message: words });
