@@ -95,9 +95,9 @@ static inline void rig_open_budget(struct rig *r, const struct server_ops *ops, 
     r->pool = conn_pool_new(r->loop, RIG_REPLY, budget);
     r->server = (struct server){
         .loop = r->loop, .pool = r->pool, .ops = ops,
-        .handshake_timeout_ms = HANDSHAKE_MS, .max_connections = 5000,
-        .ws = { .max_message = 4000000, .ping_interval_ms = PING_MS, .ping_timeout_ms = PING_MS,
-                .close_timeout_ms = CLOSE_MS, .message_timeout_ms = MESSAGE_MS },
+        .handshake_timeout_ms = 30000, .max_connections = 5000,
+        .ws = { .max_message = 4000000, .ping_interval_ms = 30000, .ping_timeout_ms = 30000,
+                .close_timeout_ms = 30000, .message_timeout_ms = 30000 },
     };
     cr_assert_eq(net_listen(&l, "127.0.0.1", 0, 0), 0);
     cr_assert_eq(server_listen(&r->server, &l), 0);
@@ -109,6 +109,15 @@ static inline void rig_open_budget(struct rig *r, const struct server_ops *ops, 
 static inline void rig_open(struct rig *r, const struct server_ops *ops)
 {
     rig_open_budget(r, ops, 64u << 20);
+}
+
+/* For tests of timers; the others have all the time in the world. */
+static inline void rig_hurry(struct rig *r)
+{
+    r->server.handshake_timeout_ms = HANDSHAKE_MS;
+    r->server.ws.ping_interval_ms = r->server.ws.ping_timeout_ms = PING_MS;
+    r->server.ws.close_timeout_ms = CLOSE_MS;
+    r->server.ws.message_timeout_ms = MESSAGE_MS;
 }
 
 static inline void rig_close(struct rig *r)

@@ -162,6 +162,7 @@ Test(conn_time, silent_client_is_closed_without_a_word_after_the_handshake_timeo
 {
     struct rig r;
     rig_open(&r, &rig_echo);
+    rig_hurry(&r);
     int fd = rig_dial(&r);
     int64_t began = loop_clock();
     rig_read(&r, fd, 400);
@@ -176,6 +177,7 @@ Test(conn_time, trickled_request_is_answered_408_however_steadily_it_comes)
 {
     struct rig r;
     rig_open(&r, &rig_echo);
+    rig_hurry(&r);
     int fd = rig_dial(&r);
     int64_t began = loop_clock();
     for (size_t i = 0; i < 400 && !r.n && !r.ended; i++) {
@@ -194,6 +196,7 @@ Test(conn_time, kept_alive_connection_is_closed_after_the_handshake_timeout)
 {
     struct rig r;
     rig_open(&r, &answering);
+    rig_hurry(&r);
     int fd = rig_dial(&r);
     rig_send(&r, fd, answers[0].send, strlen(answers[0].send));
     rig_read(&r, fd, HANDSHAKE_MS / 2);
@@ -369,6 +372,7 @@ Test(conn_end, throws_away_no_more_than_a_mebibyte_and_no_longer_than_the_close_
     for (int much = 0; much < 2; much++) {
         struct rig r;
         rig_open(&r, &rig_echo);
+        rig_hurry(&r);
         int fd = rig_upgrade(&r);
         static char junk[65536];
         size_t sent = 0;
@@ -420,6 +424,7 @@ Test(conn_end, our_close_waits_for_the_answer_then_ends)
     for (int answered = 0; answered < 2; answered++) {
         struct rig r;
         rig_open(&r, &rig_echo);
+        rig_hurry(&r);
         int fd = rig_upgrade(&r);
         int64_t began = loop_clock();
         uint32_t i = 0;
@@ -444,6 +449,7 @@ Test(conn_end, shutdown_says_1001_and_leaves_nobody)
 {
     struct rig r;
     rig_open(&r, &rig_echo);
+    rig_hurry(&r);
     int open = rig_upgrade(&r), idle = rig_dial(&r), begun = rig_dial(&r);
     rig_send(&r, begun, "GET / HT", 8);
     rig_turn(&r, 10);
@@ -466,6 +472,7 @@ Test(conn_time, quiet_client_is_pinged_and_lives_while_it_answers)
 {
     struct rig r;
     rig_open(&r, &rig_echo);
+    rig_hurry(&r);
     int fd = rig_upgrade(&r);
     for (int i = 0; i < 3; i++) {
         r.n = 0;
@@ -481,6 +488,7 @@ Test(conn_time, client_that_answers_no_ping_is_closed_with_1011)
 {
     struct rig r;
     rig_open(&r, &rig_echo);
+    rig_hurry(&r);
     int fd = rig_upgrade(&r);
     int64_t began = loop_clock();
     while (!r.ended && loop_clock() < began + 3000) rig_read(&r, fd, 5);
@@ -490,10 +498,29 @@ Test(conn_time, client_that_answers_no_ping_is_closed_with_1011)
     rig_close(&r);
 }
 
+Test(conn_time, after_a_stall_nobody_is_timed_out_whose_answer_is_already_here)
+{
+    enum { N = 600 };                    /* more than are served in a turn */
+    struct rig r;
+    static int fd[N];
+    rig_open(&r, &rig_echo);
+    net_raise_descriptors();
+    r.server.ws.ping_interval_ms = 500;
+    r.server.ws.ping_timeout_ms = 1500;
+    for (int i = 0; i < N; i++) fd[i] = rig_upgrade(&r);
+    rig_turn(&r, 600);
+    for (int i = 0; i < N; i++) rig_frame(&r, fd[i], 0x8a, "", 0);
+    poll(NULL, 0, 1700);
+    for (int i = 0; i < 5; i++) loop_turn(r.loop, 0);
+    cr_assert_eq(r.server.n.open, N, "%d of %d were lost", N - (int)r.server.n.open, N);
+    rig_close(&r);
+}
+
 Test(conn_time, begun_message_must_be_whole_in_time)
 {
     struct rig r;
     rig_open(&r, &rig_echo);
+    rig_hurry(&r);
     int fd = rig_upgrade(&r);
     rig_send(&r, fd, "\x01\x81\0\0\0\0a", 7);
     for (int i = 0; i < 60 && !r.ended; i++) {
@@ -512,9 +539,6 @@ Test(conn_pressure, client_that_does_not_read_is_not_read_and_all_comes_once_it_
     enum { N = 3000, LEN = 10000 };
     static char payload[LEN];
     rig_open(&r, &rig_echo);
-    r.server.ws.ping_timeout_ms = 0;
-    r.server.ws.ping_interval_ms = 0;
-    r.server.ws.message_timeout_ms = 0;
     int fd = rig_upgrade(&r);
     size_t made = 0, sent = 0;
     struct bytes wire = { 0 };
@@ -541,6 +565,7 @@ Test(conn_pressure, client_that_takes_nothing_is_ended_with_1013)
     struct rig r;
     static char payload[100000];
     rig_open(&r, &rig_echo);
+    rig_hurry(&r);
     int fd = rig_upgrade(&r);
     int64_t began = loop_clock();
     struct bytes wire = { 0 };
@@ -564,7 +589,6 @@ Test(conn_pressure, pings_of_one_that_does_not_read_are_not_hoarded)
 {
     struct rig r;
     rig_open(&r, &rig_echo);
-    r.server.ws.ping_timeout_ms = 0;
     int fd = rig_upgrade(&r);
     struct bytes wire = { 0 };
     char payload[125] = { 0 };
@@ -621,6 +645,7 @@ Test(conn_hold, held_connection_is_not_timed_out_for_silence)
 {
     struct rig r;
     rig_open(&r, &holding);
+    rig_hurry(&r);
     int fd = rig_upgrade(&r);
     rig_frame(&r, fd, 0x81, "2", 1);
     rig_frame(&r, fd, 0x81, "3", 1);
@@ -711,7 +736,6 @@ Test(server_limit, used_up_descriptors_do_not_spin_and_accepting_goes_on_later)
     struct rig r;
     struct loop_lag lag, after;
     rig_open(&r, &rig_echo);
-    r.server.ws.ping_interval_ms = 0;
     int fd = rig_upgrade(&r), waiting = rig_dial(&r);
     int last = rig_use_up_descriptors();
     rig_turn(&r, 10);
@@ -737,8 +761,6 @@ Test(conn_budget, one_that_wants_more_is_read_again_when_there_is_room)
 {
     struct rig r;
     rig_open_budget(&r, &rig_echo, 300000);
-    r.server.ws.ping_timeout_ms = 0;
-    r.server.ws.message_timeout_ms = 0;
     int hog = rig_upgrade(&r), other = rig_upgrade(&r), small = rig_upgrade(&r);
     struct bytes wire = { 0 };
     static char payload[290000];
@@ -764,6 +786,7 @@ Test(conn_budget, where_nothing_moves_the_greatest_holder_is_closed_with_1013)
 {
     struct rig r;
     rig_open_budget(&r, &rig_echo, 300000);
+    rig_hurry(&r);
     r.server.ws.message_timeout_ms = 0;
     r.server.ws.ping_interval_ms = 0;
     int hog = rig_upgrade(&r), other = rig_upgrade(&r);
