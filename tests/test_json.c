@@ -415,7 +415,46 @@ Test(json_read, names_can_be_read_twice_and_hash_by_what_they_say)
     cr_assert_arr_eq(text, copy, sizeof text);
 }
 
-Test(json_read, names_are_decoded_but_not_inside_what_is_skipped)
+/* Published values of 64-bit FNV-1a. */
+Test(json_read, names_hash_as_fnv_1a)
+{
+    static const struct { const char *text; uint64_t hash; } rows[] = {
+        { "{\"\":0}", 0xcbf29ce484222325 }, { "{\"a\":0}", 0xaf63dc4c8601ec8c }, { "{\"foobar\":0}", 0x85944171f73967e8 },
+        { "{\"f\\u006fob\\u0061r\":0}", 0x85944171f73967e8 },
+    };
+    for (size_t i = 0; i < ROWS(rows); i++) {
+        read_text(rows[i].text);
+        json_next(&in);
+        json_enter(&in);
+        json_next(&in);
+        cr_assert_eq(json_key_hash(&in), rows[i].hash, "%s", rows[i].text);
+    }
+    read_text("[1]");
+    json_next(&in);
+    json_enter(&in);
+    json_next(&in);
+    cr_assert_not(json_key(&in, ""), "in a list there is no name");
+}
+
+Test(json_read, names_are_compared_decoded)
+{
+    static const struct { const char *text, *name; bool same; } rows[] = {
+        { "{\"\\u0061\":0}", "a", true }, { "{\"\\u0061\":0}", "b", false }, { "{\"\\u0061\":0}", "", false }, { "{\"\\u0061\":0}", "ab", false },
+        { "{\"\\u0000\":0}", "", false }, { "{\"a\\u0000b\":0}", "a", false }, { "{\"a\\u0000\":0}", "a", false }, { "{\"\\n\\t\":0}", "\n\t", true },
+        { "{\"\\ud83d\\ude00x\":0}", "\xf0\x9f\x98\x80x", true }, { "{\"\\ud83d\\ude00\":0}", "\xf0\x9f\x98", false }, { "{\"\xc3\xa9\\u00e9\":0}", "\xc3\xa9\xc3\xa9", true },
+        { "{\"\\\\u0061\":0}", "\\u0061", true }, { "{\"\\\\u0061\":0}", "a", false }, { "{\"\":0}", "", true }, { "{\"\":0}", "a", false }, { "{\"\\/\":0}", "/", true },
+    };
+    for (size_t i = 0; i < ROWS(rows); i++) {
+        read_text(rows[i].text);
+        json_next(&in);
+        json_enter(&in);
+        json_next(&in);
+        cr_assert_eq(json_key(&in, rows[i].name), rows[i].same, "%s and %s", rows[i].text, rows[i].name);
+        cr_assert_arr_eq(room, rows[i].text, strlen(rows[i].text), "not decoded in place");
+    }
+}
+
+Test(json_read, names_inside_what_is_skipped_stand_as_they_are)
 {
     read_text("{\"\\u0061b\":{\"\\u0063\":1},\"d\\n\":2}");
     json_next(&in);

@@ -10,8 +10,10 @@
 static const char *hex(const void *p, size_t n)
 {
     static char text[41];
-    uint8_t out[20];
+    uint8_t out[21];
+    out[20] = '#';
     sha1(out, p, n);
+    cr_assert_eq(out[20], '#', "wrote behind the digest");
     for (int i = 0; i < 20; i++) snprintf(text + 2 * i, 3, "%02x", out[i]);
     return text;
 }
