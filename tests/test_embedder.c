@@ -659,29 +659,32 @@ static void put_file(const char *dir, const char *name, const char *text)
     fclose(file);
 }
 
-static void link_file(const char *dir, const char *name)
+static void link_file(const char *dir, const char *model, const char *name)
 {
     char from[1000], to[400], cwd[500];
     cr_assert_not_null(getcwd(cwd, sizeof cwd));
-    snprintf(from, sizeof from, "%s/%s/%s", cwd, TINY, name);
+    snprintf(from, sizeof from, "%s/%s/%s", cwd, model, name);
     snprintf(to, sizeof to, "%s/%s", dir, name);
     cr_assert_eq(symlink(from, to), 0);
 }
 
-static const struct { int tokens; const char *why; } vocabs[] = {
-    { 0, "the vocabulary has no [CLS]" }, { 64, NULL }, { 63, NULL }, { 5, NULL },
-    { 65, "the vocabulary has 65 tokens, the embedding table 64 rows" },
-    { 1000, "the vocabulary has 1000 tokens, the embedding table 64 rows" },
+#define ODD "build/models/odd"      /* 70 rows; made by tests/models/make.py, skipped where it is not */
+static const struct { const char *model; int tokens; const char *why; } vocabs[] = {
+    { TINY, 0, "the vocabulary has no [CLS]" }, { TINY, 64, NULL }, { TINY, 63, NULL }, { TINY, 5, NULL },
+    { TINY, 65, "the vocabulary has 65 tokens, the embedding table 64 rows" },
+    { TINY, 1000, "the vocabulary has 1000 tokens, the embedding table 64 rows" },
+    { ODD, 7, NULL }, { ODD, 6, "the vocabulary has 6 tokens, the embedding table 70 rows" },
 };
 
-Test(embedder_open, a_vocabulary_longer_than_the_table_is_refused)
+Test(embedder_open, a_vocabulary_that_does_not_fit_the_table_is_refused)
 {
     static const char *const files[] = { "config.json", "model.safetensors", "modules.json", "1_Pooling",
                                          "sentence_bert_config.json" };
     for (size_t i = 0; i < COUNT(vocabs); i++) {
         char dir[] = "/tmp/recalld-model-XXXXXX", text[12000] = "x\n", command[100];
+        if (access(vocabs[i].model, R_OK)) continue;
         cr_assert_not_null(mkdtemp(dir));
-        for (size_t k = 0; k < COUNT(files); k++) link_file(dir, files[k]);
+        for (size_t k = 0; k < COUNT(files); k++) link_file(dir, vocabs[i].model, files[k]);
         size_t len = vocabs[i].tokens ? (size_t)sprintf(text, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n") : 2;
         for (int k = 5; k < vocabs[i].tokens; k++) len += (size_t)sprintf(text + len, "t%d\n", k);
         put_file(dir, "vocab.txt", text);

@@ -174,6 +174,22 @@ Test(vocab_lines, every_one_of_many_tokens_is_found)
     free(text);
 }
 
+Test(vocab_lines, one_token_on_every_line_costs_no_more_than_many)
+{
+    enum { N = 400000 };
+    char *text = malloc(2 * N);
+    for (size_t i = 0; i < 2 * N; i++) text[i] = "a\n"[i % 2];
+    struct vocab v;
+    struct fault f;
+    clock_t begin = clock();
+    cr_assert_eq(vocab_lines(&v, text, 2 * N, &f), 0);
+    double seconds = (double)(clock() - begin) / CLOCKS_PER_SEC;
+    cr_assert_eq(vocab_id(&v, text_of("a")), N - 1);
+    cr_assert(seconds < 5, "%.1f s", seconds);
+    vocab_free(&v);
+    free(text);
+}
+
 /* ---- the files ---- */
 
 #define SPECIALS "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n"
@@ -450,6 +466,10 @@ Test(wordpiece_cut, more_than_the_room_is_counted_and_not_written)
         for (size_t i = 0; i < 11; i++)
             cr_assert_eq(out[i].id, i < cap && i < 8 ? ids[i] : 0xeeeeeeee, "cap %zu, piece %zu", cap, i);
     }
+    char many[3001];
+    for (size_t i = 0; i < 3000; i++) many[i] = "a b"[i % 2];
+    many[3000] = 0;
+    cr_assert(wordpiece_cut(&m.t.wordpiece, text_of(many), NULL, 0) < 10, "it stops looking");
     put_away(&m);
 }
 
