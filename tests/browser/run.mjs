@@ -324,6 +324,32 @@ test('on a foreign origin the page explains the 403 and names the flag', async (
   await new Promise((r) => { site.closeAllConnections(); site.close(r); });
 });
 
+test('a page of another site uses the clients of the server, once its origin is allowed', async () => {
+  let server;
+  const site = http.createServer((rq, rs) => rs.writeHead(200, { 'Content-Type': 'text/html' }).end(`<!doctype html><title>x</title>
+    <script type="module">
+      import { MemoryInterface } from '${server.page}clients/memory-interface.js';
+      const memory = new MemoryInterface({ serverUrl: 'ws://localhost:${server.memory}' });
+      window.seen = [];
+      memory.addEventListener('status', (e) => window.seen.push(e.detail.state));
+      await memory.store('The red apple is on the table', { tags: ['fruit'] });
+      window.found = (await memory.search('apple')).results.map((m) => m.text);
+    </script>`));
+  await new Promise((r) => { site.listen(0, '127.0.0.1', r); });
+  const { port } = site.address();
+  server = await Server.start(['--allow-origin', `http://foreign.test:${port}`]);
+  for (const host of ['localhost', 'foreign.test']) {
+    const page = await open(`http://${host}:${port}/`, { ready: false });
+    await until(page, () => window.found);
+    assert.deepEqual(await page.evaluate(() => window.found), ['The red apple is on the table'], host);
+    assert.deepEqual(await page.evaluate(() => window.seen), ['connecting', 'open'], host);
+    assert.deepEqual(page.said.filter((s) => s.startsWith('error') && !/favicon/.test(s)), []);
+    await page.context().close();
+  }
+  await server.stop();
+  await new Promise((r) => { site.closeAllConnections(); site.close(r); });
+});
+
 test('markup in a memory stays text, everywhere it is shown', async () => {
   const server = await Server.start();
   const page = await open(server.page);
