@@ -62,7 +62,7 @@ static void check_trace(const struct session *s)
     require(!s->broken, s->broken);
 }
 
-enum { WHOLE, BYTES, RANDOM, SLOW, WAYS };
+enum { WHOLE, BYTES, RANDOM, SLOW, WAYS };  /* BYTES: the first 96, then 13 at a time */
 
 static void play(struct session *s, const uint8_t *in, size_t n, int way)
 {
@@ -77,7 +77,7 @@ static void play(struct session *s, const uint8_t *in, size_t n, int way)
     in += 3;
     n -= 3;
     for (size_t at = 0; at < n;) {
-        size_t piece = way == WHOLE ? n : way == BYTES ? 1 : 1 + pick(pick(2) ? 9 : 400);
+        size_t piece = way == WHOLE ? n : way == BYTES ? (at < 96 ? 1 : 13) : 1 + pick(pick(2) ? 9 : 400);
         if (at < close_at && piece > close_at - at) piece = close_at - at;
         if (piece > n - at) piece = n - at;
         if (at == close_at) session_close(s, 1001, "going", 0);
