@@ -18,7 +18,7 @@ int walk_begin(struct walk *w, int fd, uint64_t size, const struct journal_head 
     w->head = *h;
     w->at = JOURNAL_HEAD_BYTES;
     w->seq = h->base;
-    w->cap = CHUNK + RECORD_MAX;
+    w->cap = size < CHUNK ? ((size_t)size + 64) / 64 * 64 : CHUNK + RECORD_MAX;
     w->buf = aligned_alloc(64, w->cap);
     return w->buf ? 0 : -1;
 }
