@@ -8,7 +8,7 @@ the ratios of the rounds. The same goes to bench/results/echo.csv.
 
     bench/echo/run.py [--build build] [--rounds 5] [--seconds 1.5] [--only NAME,...] [--cells PART]
 """
-import argparse, csv, os, shutil, signal, socket, statistics, subprocess, sys, time
+import argparse, csv, math, os, shutil, signal, socket, statistics, subprocess, sys, time
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
@@ -35,6 +35,19 @@ def free_port():
     with socket.socket() as s:
         s.bind(("127.0.0.1", 0))
         return s.getsockname()[1]
+
+
+def compile_all(build):
+    """The load generator, the limit, and libwebsockets' server where its headers are."""
+    os.makedirs(f"{build}/bench", exist_ok=True)
+    library = [f"{ROOT}/{n}.c" for n in ("ws", "http", "utf8", "sha1", "base64")]
+    cc = os.environ.get("CC", "gcc")
+    for name, sources, more in (("load", library, []), ("bare", library, []), ("lws", [], ["-lwebsockets"])):
+        source = f"{HERE}/{'peer_lws' if name == 'lws' else name}.c"
+        made = subprocess.run([cc, "-std=c11", "-O2", "-g", "-D_GNU_SOURCE", f"-I{ROOT}", source, *sources, *more,
+                               "-o", f"{build}/bench/{name}"], capture_output=True, text=True)
+        if made.returncode and name != "lws":
+            sys.exit(made.stderr)
 
 
 def peers(build):
@@ -84,6 +97,40 @@ def measure(build, command, name, cell, seconds):
         server.wait()
 
 
+COLOURS = {"limit": "#8a8f98", "recalld": "#0b7a75", "libwebsockets": "#c8553d", "npm ws": "#d9a441",
+           "websockets": "#5b6abf"}
+
+
+def plot(rows, path):
+    """Bars of CPU time per message, logarithmic, a group for each cell."""
+    cells = list(dict.fromkeys(r["cell"] for r in rows))
+    names = list(dict.fromkeys(r["server"] for r in rows))
+    step, left, wide = 14, 190, 460
+    low = math.floor(math.log10(min(r["cpu_us"] for r in rows if r["cpu_us"] > 0)))
+    high = math.ceil(math.log10(max(r["cpu_us"] for r in rows)))
+    x = lambda v: left + wide * (math.log10(max(v, 10 ** low)) - low) / (high - low)
+    height = 40 + sum(step * sum(r["cell"] == c for r in rows) + 12 for c in cells)
+    out = [f'<svg xmlns="http://www.w3.org/2000/svg" width="{left + wide + 70}" height="{height + 24}" '
+           'font-family="sans-serif" font-size="11"><rect width="100%" height="100%" fill="white"/>']
+    for k in range(low, high + 1):
+        out.append(f'<line x1="{x(10 ** k):.1f}" x2="{x(10 ** k):.1f}" y1="28" y2="{height}" stroke="#ddd"/>'
+                   f'<text x="{x(10 ** k):.1f}" y="{height + 14}" text-anchor="middle">{10.0 ** k:g} µs</text>')
+    for i, n in enumerate(names):
+        out.append(f'<rect x="{left + 105 * i}" y="8" width="10" height="10" fill="{COLOURS.get(n, "#444")}"/>'
+                   f'<text x="{left + 14 + 105 * i}" y="17">{n}</text>')
+    y = 34
+    for c in cells:
+        out.append(f'<text x="{left - 8}" y="{y + 10}" text-anchor="end">{c}</text>')
+        for r in (r for r in rows if r["cell"] == c):
+            out.append(f'<rect x="{left}" y="{y}" width="{x(r["cpu_us"]) - left:.1f}" height="{step - 3}" '
+                       f'fill="{COLOURS.get(r["server"], "#444")}"/><text x="{x(r["cpu_us"]) + 4:.1f}" y="{y + 9}">'
+                       f'{r["cpu_us"]:.3g}</text>')
+            y += step
+        y += 12
+    with open(path, "w") as f:
+        f.write("\n".join(out) + "\n</svg>\n")
+
+
 def main():
     a = argparse.ArgumentParser()
     a.add_argument("--build", default=f"{ROOT}/build")
@@ -93,8 +140,9 @@ def main():
                    help="one more server, started as PROGRAM --port N")
     a.add_argument("--only", help="servers, by comma")
     a.add_argument("--cells", default="", help="only cells whose name holds this")
-    a.add_argument("--csv", default=f"{ROOT}/bench/results/echo.csv")
+    a.add_argument("--csv", default=f"{ROOT}/bench/results/echo.csv", help="the plot lies beside it, as .svg")
     a = a.parse_args()
+    compile_all(a.build)
     servers = peers(a.build)
     missing = [n for n in ("libwebsockets", "npm ws", "websockets") if n not in servers]
     if missing:
@@ -133,6 +181,7 @@ def main():
         w = csv.DictWriter(f, rows[0].keys())
         w.writeheader()
         w.writerows(rows)
+    plot(rows, os.path.splitext(a.csv)[0] + ".svg")
 
 
 if __name__ == "__main__":
