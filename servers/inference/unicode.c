@@ -2,18 +2,19 @@
 
 #include "unicode_tables.h"
 
-enum { HANGUL = 0xac00, HANGUL_LAST = 0xd7a3, BLOCK = sizeof unicode_kinds[0] };
+enum { HANGUL = 0xac00, HANGUL_LAST = 0xd7a3 };
 #define COUNT(a) (sizeof (a) / sizeof *(a))
 
-unsigned unicode_kind(uint32_t c)
+/* The run that c lies in: the last that does not begin behind it. */
+enum unicode_kind unicode_kind(uint32_t c)
 {
-    if (c < UNICODE_TOP) {
-        unsigned kind = unicode_kinds[unicode_block[c / BLOCK]][c % BLOCK];
-        return c >= HANGUL && c <= HANGUL_LAST ? kind | UNICODE_HAS_BASE : kind;
+    size_t lo = 0, n = COUNT(unicode_kinds);
+    while (n > 1) {
+        size_t half = n / 2;
+        if (unicode_kinds[lo + half] >> 3 <= c) lo += half;
+        n -= half;
     }
-    for (size_t i = 0; i < COUNT(unicode_tail); i++)
-        if (c >= unicode_tail[i].first && c <= unicode_tail[i].last) return unicode_tail[i].kind;
-    return UNICODE_OTHER;
+    return (enum unicode_kind)(unicode_kinds[lo] & 7);
 }
 
 /* Unicode 3.12: a syllable is arithmetic of its jamo. */

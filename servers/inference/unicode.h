@@ -14,17 +14,14 @@ enum unicode_kind {
     UNICODE_MARK,          /* Mn that moves in canonical ordering */
     UNICODE_MARK_STARTER,  /* Mn that stands still and parts what moves */
     UNICODE_IDEOGRAPH,     /* stands alone, FORMATS 2 step 2 */
-    UNICODE_ORDERED,       /* moves in canonical ordering, and is no Mn */
-    UNICODE_KIND = 7,      /* mask for the above */
-    UNICODE_HAS_BASE = 8,  /* unicode_base() changes it */
-    UNICODE_HAS_LOWER = 16 /* unicode_lower() changes it */
+    UNICODE_ORDERED        /* moves in canonical ordering, and is no Mn */
 };
 
-/* Kind of a code point, with the two flags. Any number is allowed. */
-unsigned unicode_kind(uint32_t c);
+/* Kind of a code point. Any number is allowed. */
+enum unicode_kind unicode_kind(uint32_t c);
 
-/* NFD without what is Mn: writes 1..4 code points, returns how many. Give it what has
- * UNICODE_HAS_BASE; others come back as they are. */
+/* NFD without what is Mn: writes 1..4 code points, returns how many. What has no
+ * decomposition comes back as it is; do not ask for Mn. */
 size_t unicode_base(uint32_t c, uint32_t out[4]);
 
 /* Simple lower case (U+0130 gives i). */

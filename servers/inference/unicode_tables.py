@@ -9,12 +9,9 @@ import re
 import sys
 
 UCD = sys.argv[1] if len(sys.argv) > 1 else "/usr/share/unicode"
-BLOCK = 128
-TOP = 0x20000  # above it there are few ranges: they stand in unicode_tail
 CJK = [(0x4E00, 0x9FFF), (0x3400, 0x4DBF), (0x20000, 0x2A6DF), (0x2A700, 0x2B73F),
        (0x2B740, 0x2B81F), (0x2B920, 0x2CEAF), (0xF900, 0xFAFF), (0x2F800, 0x2FA1F)]
 OTHER, DROP, SPACE, PUNCT, MARK, MARK_STARTER, IDEOGRAPH, ORDERED = range(8)
-HAS_BASE, HAS_LOWER = 8, 16
 
 
 def version():
@@ -78,25 +75,10 @@ def main():
         return ORDERED if c in ccc else OTHER
 
     base = {c: [x for x in full(c) if cat.get(x) != "Mn"] for c in parts if kind(c) not in (MARK, MARK_STARTER)}
-    kinds = {c: kind(c) | (HAS_BASE if c in base else 0) | (HAS_LOWER if c in lower else 0)
-             for c in range(0x110000) if not 0xD800 <= c < 0xE000}
-
-    blocks, index = [], []
-    for at in range(0, TOP, BLOCK):
-        b = [kinds.get(c, OTHER) for c in range(at, at + BLOCK)]
-        if b not in blocks:
-            blocks.append(b)
-        index.append(blocks.index(b))
-    assert len(blocks) <= 256, len(blocks)
-
-    tail = []
-    for c in range(TOP, 0x110000):
-        k = kinds[c]
-        assert k <= 15
-        if k and tail and tail[-1][1] == c - 1 and tail[-1][2] == k:
-            tail[-1][1] = c
-        elif k:
-            tail.append([c, c, k])
+    kinds = []  # runs: first code point, kind
+    for c in range(0x110000):
+        if not kinds or kinds[-1][1] != kind(c):
+            kinds.append((c, kind(c)))
 
     more, keys, values = [], sorted(base), []
     for c in keys:
@@ -132,14 +114,9 @@ def main():
 #include <stdint.h>
 
 #define UNICODE_VERSION "{version()}"
-#define UNICODE_TOP     0x{TOP:x}
-""")
-    print(f"/* Kinds of the code points below UNICODE_TOP, {BLOCK} to a block. */")
-    table("uint8_t", f"unicode_block[{len(index)}]", index, 24)
-    table("uint8_t", f"unicode_kinds[{len(blocks)}][{BLOCK}]", ["{" + ",".join(map(str, b)) + "}" for b in blocks], 1)
-    print("\n/* Ranges above it: first, last, kind. */")
-    table("struct { uint32_t first, last, kind; }", f"unicode_tail[{len(tail)}]",
-          [f"{{0x{a:x}, 0x{b:x}, {k}}}" for a, b, k in tail], 4)
+
+/* Where a run of one kind begins: code point * 8 + kind. */""")
+    table("uint32_t", f"unicode_kinds[{len(kinds)}]", [c * 8 + k for c, k in kinds], 10, "0x{:x}")
     print("""
 /* What is left of a code point after NFD when Mn is dropped; unicode_from holds the low
  * 16 bits of each, those of plane p up to unicode_planes[p]. A surrogate 0xD800 + k stands
@@ -162,8 +139,8 @@ def main():
     table("struct { uint32_t first, last, ccc; }", f"unicode_order[{len(runs_of)}]",
           [f"{{0x{a:x}, 0x{b:x}, {k}}}" for a, b, k in runs_of], 4)
     print("\n#endif")
-    size = len(index) + BLOCK * len(blocks) + 12 * len(tail) + 4 * len(keys) + 4 * len(more) + 16 * len(runs)
-    print(f"{len(blocks)} blocks, {len(keys)} bases, {len(more)} more, {len(runs)} runs, {size} bytes",
+    size = 4 * len(kinds) + 4 * len(keys) + 4 * len(more) + 16 * len(runs)
+    print(f"{len(kinds)} kinds, {len(keys)} bases, {len(more)} more, {len(runs)} runs, {size} bytes",
           file=sys.stderr)
 
 

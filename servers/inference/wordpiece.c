@@ -97,25 +97,20 @@ static void append(struct cut *t, uint32_t c, uint32_t from, uint32_t to)
 }
 
 /* Steps 4 and 5: lower case; punctuation stands alone. */
-static void emit(struct cut *t, uint32_t c, uint32_t from, uint32_t to)
+static void emit(struct cut *t, uint32_t c, enum unicode_kind kind, uint32_t from, uint32_t to)
 {
     bool dotted = c == 0x130 && t->w->lower;    /* its lower case is two code points */
-    unsigned kind = unicode_kind(c);
-    if (t->w->lower && kind & UNICODE_HAS_LOWER) c = unicode_lower(c);
-    if ((kind & UNICODE_KIND) != UNICODE_PUNCT) {
-        append(t, c, from, to);
-        if (dotted) append(t, 0x307, from, to);
-        return;
-    }
-    cut_word(t);
+    if (t->w->lower) c = unicode_lower(c);
+    if (kind == UNICODE_PUNCT) cut_word(t);
     append(t, c, from, to);
-    cut_word(t);
+    if (dotted) append(t, 0x307, from, to);
+    if (kind == UNICODE_PUNCT) cut_word(t);
 }
 
 static void flush_marks(struct cut *t)
 {
     for (size_t i = 0; i < t->marks; i++)
-        emit(t, t->mark[i].c, t->mark[i].from, t->mark[i].to);
+        emit(t, t->mark[i].c, UNICODE_ORDERED, t->mark[i].from, t->mark[i].to);
     t->marks = 0;
 }
 
@@ -126,11 +121,11 @@ static void end_word(struct cut *t)
 }
 
 /* One code point of the decomposed text: what moves waits for its place (Unicode 3.11). */
-static void place(struct cut *t, uint32_t c, uint32_t from, uint32_t to)
+static void place(struct cut *t, uint32_t c, enum unicode_kind kind, uint32_t from, uint32_t to)
 {
-    if ((unicode_kind(c) & UNICODE_KIND) != UNICODE_ORDERED) {
+    if (kind != UNICODE_ORDERED) {
         flush_marks(t);
-        emit(t, c, from, to);
+        emit(t, c, kind, from, to);
         return;
     }
     if (t->marks == MARKS) flush_marks(t);
@@ -141,28 +136,26 @@ static void place(struct cut *t, uint32_t c, uint32_t from, uint32_t to)
 }
 
 /* Step 3: NFD, and Mn is dropped. */
-static void strip(struct cut *t, uint32_t c, unsigned kind, uint32_t from, uint32_t to)
+static void strip(struct cut *t, uint32_t c, enum unicode_kind kind, uint32_t from, uint32_t to)
 {
-    uint32_t base[4] = { c };
-    if ((kind & UNICODE_KIND) == UNICODE_MARK) return;
-    if ((kind & UNICODE_KIND) == UNICODE_MARK_STARTER) {
-        flush_marks(t);
-        return;
-    }
-    size_t n = kind & UNICODE_HAS_BASE ? unicode_base(c, base) : 1;
-    for (size_t i = 0; i < n; i++) place(t, base[i], from, to);
+    uint32_t base[4];
+    if (kind == UNICODE_MARK_STARTER) flush_marks(t);
+    if (kind == UNICODE_MARK_STARTER || kind == UNICODE_MARK) return;
+    size_t n = unicode_base(c, base);
+    for (size_t i = 0; i < n; i++)
+        place(t, base[i], base[i] == c ? kind : unicode_kind(base[i]), from, to);
 }
 
 /* Steps 1 and 2: what is dropped, white space, ideographs. */
 static void take(struct cut *t, uint32_t c, uint32_t from, uint32_t to)
 {
-    unsigned kind = unicode_kind(c);
-    bool alone = t->w->ideographs && (kind & UNICODE_KIND) == UNICODE_IDEOGRAPH;
-    if ((kind & UNICODE_KIND) == UNICODE_DROP) return;
-    if (alone || (kind & UNICODE_KIND) == UNICODE_SPACE) end_word(t);
-    if ((kind & UNICODE_KIND) == UNICODE_SPACE) return;
+    enum unicode_kind kind = unicode_kind(c);
+    bool alone = t->w->ideographs && kind == UNICODE_IDEOGRAPH;
+    if (kind == UNICODE_DROP) return;
+    if (alone || kind == UNICODE_SPACE) end_word(t);
+    if (kind == UNICODE_SPACE) return;
     if (t->w->strip_accents) strip(t, c, kind, from, to);
-    else emit(t, c, from, to);
+    else emit(t, c, kind, from, to);
     if (alone) end_word(t);
 }
 
@@ -266,7 +259,7 @@ int wordpiece_ready(struct wordpiece *w, struct fault *f)
     for (size_t i = 0; i < w->prefix.len; i++)
         w->prefix_hash = vocab_hash(w->prefix_hash, (unsigned char)w->prefix.p[i]);
     for (uint32_t c = 0; c < 128; c++) {
-        bool plain = (unicode_kind(c) & UNICODE_KIND) == UNICODE_OTHER;
+        bool plain = unicode_kind(c) == UNICODE_OTHER;
         w->ascii[c] = (unsigned char)(!plain ? 0 : w->lower ? unicode_lower(c) : c);
     }
     return 0;
