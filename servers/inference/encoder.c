@@ -192,7 +192,7 @@ static size_t attend(struct encoder *e)
     const struct weights *w = &e->weights;
     uint32_t heads = w->model.heads, head = e->item % heads;
     const struct text *t = &e->text[e->item / heads];
-    struct head h = { .tokens = t->in.n, .dim = w->model.hidden / heads,
+    struct head h = { .tokens = t->in.n, .dim = w->model.hidden / heads, .int8 = w->int8,
                       .keys = e->keys, .values = e->values, .scratch = e->scratch };
     size_t at = t->first * e->ld + head * h.dim;
     if (!e->panel) w->kernels->head_pack(&h, e->k + at, e->v + at, e->ld);
@@ -356,7 +356,7 @@ static void lay_out(struct encoder *e, uintptr_t base, size_t *used)
     e->up = take(base, used, n * e->ld_up * f);
     e->keys = take(base, used, longest * head * f);
     e->values = take(base, used, longest * head * f);
-    e->scratch = take(base, used, KERNELS_ROWS * (longest + head) * f);
+    e->scratch = take(base, used, KERNELS_ROWS * (2 * longest + head) * f);
     e->scale = take(base, used, n * f);
     e->zero = take(base, used, n * f);
     if (e->weights.int8) e->quant = take(base, used, n * e->ld_up * e->weights.kernels->q_bytes);

@@ -3,9 +3,8 @@
 
 #include <math.h>
 #include <string.h>
-#if defined __SSE2__
-#include <immintrin.h>
-#endif
+
+#include "vector.h"
 
 #define JOIN_(a, b) a##b
 #define JOIN(a, b) JOIN_(a, b)
@@ -14,126 +13,6 @@
 #ifndef KERNELS
 #define KERNELS base
 #endif
-
-/* Bytes of a vector; rows and vectors of a tile, whose accumulators must fit the
- * registers; float operations of a granule. */
-#if defined __AVX512F__
-#define BYTES   64
-#define ROWS    8
-#define COLS    3
-#define GRANULE 30000000
-#elif defined __AVX2__
-#define BYTES   32
-#define ROWS    6
-#define COLS    2
-#define GRANULE 30000000
-#elif defined __aarch64__
-#define BYTES   16
-#define ROWS    8
-#define COLS    3
-#define GRANULE 4000000
-#else
-#define BYTES   16
-#define ROWS    6
-#define COLS    2
-#define GRANULE 8000000
-#endif
-enum { LANES = BYTES / 4, WIDTH = LANES * COLS };
-
-typedef float vf __attribute__((vector_size(BYTES), aligned(4), may_alias));
-typedef int32_t vi __attribute__((vector_size(BYTES), aligned(4), may_alias));
-
-#define INLINE static inline __attribute__((always_inline))
-
-INLINE vf load(const float *p) { return *(const vf *)p; }
-INLINE void store(float *p, vf v) { *(vf *)p = v; }
-INLINE vf set(float x) { return (vf){ 0 } + x; }
-INLINE vf pick(vi mask, vf a, vf b) { return (vf)(((vi)a & mask) | ((vi)b & ~mask)); }
-
-/* Neither compiler makes one instruction of pick(a > b, a, b) where there is one. */
-#if defined __AVX512F__
-INLINE vf max(vf a, vf b) { return (vf)_mm512_max_ps((__m512)a, (__m512)b); }
-INLINE vf min(vf a, vf b) { return (vf)_mm512_min_ps((__m512)a, (__m512)b); }
-#elif defined __AVX2__
-INLINE vf max(vf a, vf b) { return (vf)_mm256_max_ps((__m256)a, (__m256)b); }
-INLINE vf min(vf a, vf b) { return (vf)_mm256_min_ps((__m256)a, (__m256)b); }
-#elif defined __SSE2__
-INLINE vf max(vf a, vf b) { return (vf)_mm_max_ps((__m128)a, (__m128)b); }
-INLINE vf min(vf a, vf b) { return (vf)_mm_min_ps((__m128)a, (__m128)b); }
-#else
-INLINE vf max(vf a, vf b) { return pick(a > b, a, b); }
-INLINE vf min(vf a, vf b) { return pick(a < b, a, b); }
-#endif
-
-INLINE vf absolute(vf a) { return (vf)((vi)a & 0x7fffffff); }
-
-/* Lanes below n. */
-INLINE vi below(uint32_t n)
-{
-    vi lane;
-    for (int i = 0; i < LANES; i++) lane[i] = i;
-    return lane < (int32_t)n;
-}
-
-INLINE float sum(vf v)
-{
-    for (int half = LANES / 2; half; half /= 2)
-        for (int i = 0; i < half; i++) v[i] += v[i + half];
-    return v[0];
-}
-
-INLINE float greatest(vf v)
-{
-    float m = v[0];
-    for (int i = 1; i < LANES; i++) m = v[i] > m ? v[i] : m;
-    return m;
-}
-
-/* 2^t for -126 <= t <= 126: round to n by adding 1.5 * 2^23, whose low bits are then n;
- * minimax polynomial for 2^(t-n) on [-0.5, 0.5], relative error 7.5e-8. */
-INLINE vf exp2v(vf t)
-{
-    vf magic = t + 12582912.0f, x = t - (magic - 12582912.0f);
-    vf p = x * 0.00132764725f + 0.00967554748f;
-    p = p * x + 0.0555071346f;
-    p = p * x + 0.240221202f;
-    p = p * x + 0.693146944f;
-    p = p * x + 1.00000012f;
-    return (vf)((vi)p + ((vi)magic << 23));
-}
-
-#define LOG2E 1.44269504f
-
-/* x Phi(x) = max(x,0) - |x|/2 erfc(|x|/sqrt 2), and erfc(a/sqrt 2) = 2^(-a Q(a)) with a
- * minimax polynomial Q on [0,7], 4e-8 in the result; beyond 7 erfc is below 3e-12. */
-INLINE vf gelu(vf x)
-{
-    vf whole = absolute(x), a = min(whole, set(7.0f));
-    vf q = a * -4.27871373e-6f + 1.27978929e-5f;
-    q = q * a + 0.000575787504f;
-    q = q * a - 0.00767078623f;
-    q = q * a + 0.0529485680f;
-    q = q * a + 0.459043920f;
-    q = q * a + 1.15112698f;
-    return max(x, set(0)) - whole * 0.5f * exp2v(-a * q);
-}
-
-/* x/2 (1 + tanh u) = x / (1 + exp(-2u)), u = sqrt(2/pi) (x + 0.044715 x^3). */
-INLINE vf gelu_tanh(vf x)
-{
-    vf t = x * (-2.0f * 0.797884561f * LOG2E) * (1.0f + x * x * 0.044715f);
-    return x / (1.0f + exp2v(max(min(t, set(126.0f)), set(-126.0f))));
-}
-
-INLINE vf activate(vf x, enum activation act)
-{
-    switch (act) {
-    case ACT_GELU:      return gelu(x);
-    case ACT_GELU_TANH: return gelu_tanh(x);
-    case ACT_RELU:      return max(x, set(0));
-    default:            return x;
-    }
-}
 
 /* c [rows][ldc] = a [rows][k] b [k][cols]. The accumulators stay in registers; each sum
  * runs over k, at least 1, in order. */
@@ -371,10 +250,8 @@ static void quantize_weights(const float *w, uint32_t n, int8_t *out, float *sca
         memcpy(out + i, &v, sizeof v);
         total += q;
     }
-    int32_t s = 0;
-    for (int i = 0; i < LANES; i++) s += total[i];
     *scale = top > 1e-30f ? top / 127 : 0;
-    *sum_of_all = (float)s;
+    *sum_of_all = sum(__builtin_convertvector(total, vf));
 }
 
 static void norm(float *x, const float *y, const float *gamma, const float *beta, uint32_t n,
@@ -401,8 +278,85 @@ static void norm(float *x, const float *y, const float *gamma, const float *beta
 
 INLINE size_t whole(uint32_t n) { return (n + LANES - 1) / LANES * LANES; }
 
+#if GROUP == 4
+/* Attention in integers, for int8 models and texts where it pays: keys and values become
+ * int8 (a scale for each key, for each column of the values), and so both products are
+ * panels of linear layers. */
+#define NARROW_DIM 256
+
+struct narrow {
+    struct linear keys, values;
+    float *zeros;           /* [tokens + dim] bias of both */
+    float *scores;          /* [KERNELS_ROWS][tokens] */
+    uint8_t *chances;       /* [KERNELS_ROWS][tokens] exp() in 255 steps */
+    float *context;         /* [KERNELS_ROWS][dim] */
+    size_t tokens, dim;     /* rounded up to whole panels */
+};
+
+static bool is_narrow(const struct head *h)
+{
+    return h->int8 && h->tokens >= WIDTH && h->dim % LANES == 0 && h->dim <= NARROW_DIM;
+}
+
+/* Where things lie in the room of h: [dim][tokens] and [tokens][dim] floats are far more
+ * than the integers and their scales take. */
+static struct narrow narrow(const struct head *h)
+{
+    struct narrow n = { .tokens = (h->tokens + WIDTH - 1u) / WIDTH * WIDTH,
+                        .dim = (h->dim + WIDTH - 1u) / WIDTH * WIDTH };
+    float *at = h->keys;
+    n.keys = (struct linear){ .in = h->dim, .out = h->tokens, .scale = at, .sum = at + n.tokens,
+                              .weight = at + 3 * n.tokens + n.dim };
+    n.zeros = at + 2 * n.tokens;
+    n.values = (struct linear){ .in = h->tokens, .out = h->dim, .scale = h->values, .sum = n.zeros,
+                                .weight = h->values + n.dim };
+    n.scores = h->scratch;
+    n.context = n.scores + KERNELS_ROWS * n.tokens;
+    n.chances = (uint8_t *)(n.context + KERNELS_ROWS * n.dim);
+    return n;
+}
+
+/* Four rows of values side by side: bytes [dim][4], with the scale of each column. */
+static void narrow_values(const struct narrow *n, const float *v, size_t ld)
+{
+    for (uint32_t d = 0; d < n->values.out; d += LANES) {
+        vf most = set(1e-30f);
+        for (uint32_t t = 0; t < n->values.in; t++) most = max(most, absolute(load(v + t * ld + d)));
+        store(n->values.scale + d, most / 127.0f);
+        vf inverse = 127.0f / most;
+        size_t depth = (n->values.in + GROUP - 1) / GROUP * GROUP;
+        int8_t *to = (int8_t *)n->values.weight + d / WIDTH * WIDTH * depth + d % WIDTH * GROUP;
+        for (uint32_t t = 0; t < n->values.in; t += GROUP, to += WIDTH * GROUP) {
+            vi all = { 0 };
+            for (uint32_t g = 0; g < GROUP && t + g < n->values.in; g++)
+                all |= ((vi)(load(v + (t + g) * ld + d) * inverse + 12582912.0f) & 255) << (int)(8 * g);
+            memcpy(to, &all, sizeof all);
+        }
+    }
+}
+
+static void narrow_pack(const struct head *h, const float *k, const float *v, size_t ld)
+{
+    struct narrow n = narrow(h);
+    int8_t row[NARROW_DIM];
+    memset(n.zeros, 0, (n.tokens + n.dim) * sizeof *n.zeros);
+    for (uint32_t t = 0; t < h->tokens; t++) {
+        int8_t *to = (int8_t *)n.keys.weight + t / WIDTH * WIDTH * h->dim + t % WIDTH * GROUP;
+        quantize_weights(k + t * ld, h->dim, row, &n.keys.scale[t], &n.keys.sum[t]);
+        for (uint32_t d = 0; d < h->dim; d += GROUP) memcpy(to + d * WIDTH, row + d, GROUP);
+    }
+    narrow_values(&n, v, ld);
+}
+#endif
+
 static void head_pack(const struct head *h, const float *k, const float *v, size_t ld)
 {
+#if GROUP == 4
+    if (is_narrow(h)) {
+        narrow_pack(h, k, v, ld);
+        return;
+    }
+#endif
     size_t tokens = whole(h->tokens), dim = whole(h->dim);
     for (uint32_t t = 0; t < h->tokens; t += LANES) {
         uint32_t n = h->tokens - t < LANES ? h->tokens - t : LANES;
@@ -421,26 +375,82 @@ static void head_pack(const struct head *h, const float *k, const float *v, size
     }
 }
 
+/* The greatest of s [n]; what is behind n in its vector becomes very little. */
+static float greatest_of(float *s, uint32_t n)
+{
+    uint32_t last = (n - 1) / LANES * LANES;
+    vf m = pick(below(n - last), load(s + last), set(-3e38f));
+    store(s + last, m);
+    for (uint32_t i = 0; i < last; i += LANES) m = max(m, load(s + i));
+    return greatest(m);
+}
+
 /* s [n] becomes exp((s - max s) factor), what is behind n in its vector zero; gives 1 / sum. */
 static float softmax(float *s, uint32_t n, float factor)
 {
-    uint32_t last = (n - 1) / LANES * LANES;
-    vi there = below(n - last);
-    vf tail = pick(there, load(s + last), set(-3e38f)), m = tail, total = set(0);
-    for (uint32_t i = 0; i < last; i += LANES) m = max(m, load(s + i));
-    float top = greatest(m), f = factor * LOG2E;
-    for (uint32_t i = 0; i < last; i += LANES) {
+    float top = greatest_of(s, n), f = factor * LOG2E;
+    vf total = set(0);
+    for (uint32_t i = 0; i < n; i += LANES) {
         vf e = exp2v(max((load(s + i) - top) * f, set(-126)));
+        if (n - i < LANES) e = pick(below(n - i), e, set(0));
         store(s + i, e);
         total += e;
     }
-    tail = pick(there, exp2v(max((tail - top) * f, set(-126))), set(0));
-    store(s + last, tail);
-    return 1 / sum(total + tail);
+    return 1 / sum(total);
 }
+
+#if GROUP == 4
+/* The same in steps of 1/255. */
+static float narrow_softmax(float *s, uint32_t n, float factor, uint8_t *out)
+{
+    typedef uint8_t v8 __attribute__((vector_size(LANES)));
+    float top = greatest_of(s, n), f = factor * LOG2E;
+    vi total = { 0 };
+    for (uint32_t i = 0; i < n; i += LANES) {
+        vf e = exp2v(max((load(s + i) - top) * f, set(-126)));
+        vi q = (vi)(e * 255.0f + 12582912.0f) - 0x4b400000;
+        v8 bytes = __builtin_convertvector(q, v8);
+        memcpy(out + i, &bytes, sizeof bytes);
+        total += q;
+    }
+    return 1 / sum(__builtin_convertvector(total, vf));
+}
+
+static void narrow_panels(const struct linear *l, const struct rows *in, uint32_t rows, const float *bias,
+                          float *y, size_t ld)
+{
+    struct panel p = { .linear = l, .in = *in, .n = rows, .bias = bias, .act = ACT_NONE, .y = y, .ld = ld };
+    for (; p.index * WIDTH < l->out; p.index++, p.y += WIDTH) panel_int8(&p);
+}
+
+static void narrow_rows(const struct head *h, float *q, size_t ld, uint32_t rows)
+{
+    struct narrow n = narrow(h);
+    uint8_t queries[ROWS * NARROW_DIM];
+    float scale[ROWS], zero[ROWS], factor = 1 / sqrtf((float)h->dim);
+    struct rows in = { .q = queries, .ldq = h->dim, .scale = scale, .zero = zero };
+    for (uint32_t r = 0; r < rows; r++)
+        quantize(q + r * ld, h->dim, queries + r * h->dim, &scale[r], &zero[r]);
+    narrow_panels(&n.keys, &in, rows, n.zeros, n.scores, n.tokens);
+    for (uint32_t r = 0; r < rows; r++) {
+        scale[r] = narrow_softmax(n.scores + r * n.tokens, h->tokens, factor, n.chances + r * n.tokens);
+        zero[r] = 0;
+    }
+    in = (struct rows){ .q = n.chances, .ldq = n.tokens, .scale = scale, .zero = zero };
+    narrow_panels(&n.values, &in, rows, n.zeros, n.context, n.dim);
+    for (uint32_t r = 0; r < rows; r++)
+        for (uint32_t d = 0; d < h->dim; d += LANES) store(q + r * ld + d, load(n.context + r * n.dim + d));
+}
+#endif
 
 static void head_rows(const struct head *h, float *q, size_t ld, uint32_t n)
 {
+#if GROUP == 4
+    if (is_narrow(h)) {
+        narrow_rows(h, q, ld, n);
+        return;
+    }
+#endif
     size_t tokens = whole(h->tokens), dim = whole(h->dim);
     float *scores = h->scratch, *context = scores + KERNELS_ROWS * tokens, inverse[KERNELS_ROWS];
     float factor = 1 / sqrtf((float)h->dim);

@@ -62,13 +62,14 @@ struct panel {
     size_t ld;
 };
 
-/* Attention of one head over one text. Rows are padded to whole vectors; the room is
- * enough when tokens and dim are rounded up to KERNELS_PAD. */
+/* Attention of one head over one text. The kernels lay out the room as they need it;
+ * it is enough when tokens and dim are rounded up to KERNELS_PAD. */
 struct head {
     uint32_t tokens, dim;
-    float *keys;            /* [dim][tokens] transposed */
+    bool int8;              /* keys, values and the softmax may be rounded to 8 bits */
+    float *keys;            /* [dim][tokens] */
     float *values;          /* [tokens][dim] */
-    float *scratch;         /* [KERNELS_ROWS][tokens] and [KERNELS_ROWS][dim] */
+    float *scratch;         /* [KERNELS_ROWS][2 tokens + dim] */
 };
 
 struct kernels {
