@@ -56,7 +56,7 @@ __attribute__((unused)) static int count_files(const char *dir, const char *pref
     return n;
 }
 
-static void remove_all(const char *dir)
+__attribute__((unused)) static void remove_all(const char *dir)
 {
     char name[400];
     DIR *d = opendir(dir);
