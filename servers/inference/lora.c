@@ -32,6 +32,7 @@ struct lora {
     struct lora_part *part;     /* [layers][PARTS] */
     uint32_t greatest;
     char targets[128];
+    struct fingerprint hash;    /* of what was read so far */
     uint8_t fingerprint[FINGERPRINT_BYTES];
 };
 
@@ -94,37 +95,41 @@ void lora_free(struct lora *l)
     free(l);
 }
 
+static void begin_fingerprint(struct lora *l)
+{
+    const struct lora_patterns *both[2] = { &l->config.ranks, &l->config.alphas };
+    struct fingerprint *fp = &l->hash;
+    fingerprint_init(fp);
+    fingerprint_number(fp, "rank", l->config.rank);
+    fingerprint_number(fp, "alpha", (uint64_t)(l->config.alpha * 65536));
+    fingerprint_number(fp, "root", l->config.root);
+    for (int i = 0; i < 2; i++)
+        for (size_t k = 0; k < both[i]->n; k++)
+            fingerprint_number(fp, both[i]->item[k].name, (uint64_t)(both[i]->item[k].value * 65536));
+}
+
+/* Always whole pieces, so that the fingerprint does not depend on how read() falls short. */
 static int read_piece(struct lora *l, struct fault *f)
 {
     size_t want = l->size - l->at < PIECE ? l->size - l->at : PIECE;
-    ssize_t got = read(l->fd, l->file + l->at, want);
-    if (got < 0 && errno == EINTR) return 1;
-    if (got < 0) return fault_set(f, 65, "%s: %s", l->path, strerror(errno));
-    if (want && !got) return fault_set(f, 65, "%s: was cut off while it was read", l->path);
-    if ((l->at += (size_t)got) == l->size) l->stage = TABLE;
+    if (!l->at) begin_fingerprint(l);
+    for (size_t n = 0; n < want;) {
+        ssize_t got = read(l->fd, l->file + l->at + n, want - n);
+        if (got < 0 && errno == EINTR) continue;
+        if (got < 0) return fault_set(f, 65, "%s: %s", l->path, strerror(errno));
+        if (!got) return fault_set(f, 65, "%s: was cut off while it was read", l->path);
+        n += (size_t)got;
+    }
+    fingerprint_bytes(&l->hash, l->file + l->at, want);
+    if ((l->at += want) == l->size) l->stage = TABLE;
     return 1;
-}
-
-static void take_fingerprint(struct lora *l)
-{
-    const struct lora_patterns *both[2] = { &l->config.ranks, &l->config.alphas };
-    struct fingerprint fp;
-    fingerprint_init(&fp);
-    fingerprint_number(&fp, "rank", l->config.rank);
-    fingerprint_number(&fp, "alpha", (uint64_t)(l->config.alpha * 65536));
-    fingerprint_number(&fp, "root", l->config.root);
-    for (int i = 0; i < 2; i++)
-        for (size_t k = 0; k < both[i]->n; k++)
-            fingerprint_number(&fp, both[i]->item[k].name, (uint64_t)(both[i]->item[k].value * 65536));
-    fingerprint_add(&fp, "tensors", l->file, l->size);
-    fingerprint_end(&fp, l->fingerprint);
 }
 
 static int read_table(struct lora *l, struct fault *f)
 {
     if (safetensors_read(&l->tensors, l->file, l->size, l->path, f)) return -1;
     if (!l->tensors.n) return fault_set(f, 65, "%s: holds no tensors", l->path);
-    take_fingerprint(l);
+    fingerprint_end(&l->hash, l->fingerprint);
     l->stage = PACK;
     return 1;
 }
