@@ -43,7 +43,7 @@ struct work *work_new(struct request *rq, size_t n, size_t own_bytes, void (*rep
     w->own = p + own_at;
     w->ask = (struct embed_request){
         .text = w->text, .n = n, .adapter = -1, .normalize = true, .truncate = true,
-        .client = (uint64_t)rq->conn.slot << 32 | rq->conn.generation,
+        .client = 1ull << 63 | (uint64_t)rq->conn.slot << 32 | rq->conn.generation,
         .vector = (float *)(void *)(p + vector_at), .tokens = (uint32_t *)(void *)(p + token_at),
         .truncated = (bool *)(void *)(p + cut_at), .alive = alive, .done = done };
     return w;
