@@ -116,7 +116,7 @@ static uint64_t word_hash(const uint64_t key[2], const char *p, size_t n)
 
 static void words_note(struct words *w, uint64_t hash)
 {
-    size_t i = hash & (w->cap - 1);
+    size_t i = (size_t)hash & (w->cap - 1);
     for (; w->seen[i]; i = (i + 1) & (w->cap - 1)) {
         if (w->seen[i] == hash) return;
     }
@@ -150,7 +150,7 @@ static int words_read(struct words *w, struct vocabulary *v, struct slice text)
 /* Where a word is, or the free place where it would be. */
 static size_t place_of(const struct vocabulary *v, uint64_t hash)
 {
-    size_t i = hash & (v->cap - 1);
+    size_t i = (size_t)hash & (v->cap - 1);
     while (v->hash[i] && v->hash[i] != hash) i = (i + 1) & (v->cap - 1);
     return i;
 }
