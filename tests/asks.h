@@ -52,9 +52,17 @@ static inline struct ask *ask(uint64_t client, size_t n, const char *const *text
 {
     struct ask *a = calloc(1, sizeof *a);
     for (size_t i = 0; i < n; i++) a->text[i] = (struct slice){ texts[i], strlen(texts[i]) };
-    a->rq = (struct embed_request){ .text = a->text, .n = n, .adapter = -1, .normalize = true, .truncate = true,
-        .client = client, .vector = a->vector, .tokens = a->tokens, .truncated = a->truncated,
-        .alive = on_alive, .done = on_done };
+    a->rq = (struct embed_request){.text = a->text,
+                                   .n = n,
+                                   .adapter = -1,
+                                   .normalize = true,
+                                   .truncate = true,
+                                   .client = client,
+                                   .vector = a->vector,
+                                   .tokens = a->tokens,
+                                   .truncated = a->truncated,
+                                   .alive = on_alive,
+                                   .done = on_done};
     return a;
 }
 
@@ -69,9 +77,10 @@ static inline void run_all(struct embedder *e)
 }
 
 __attribute__((unused)) static const char *const letters[N] = {
-    "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t", "u", "v",
-    "w", "x", "y", "z", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r",
-    "s", "t", "u", "v", "w", "x", "y", "z", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l",
+    "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l", "m", "n", "o", "p",
+    "q", "r", "s", "t", "u", "v", "w", "x", "y", "z", "a", "b", "c", "d", "e", "f",
+    "g", "h", "i", "j", "k", "l", "m", "n", "o", "p", "q", "r", "s", "t", "u", "v",
+    "w", "x", "y", "z", "a", "b", "c", "d", "e", "f", "g", "h", "i", "j", "k", "l",
 };
 
 #endif

@@ -74,22 +74,26 @@ Test(embedder_builtin, takes_no_adapters)
 
 /* ---- parts of texts */
 
-static const struct { const char *model, *text; uint32_t length, stride; const char *parts; } cuts[] = {
-    { "builtin", "", 8, 8, "0+0:0-0" },
-    { "builtin", "...", 8, 8, "0+0:0-0" },
-    { "builtin", "one two, three", 8, 8, "0+3:0-14" },
-    { "builtin", "one two, three", 2, 2, "0+2:0-7 2+1:9-14" },
-    { "builtin", "one two, three!", 2, 1, "0+2:0-7 1+2:4-14" },
-    { "builtin", "a b c d e", 3, 2, "0+3:0-5 2+3:4-9" },
-    { "builtin", "a b c d e f", 3, 9, "0+3:0-5 3+3:6-11" },     /* a greater stride leaves no gap */
-    { "builtin", "a b c d", 1, 1, "0+1:0-1 1+1:2-3 2+1:4-5 3+1:6-7" },
-    { TINY, "", 8, 8, "0+0:0-0" },
-    { TINY, "a b c", 5, 3, "0+3:0-5" },                         /* [CLS] and [SEP] take two */
-    { TINY, "a b c", 4, 2, "0+2:0-3 2+1:4-5" },
-    { TINY, "a b c", 4, 4, "0+2:0-3 2+1:4-5" },
-    { TINY, "abc d", 4, 1, "0+2:0-2 1+2:1-3 2+2:2-5" },         /* pieces of a word part too */
-    { TINY, " a  ", 8, 8, "0+1:1-2" },
-    { TINY, "a\xc3\xa4", 3, 1, "0+1:0-1 1+1:1-3" },
+static const struct {
+    const char *model, *text;
+    uint32_t length, stride;
+    const char *parts;
+} cuts[] = {
+    {"builtin", "", 8, 8, "0+0:0-0"},
+    {"builtin", "...", 8, 8, "0+0:0-0"},
+    {"builtin", "one two, three", 8, 8, "0+3:0-14"},
+    {"builtin", "one two, three", 2, 2, "0+2:0-7 2+1:9-14"},
+    {"builtin", "one two, three!", 2, 1, "0+2:0-7 1+2:4-14"},
+    {"builtin", "a b c d e", 3, 2, "0+3:0-5 2+3:4-9"},
+    {"builtin", "a b c d e f", 3, 9, "0+3:0-5 3+3:6-11"}, /* a greater stride leaves no gap */
+    {"builtin", "a b c d", 1, 1, "0+1:0-1 1+1:2-3 2+1:4-5 3+1:6-7"},
+    {TINY, "", 8, 8, "0+0:0-0"},
+    {TINY, "a b c", 5, 3, "0+3:0-5"}, /* [CLS] and [SEP] take two */
+    {TINY, "a b c", 4, 2, "0+2:0-3 2+1:4-5"},
+    {TINY, "a b c", 4, 4, "0+2:0-3 2+1:4-5"},
+    {TINY, "abc d", 4, 1, "0+2:0-2 1+2:1-3 2+2:2-5"}, /* pieces of a word part too */
+    {TINY, " a  ", 8, 8, "0+1:1-2"},
+    {TINY, "a\xc3\xa4", 3, 1, "0+1:0-1 1+1:1-3"},
 };
 
 Test(embedder_spans, parts_cover_the_text_in_windows)
@@ -101,11 +105,11 @@ Test(embedder_spans, parts_cover_the_text_in_windows)
         size_t len = 0, n = embedder_spans(e, (struct slice){ cuts[i].text, strlen(cuts[i].text) },
                                            cuts[i].length, cuts[i].stride, part, 8);
         for (size_t k = 0; k < n && k < 8; k++)
-            len += (size_t)sprintf(got + len, "%s%u+%u:%u-%u", k ? " " : "", part[k].first, part[k].count,
-                                   part[k].start, part[k].end);
+            len += (size_t)sprintf(got + len, "%s%u+%u:%u-%u", k ? " " : "", part[k].first,
+                                   part[k].count, part[k].start, part[k].end);
         cr_assert_str_eq(got, cuts[i].parts, "row %zu: %s", i, got);
-        size_t one = embedder_spans(e, (struct slice){ cuts[i].text, strlen(cuts[i].text) }, cuts[i].length,
-                                    cuts[i].stride, part, 1);
+        size_t one = embedder_spans(e, (struct slice){cuts[i].text, strlen(cuts[i].text)},
+                                    cuts[i].length, cuts[i].stride, part, 1);
         cr_assert_eq(one, n, "row %zu counts %zu with room for one", i, one);
         embedder_close(e);
     }
@@ -119,7 +123,8 @@ Test(embedder_spans, a_part_has_the_vector_of_its_tokens)
         const char *texts[] = { "w0 w1", "one two three four", "one two", "three four" };
         struct ask *whole = ask(1, 4, texts), *part = ask(1, 2, texts);
         cr_assert_eq(embedder_run(e, &whole->rq), EMBED_DONE);
-        size_t dim = embedder_dimension(e), words = embedder_spans(e, whole->text[1], 8000, 8000, part->span, 1);
+        size_t dim = embedder_dimension(e),
+               words = embedder_spans(e, whole->text[1], 8000, 8000, part->span, 1);
         cr_assert_eq(words, 1);
         /* The first half, all of text 0, all of text 1 as one part, the second half. */
         uint32_t all = part->span[0].count, half = m ? 6 : 2;
@@ -132,10 +137,10 @@ Test(embedder_spans, a_part_has_the_vector_of_its_tokens)
         cr_assert_eq(embedder_run(e, &part->rq), EMBED_DONE);
         static const int same[] = { 0, 2, 3, 1 };
         for (size_t i = 0; i < 4; i++) {
-            cr_assert_arr_eq(part->vector + i * dim, whole->vector + (size_t)same[i] * dim, dim * sizeof(float),
-                             "model %zu, part %zu", m, i);
-            cr_assert_eq(part->tokens[i], whole->tokens[same[i]], "model %zu, part %zu has %u", m, i,
-                         part->tokens[i]);
+            cr_assert_arr_eq(part->vector + i * dim, whole->vector + (size_t)same[i] * dim,
+                             dim * sizeof(float), "model %zu, part %zu", m, i);
+            cr_assert_eq(part->tokens[i], whole->tokens[same[i]], "model %zu, part %zu has %u", m,
+                         i, part->tokens[i]);
         }
         free(whole);
         free(part);
@@ -166,7 +171,8 @@ Test(embedder_encoder, embeds_the_pieces_between_cls_and_sep)
     for (size_t i = 0; i < COUNT(tokens_of); i++) {
         float v[DIM];
         struct ask *a = ask_one(1, tokens_of[i].text);
-        struct encoder_text t = { .ids = tokens_of[i].ids, .n = tokens_of[i].n, .normalize = true, .vector = v };
+        struct encoder_text t = {
+            .ids = tokens_of[i].ids, .n = tokens_of[i].n, .normalize = true, .vector = v};
         cr_assert_eq(embedder_submit(e, &a->rq, 0), EMBED_QUEUED);
         cr_assert_eq(a->done, 0);
         run_all(e);
@@ -174,7 +180,8 @@ Test(embedder_encoder, embeds_the_pieces_between_cls_and_sep)
         cr_assert_eq(encoder_begin(direct, &t, 1), 0);
         while (encoder_step(direct)) {}
         cr_assert_arr_eq(a->vector, v, sizeof v, "\"%s\"", tokens_of[i].text);
-        cr_assert_eq(a->tokens[0], tokens_of[i].n, "\"%s\" has %u", tokens_of[i].text, a->tokens[0]);
+        cr_assert_eq(a->tokens[0], tokens_of[i].n, "\"%s\" has %u", tokens_of[i].text,
+                     a->tokens[0]);
         cr_assert(!a->truncated[0]);
         free(a);
     }
@@ -200,16 +207,23 @@ Test(embedder_encoder, plain_vectors_are_multiples_of_unit_ones)
     cr_assert_float_eq(one, 1, 1e-6);
     cr_assert(fabs(length - 1) > 1e-3);
     for (size_t i = 0; i < DIM; i++)
-        cr_assert_float_eq(plain->vector[i] / sqrt(length), unit->vector[i], 1e-6, "component %zu", i);
+        cr_assert_float_eq(plain->vector[i] / sqrt(length), unit->vector[i], 1e-6, "component %zu",
+                           i);
     free(unit);
     free(plain);
     embedder_close(e);
 }
 
-static const struct { size_t words; bool truncate; int status; uint32_t tokens; bool truncated; } lengths[] = {
-    { 37, true, EMBED_DONE, 39, false }, { 38, true, EMBED_DONE, 40, false },
-    { 39, true, EMBED_DONE, 40, true },  { 500, true, EMBED_DONE, 40, true },
-    { 38, false, EMBED_DONE, 40, false }, { 39, false, EMBED_TOO_LONG, 0, false },
+static const struct {
+    size_t words;
+    bool truncate;
+    int status;
+    uint32_t tokens;
+    bool truncated;
+} lengths[] = {
+    {37, true, EMBED_DONE, 39, false},  {38, true, EMBED_DONE, 40, false},
+    {39, true, EMBED_DONE, 40, true},   {500, true, EMBED_DONE, 40, true},
+    {38, false, EMBED_DONE, 40, false}, {39, false, EMBED_TOO_LONG, 0, false},
 };
 
 Test(embedder_encoder, a_text_over_the_length_is_cut_or_refused)
@@ -287,7 +301,8 @@ Test(embedder_encoder, a_vector_does_not_depend_on_what_it_was_computed_beside)
             one->rq.adapter = a[i]->rq.adapter;
             one->rq.normalize = a[i]->rq.normalize;
             cr_assert_eq(embedder_run(alone, &one->rq), EMBED_DONE);
-            cr_assert_arr_eq(a[i]->vector + k * DIM, one->vector, DIM * sizeof(float), "request %zu, text %zu", i, k);
+            cr_assert_arr_eq(a[i]->vector + k * DIM, one->vector, DIM * sizeof(float),
+                             "request %zu, text %zu", i, k);
             cr_assert_eq(a[i]->tokens[k], one->tokens[0]);
             free(one);
         }
@@ -317,32 +332,41 @@ static void link_file(const char *dir, const char *model, const char *name)
     cr_assert_eq(symlink(from, to), 0);
 }
 
-#define ODD "build/models/odd"      /* 70 rows; made by tests/models/make.py, skipped where it is not */
-static const struct { const char *model; int tokens; const char *why; } vocabs[] = {
-    { TINY, 0, "the vocabulary has no [CLS]" }, { TINY, 64, NULL }, { TINY, 63, NULL }, { TINY, 5, NULL },
-    { TINY, 65, "the vocabulary has 65 tokens, the embedding table 64 rows" },
-    { TINY, 1000, "the vocabulary has 1000 tokens, the embedding table 64 rows" },
-    { ODD, 7, NULL }, { ODD, 6, "the vocabulary has 6 tokens, the embedding table 70 rows" },
+#define ODD "build/models/odd" /* 70 rows; made by tests/models/make.py, skipped where it is not   \
+                                */
+static const struct { const char *model; int tokens; const char *why;
+} vocabs[] = {
+    {TINY, 0, "the vocabulary has no [CLS]"},
+    {TINY, 64, NULL},
+    {TINY, 63, NULL},
+    {TINY, 5, NULL},
+    {TINY, 65, "the vocabulary has 65 tokens, the embedding table 64 rows"},
+    {TINY, 1000, "the vocabulary has 1000 tokens, the embedding table 64 rows"},
+    {ODD, 7, NULL},
+    {ODD, 6, "the vocabulary has 6 tokens, the embedding table 70 rows"},
 };
 
 Test(embedder_open, a_vocabulary_that_does_not_fit_the_table_is_refused)
 {
-    static const char *const files[] = { "config.json", "model.safetensors", "modules.json", "1_Pooling",
-                                         "sentence_bert_config.json" };
+    static const char *const files[] = {"config.json", "model.safetensors", "modules.json",
+                                        "1_Pooling", "sentence_bert_config.json"};
     for (size_t i = 0; i < COUNT(vocabs); i++) {
         char dir[] = "/tmp/recalld-model-XXXXXX", text[12000] = "x\n", command[100];
         if (access(vocabs[i].model, R_OK)) continue;
         cr_assert_not_null(mkdtemp(dir));
         for (size_t k = 0; k < COUNT(files); k++) link_file(dir, vocabs[i].model, files[k]);
-        size_t len = vocabs[i].tokens ? (size_t)sprintf(text, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n") : 2;
+        size_t len =
+            vocabs[i].tokens ? (size_t)sprintf(text, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n") : 2;
         for (int k = 5; k < vocabs[i].tokens; k++) len += (size_t)sprintf(text + len, "t%d\n", k);
         put_file(dir, "vocab.txt", text);
         struct fault f = {0};
         struct embedder_options o = { .model = dir, .max_queue = 1 };
         struct embedder *e = embedder_open(&o, &f);
         cr_assert_eq(e != NULL, vocabs[i].why == NULL, "row %zu: %s", i, f.why);
-        if (!e) cr_assert(strstr(f.why, vocabs[i].why) && !strncmp(f.why, dir, strlen(dir)) && f.exit == 65,
-                          "row %zu: %s", i, f.why);
+        if (!e)
+            cr_assert(strstr(f.why, vocabs[i].why) && !strncmp(f.why, dir, strlen(dir)) &&
+                          f.exit == 65,
+                      "row %zu: %s", i, f.why);
         if (e) embedder_close(e);
         snprintf(command, sizeof command, "rm -r %s", dir);
         cr_assert_eq(system(command), 0);

@@ -35,7 +35,8 @@ Test(embedder_adapters, are_found_by_name_and_change_vectors)
     vector_with(e, -1, base);
     vector_with(e, first, qv);
     vector_with(e, second, all);
-    cr_assert(memcmp(base, qv, sizeof base) && memcmp(base, all, sizeof base) && memcmp(qv, all, sizeof qv));
+    cr_assert(memcmp(base, qv, sizeof base) && memcmp(base, all, sizeof base) &&
+              memcmp(qv, all, sizeof qv));
     struct embedder_adapter info;
     cr_assert(embedder_adapter_get(e, first, &info));
     cr_assert_str_eq(info.name, "qv");
@@ -62,7 +63,8 @@ Test(embedder_adapters, one_that_is_unloaded_serves_those_who_asked_before)
     cr_assert_eq(adapter(e, "x"), -1);
     cr_assert_eq(embedder_adapter_next(e, -1), -1);
     cr_assert(!embedder_unload_adapter(e, index), "it has gone already");
-    cr_assert(embedder_load_adapter(e, "x", TINY "/adapters/all", &f) != index, "its place is taken until then");
+    cr_assert(embedder_load_adapter(e, "x", TINY "/adapters/all", &f) != index,
+              "its place is taken until then");
     run_all(e);
     cr_assert_arr_eq(a->vector, qv, sizeof qv);
     cr_assert_eq(embedder_load_adapter(e, "y", TINY "/adapters/qv", &f), index, "and free after");

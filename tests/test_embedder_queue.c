@@ -91,7 +91,8 @@ static void submit_again(struct embed_request *rq)
 Test(embedder_queue, wakes_when_it_was_idle_and_takes_more_from_done)
 {
     struct fault f;
-    struct embedder_options o = { .model = TINY, .max_queue = 10, .wake = on_wake, .wake_user = &woken };
+    struct embedder_options o = {
+        .model = TINY, .max_queue = 10, .wake = on_wake, .wake_user = &woken};
     struct embedder *e = resubmits = embedder_open(&o, &f);
     struct ask *a = ask_one(1, "a"), *b = ask_one(1, "b");
     woken = 0;

@@ -38,12 +38,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         for (uint32_t id = 0; id < v->n; id++) {
             uint32_t found = vocab_id(v, v->token[id]);
             CHECK(found != VOCAB_NONE && found >= id && v->token[found].len == v->token[id].len);
-            CHECK(!v->token[id].len || !memcmp(v->token[found].p, v->token[id].p, v->token[id].len));
+            CHECK(!v->token[id].len ||
+                  !memcmp(v->token[found].p, v->token[id].p, v->token[id].len));
         }
         struct wordpiece_token out[64];
         char text[] = "Hello [CLS] w\xc3\xb6rld \xe6\x97\xa5!";
         size_t n = wordpiece_cut(&t.wordpiece, (struct slice){ text, sizeof text - 1 }, out, 64);
-        for (size_t i = 0; i < n && i < 64; i++) CHECK(out[i].id < v->n && out[i].end < sizeof text);
+        for (size_t i = 0; i < n && i < 64; i++)
+            CHECK(out[i].id < v->n && out[i].end < sizeof text);
     }
     tokenizer_close(&t);
     for (size_t i = 0; i < 3; i++) free(file[i].p);

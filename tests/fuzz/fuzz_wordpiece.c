@@ -11,10 +11,12 @@
 
 #define CHECK(c) do { if (!(c)) abort(); } while (0)
 
-static const char tokens[] =
-    "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n##a\nb\n##b\nab\n##ab\nabc\n##c\n!\n[\n]\ncls\n##\n \n\n"
-    "e\n##e\n\xc3\xa9\n##\xc3\xa9\n\xe6\x97\xa5\n##\xe6\x9c\xac\n\xe6\x9c\xac\n\xe1\x84\x92\n##\xe1\x85\xa1\n"
-    "##\xe1\x86\xab\n\xcf\x83\n##\xcf\x83\n##\xe1\xad\x84\n##\xf0\x9d\x85\xad\n\xf0\xa0\x80\x80\n##\xcc\x87\ni\n";
+static const char tokens[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n##a\nb\n##b\nab\n##ab\nabc\n##"
+                             "c\n!\n[\n]\ncls\n##\n \n\n"
+                             "e\n##e\n\xc3\xa9\n##\xc3\xa9\n\xe6\x97\xa5\n##"
+                             "\xe6\x9c\xac\n\xe6\x9c\xac\n\xe1\x84\x92\n##\xe1\x85\xa1\n"
+                             "##\xe1\x86\xab\n\xcf\x83\n##\xcf\x83\n##\xe1\xad\x84\n##"
+                             "\xf0\x9d\x85\xad\n\xf0\xa0\x80\x80\n##\xcc\x87\ni\n";
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -22,14 +24,16 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 static void check_word(const struct wordpiece *w, const char *word, size_t len)
 {
     struct wordpiece_token out[WORDPIECE_CHARS + 1];
-    size_t n = wordpiece_cut(w, (struct slice){ word, len }, out, WORDPIECE_CHARS + 1), at = 0, pieces = 0;
+    size_t n = wordpiece_cut(w, (struct slice){word, len}, out, WORDPIECE_CHARS + 1), at = 0,
+           pieces = 0;
     while (at < len) {
         size_t best = 0;
         for (uint32_t id = 0; id < w->vocab.n; id++) {
             struct slice t = w->vocab.token[id];
             size_t skip = at ? 2 : 0;
             if (t.len <= skip || (at && memcmp(t.p, "##", 2)) || t.len - skip > len - at) continue;
-            if (!memcmp(t.p + skip, word + at, t.len - skip) && t.len - skip > best) best = t.len - skip;
+            if (!memcmp(t.p + skip, word + at, t.len - skip) && t.len - skip > best)
+                best = t.len - skip;
         }
         if (!best) break;
         CHECK(n == 1 || (pieces < n && out[pieces].start == at && out[pieces].end == at + best));
@@ -65,11 +69,13 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     char *text = malloc(len + 1);       /* its own block: reading past it is seen */
     CHECK(text);
     memcpy(text, data + 1, len);
-    struct wordpiece_token *all = malloc((len + 1) * sizeof *all), *part = malloc((len + 1) * sizeof *part);
+    struct wordpiece_token *all = malloc((len + 1) * sizeof *all),
+                           *part = malloc((len + 1) * sizeof *part);
     CHECK(all && part);
     size_t n = wordpiece_cut(&w, (struct slice){ text, len }, all, len);
     CHECK(n <= len);
-    for (size_t i = 0; i < n; i++) CHECK(all[i].start < all[i].end && all[i].end <= len && all[i].id < w.vocab.n);
+    for (size_t i = 0; i < n; i++)
+        CHECK(all[i].start < all[i].end && all[i].end <= len && all[i].id < w.vocab.n);
     size_t cap = n / 2, got = wordpiece_cut(&w, (struct slice){ text, len }, part, cap);
     CHECK(n > cap ? got > cap : got == n);
     CHECK(!memcmp(all, part, cap * sizeof *all));
