@@ -52,7 +52,8 @@ class Chart {
 
   draw() {
     const max = Math.max(...this.series.flat().map((v) => v ?? 0)) || 1;
-    const ceiling = [1, 1.5, 2, 3, 4, 5, 7.5, 10].map((m) => m * 10 ** Math.floor(Math.log10(max))).find((c) => c >= max * 1.05) ?? max * 2;
+    const unit = 10 ** Math.floor(Math.log10(max));
+    const ceiling = unit * ([1, 1.5, 2, 3, 4, 5, 7.5].find((m) => m * unit >= max * 1.05) ?? 10);
     this.series.forEach((values, k) => {
       let d = '';
       let pen = false;

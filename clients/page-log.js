@@ -8,7 +8,7 @@ const list = $('log');
 const filtered = () => {
   const wanted = $('log-filter').value;
   for (const line of list.children) {
-    line.hidden = wanted === 'error' ? !line.classList.contains('error') : wanted === 'event' && line.dataset.way !== 'event';
+    line.hidden = wanted && !line.classList.contains(wanted) && line.dataset.way !== wanted;
   }
 };
 $('log-filter').addEventListener('change', filtered);

@@ -48,15 +48,16 @@ export class VectorMap {
     /** @type {any} */ this.project = null;
     this.points = s('g');
     this.asked = s('path', { class: 'asked', visibility: 'hidden' });
-    this.svg = s('svg', { viewBox: `0 0 ${W} ${H}`, role: 'group', 'aria-label': 'Map of the memories; arrow keys move from point to point' },
-      s('path', { class: 'axis', d: `M${W / 2} 0V${H}M0 ${H / 2}H${W}` }), this.points, this.asked);
+    this.svg = s('svg', { viewBox: `0 0 ${W} ${H}`, role: 'group',
+      'aria-label': 'Map of the memories; arrow keys move from point to point' },
+    s('path', { class: 'axis', d: `M${W / 2} 0V${H}M0 ${H / 2}H${W}` }), this.points, this.asked);
     this.svg.addEventListener('keydown', (e) => this.move(e));
     $('map').append(this.svg);
   }
 
   /** @param {any[]} memories each with `embedding` */
   draw(memories) {
-    const held = this.points.contains(document.activeElement) ? /** @type {any} */ (document.activeElement).dataset.id : null;
+    const held = this.points.querySelector(':focus')?.dataset.id;
     const shown = memories.filter((m) => m.embedding?.length);
     $('map-note').textContent = shown.length ? `${shown.length} newest` : '';
     this.points.replaceChildren();

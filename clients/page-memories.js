@@ -9,7 +9,8 @@ const MAPPED = 250;
 function measure(name, value) {
   const fill = h('i');
   fill.style.width = `${100 * Math.min(1, Math.max(0, value || 0))}%`;
-  return h('span', { class: 'measure' }, name, h('span', { class: `bar ${name}`, 'aria-hidden': 'true' }, fill), (value ?? 0).toFixed(2));
+  return h('span', { class: 'measure' }, name,
+    h('span', { class: `bar ${name}`, 'aria-hidden': 'true' }, fill), (value ?? 0).toFixed(2));
 }
 
 /** The list of memories, its search, and the map beside it. */
@@ -39,8 +40,9 @@ export class Memories {
     e.preventDefault();
     const text = $('store-text').value;
     if (!text.trim()) return $('store-text').focus();
-    const data = { text, metadata: { type: $('store-type').value, session_id: this.clients.memory.session } };
-    const stored = await this.run('memory', 'store', $('store-pinned').checked ? { ...data, pinned: true } : data).catch(() => null);
+    const metadata = { type: $('store-type').value, session_id: this.clients.memory.session };
+    const data = { text, metadata, pinned: $('store-pinned').checked };
+    const stored = await this.run('memory', 'store', data).catch(() => null);
     if (!stored) return;
     $('store-text').value = '';
     $('store-pinned').checked = false;
@@ -72,7 +74,8 @@ export class Memories {
       if (this.question) {
         const found = await this.run('memory', 'search', { text: this.question, limit: Math.min(100, this.count) });
         this.show(found.results);
-        $('memories-count').textContent = `${found.count} of ${found.searched} fit, in ${duration(found.processing_time_ms)}`;
+        const took = duration(found.processing_time_ms);
+        $('memories-count').textContent = `${found.count} of ${found.searched} fit, in ${took}`;
         $('more').hidden = true;
         if (!found.count) this.say(`Nothing is similar enough to “${this.question}”.`);
       } else {
@@ -83,18 +86,19 @@ export class Memories {
         if (!total) this.say('Nothing is stored yet. Store a sentence above, or run the tests.');
       }
     } catch (why) {
-      this.say(/** @type {Error} */ (why).message);
+      this.say(why.message);
     }
   }
 
   async loadMap() {
     if (this.clients.memory.state !== 'open') return;
     try {
-      const { memories } = await this.clients.memory.retrieve({ count: MAPPED, sort: 'recent', include_embeddings: true });
+      const { memories } = await this.clients.memory
+        .retrieve({ count: MAPPED, sort: 'recent', include_embeddings: true });
       this.map.draw(memories);
       this.mark();
     } catch (why) {
-      $('map-caption').textContent = /** @type {Error} */ (why).message;
+      $('map-caption').textContent = why.message;
     }
   }
 
@@ -116,19 +120,19 @@ export class Memories {
 
   /** @param {any} m */
   row(m) {
-    const change = (type, data) => () =>
-      this.run('memory', type, data).then(() => this.changed(), () => {});
-    const type = m.metadata?.type;
+    const deed = (text, type, data, pressed) => h('button', { text, 'aria-pressed': pressed,
+      click: () => this.run('memory', type, { id: m.id, ...data }).then(() => this.changed(), () => {}) });
+    const tags = [m.metadata?.type, ...m.tags].filter((t) => typeof t === 'string');
     return h('li', { 'data-id': m.id },
       h('button', { class: m.text.length > 240 ? 'text long' : 'text', text: m.text, click: () => this.choose(m.id) }),
       h('span', { class: 'deeds' },
-        h('button', { text: m.pinned ? 'pinned' : 'pin', 'aria-pressed': String(!!m.pinned), click: change('update', { id: m.id, pinned: !m.pinned }) }),
-        h('button', { text: 'delete', click: change('delete', { id: m.id }) })),
+        deed(m.pinned ? 'pinned' : 'pin', 'update', { pinned: !m.pinned }, String(m.pinned)),
+        deed('delete', 'delete')),
       h('span', { class: 'meta' },
-        m.similarity === undefined ? null : measure('similarity', m.similarity),
+        m.similarity !== undefined && measure('similarity', m.similarity),
         measure('significance', m.significance), measure('strength', m.strength),
-        h('span', { class: 'spring' }, ...[type, ...(m.tags ?? [])].filter((t) => typeof t === 'string')
-          .flatMap((t) => [h('span', { class: 'tag', text: t }), ' ']), h('time', { datetime: m.timestamp, title: m.timestamp, text: ago(m.timestamp) }))));
+        h('span', { class: 'spring' }, ...tags.flatMap((t) => [h('span', { class: 'tag', text: t }), ' ']),
+          h('time', { datetime: m.timestamp, title: m.timestamp, text: ago(m.timestamp) }))));
   }
 
   /** @param {string | null} id */

@@ -50,7 +50,9 @@ function plan({ memory, lora }, sockets) {
     }],
     ['process scores a text against a context', 'inference', async () => {
       const r = await lora.process('It rains in Paris', { context: ['It rains in London', 'Cats sleep all day'] });
-      for (const k of ['significance', 'surprise', 'diversity', 'information']) expect(r[k] >= 0 && r[k] <= 1, `${k} is ${r[k]}`);
+      for (const k of ['significance', 'surprise', 'diversity', 'information']) {
+        expect(r[k] >= 0 && r[k] <= 1, `${k} is ${r[k]}`);
+      }
       expect(r.context_used === 2, `context_used is ${r.context_used}`);
     }],
     ['an unknown type is refused', 'memory', () => refused(memory.request('no_such_command'), 'unknown_type')],
@@ -101,7 +103,8 @@ export async function runTests(page) {
   const memory = new MemoryInterface(own(page.memory));
   const lora = new LoRAInterface(own(page.lora));
   const tally = { passed: 0, failed: 0, skipped: 0 };
-  const rows = plan({ memory, lora }, sockets).map(([name, kind, test]) => ({ name, kind, test, li: h('li', {}, h('span', { text: name })) }));
+  const rows = plan({ memory, lora }, sockets).map(([text, kind, test]) =>
+    ({ kind, test, li: h('li', {}, h('span', { text })) }));
   $('test-list').replaceChildren(...rows.map((r) => r.li));
   const away = { memory: page.memory.state === 'idle', inference: page.lora.state === 'idle' };
   for (const { kind, test, li } of rows) {
@@ -123,7 +126,7 @@ export async function runTests(page) {
       end('pass', '');
     } catch (why) {
       tally.failed++;
-      end('fail', /** @type {Error} */ (why).message);
+      end('fail', why.message);
     }
   }
   memory.close();

@@ -15,13 +15,13 @@
 const SENTENCE = {
   1000: 'The server ended the connection.',
   1001: 'The server is shutting down.',
-  1002: 'Server and client disagree about the protocol: is a recalld at this address?',
-  1003: 'The server does not take this kind of message.',
+  1002: 'The protocol was broken: is this the address of a recalld?',
+  1003: 'The server takes no such message.',
   1006: 'The connection broke.',
   1007: 'The server got text that is not valid UTF-8.',
-  1008: 'The server ended the connection because one of its rules was broken.',
+  1008: 'A rule of the server was broken.',
   1009: 'A message was larger than the server takes.',
-  1011: 'The server no longer heard from this client.',
+  1011: 'The server heard nothing from here.',
   1013: 'The server is overloaded.',
 };
 /** After these the next try would end in the same way. */
@@ -168,8 +168,11 @@ export class ReconnectingSocket extends EventTarget {
     const end = async () => {
       if (!this.#subs.delete(sub)) return;
       const kept = [...this.#subs].flatMap((s) => s.data.events);
-      const gone = events.filter((name) => !kept.includes(name));
-      if (gone.length && this.#ready) await this.request('unsubscribe', { events: gone });
+      const gone = events.filter((name) => name === 'match' || !kept.includes(name));
+      if (!gone.length || !this.#ready) return;
+      const ended = this.request('unsubscribe', { events: gone });
+      this.#renew(gone); // it ended every standing query: the others begin anew
+      await ended;
     };
     try {
       await this.request('subscribe', sub.data, { sub });
@@ -234,7 +237,7 @@ export class ReconnectingSocket extends EventTarget {
       ws.onerror = current((e) => this.#emit('error',
         new RecallError(e.message || `The connection to ${url} failed.`, 'broken')));
     } catch (why) {
-      return this.#end('failed', `No WebSocket to ${this.url}: ${/** @type {any} */ (why).message}`);
+      return this.#end('failed', `No WebSocket to ${this.url}: ${why.message}`);
     }
     this.#timer = setTimeout(() => this.#broken(1006, 'it took too long'), connectTimeout);
   }
@@ -258,10 +261,16 @@ export class ReconnectingSocket extends EventTarget {
   #flush() {
     this.#ready = true;
     this.stats({ once: true }).catch(() => {});
-    for (const sub of this.#subs) {
-      if (sub.live) this.request('subscribe', sub.data, { once: true, sub }).catch(() => {});
-    }
+    this.#renew();
     for (const [id, e] of this.#pending) if (!e.on) this.#deliver(id, e);
+  }
+
+  /** @param {string[]} [some] only what hears one of these */
+  #renew(some) {
+    for (const sub of this.#subs) {
+      if (!sub.live || (some && !sub.data.events.some((name) => some.includes(name)))) continue;
+      this.request('subscribe', sub.data, { once: true, sub }).catch(() => {});
+    }
   }
 
   #deliver(id, e) {
@@ -283,7 +292,8 @@ export class ReconnectingSocket extends EventTarget {
     this.#emit('message', m);
     if (m.event) {
       for (const { data, id, hear } of this.#subs) {
-        if (data.events.includes(m.event) && (m.event !== 'match' || m.data?.query_id === id)) hear(m.data, m);
+        if (!data.events.includes(m.event)) continue;
+        if (m.event !== 'match' || m.data?.query_id === id) hear(m.data, m);
       }
       return;
     }

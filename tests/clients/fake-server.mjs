@@ -48,6 +48,7 @@ export class FakeServer {
     this.count = 0;
     this.sockets = new Set();
     this.queries = new Map();
+    this.asked = 0;
   }
 
   async start(port = 0) {
@@ -186,13 +187,14 @@ export class FakeServer {
   on_subscribe({ events, query }, ws) {
     ws.events ??= new Set();
     for (const e of events) ws.events.add(e);
-    const query_id = query && `q${this.queries.size + 1}`;
+    const query_id = query && `q${++this.asked}`;
     if (query) this.queries.set(query_id, { ws, vector: embed(query.text), min: query.min_similarity ?? 0.2 });
     return { subscribed: [...ws.events], query_id };
   }
 
   on_unsubscribe({ events }, ws) {
     for (const e of events ?? [...ws.events]) ws.events?.delete(e);
+    if (events?.includes('match')) for (const [id, q] of this.queries) if (q.ws === ws) this.queries.delete(id);
     return { subscribed: [...(ws.events ?? [])] };
   }
 

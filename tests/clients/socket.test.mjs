@@ -138,8 +138,8 @@ test('nobody looks at connect(): its failure is no unhandled rejection', async (
 });
 
 test('final close codes end with a sentence and are not tried again', async (t) => {
-  for (const [code, state, words] of [[1000, 'closed', /ended/], [1002, 'failed', /protocol/], [1003, 'failed', /kind/],
-    [1007, 'failed', /UTF-8/], [1008, 'failed', /rules.*\(as scripted\)/]]) {
+  for (const [code, state, words] of [[1000, 'closed', /ended/], [1002, 'failed', /protocol/], [1003, 'failed', /no such message/],
+    [1007, 'failed', /UTF-8/], [1008, 'failed', /rule.*\(as scripted\)/]]) {
     const [fake, memory] = await pair(t, { server: { script: (m) => (m.type === 'store' ? `close:${code}` : 'answer') } });
     await assert.rejects(memory.store('x'), { code: state, message: words });
     await sleep(60);
@@ -213,6 +213,8 @@ test('subscriptions and standing queries outlive a break and end when asked', as
   const [fake, memory] = await pair(t);
   const added = [];
   const matches = [];
+  const others = [];
+  await memory.watch('green tram', (d) => others.push(d.memory.text), { min_similarity: 0.9 });
   const end = await memory.subscribe(['memory_added'], (d) => added.push(d.memory.text));
   const endWatch = await memory.watch('blue bicycle', (d) => matches.push(d.memory.text), { min_similarity: 0.9 });
   await memory.store('one');
@@ -223,11 +225,15 @@ test('subscriptions and standing queries outlive a break and end when asked', as
   await memory.store('blue bicycle');
   await until(() => matches.length === 1);
   assert.deepEqual(added, ['one', 'blue bicycle']);
+  assert.deepEqual(others, [], 'a match goes to the query that it answers');
   await end();
   await endWatch();
   await memory.store('two');
   await memory.stats();
   assert.equal(added.length, 2);
+  await memory.store('green tram');
+  await until(() => others.length === 1); // the other query goes on
+  assert.equal(matches.length, 1);
   assert.deepEqual(fake.received.filter((m) => m.type === 'unsubscribe').map((m) => m.data.events), [['memory_added'], ['match']]);
 });
 
