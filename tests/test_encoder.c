@@ -90,7 +90,7 @@ static void run(struct encoder *e, const struct encoder_text *texts, size_t n)
     while (encoder_step(e)) { }
 }
 
-static struct lora *load_adapter(const struct encoder *e, const char *dir, const char *name)
+static struct lora *load_adapter(struct encoder *e, const char *dir, const char *name)
 {
     struct fault f = { 0 };
     char path[600];

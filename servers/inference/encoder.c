@@ -55,7 +55,8 @@ struct encoder {
     float *scale;               /* [max_batch] */
     float *zero;                /* [max_batch] */
     float *low;                 /* [max_batch][ld_low] A x, when adapters are in use */
-    size_t low_floats, ld_low;
+    size_t low_floats;          /* of room there */
+    size_t ld_low;              /* of this batch */
     void *memory;
 };
 
@@ -283,11 +284,9 @@ bool encoder_step(struct encoder *e)
     return e->phase != IDLE;
 }
 
-/* Room for A x of all rows, when somebody uses an adapter. */
-static bool grow_low(struct encoder *e, uint32_t rank)
+bool encoder_reserve(struct encoder *e, uint32_t rank)
 {
-    size_t ld = weights_padded(rank), want = ld * e->tokens;
-    e->ld_low = ld;
+    size_t want = weights_padded(rank) * e->max_batch;
     if (want <= e->low_floats) return true;
     float *more = realloc(e->low, want * sizeof *more);
     if (!more) return false;
@@ -326,7 +325,7 @@ int encoder_begin(struct encoder *e, const struct encoder_text *texts, size_t n)
         uint32_t r = texts[i].lora ? lora_greatest_rank(texts[i].lora) : 0;
         rank = r > rank ? r : rank;
     }
-    if (rank && !grow_low(e, rank)) return -1;
+    e->ld_low = weights_padded(rank);
     e->row = e->panel = e->item = 0;
     e->phase = EMBED;
     return 0;

@@ -1,6 +1,6 @@
 /* A BERT-shaped sentence encoder: token ids in, pooled vectors out.
  *
- * Reads a Hugging Face directory (FORMATS.md 1 in docs/), packs its linear weights
+ * Reads a Hugging Face directory (docs/models.md), packs its linear weights
  * once for the kernels of this processor, and computes batches of several texts
  * without padding. It knows no tokenizer, no clock and no socket.
  *

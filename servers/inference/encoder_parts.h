@@ -21,4 +21,7 @@ uint32_t lora_greatest_rank(const struct lora *l);
 
 const struct weights *encoder_weights(const struct encoder *e);
 
+/* Have room for adapters of this rank; a batch may be under way. false: no memory. */
+bool encoder_reserve(struct encoder *e, uint32_t rank);
+
 #endif

@@ -20,6 +20,7 @@
 enum stage { READ, TABLE, PACK, READY };
 
 struct lora {
+    struct encoder *encoder;
     const struct weights *base;
     struct lora_config config;
     enum stage stage;
@@ -55,7 +56,7 @@ static int open_tensors(struct lora *l, const char *dir, struct fault *f)
     return 0;
 }
 
-struct lora *lora_open(const struct encoder *e, const char *dir, struct fault *f)
+struct lora *lora_open(struct encoder *e, const char *dir, struct fault *f)
 {
     struct lora *l = calloc(1, sizeof *l);
     if (!l) {
@@ -63,6 +64,7 @@ struct lora *lora_open(const struct encoder *e, const char *dir, struct fault *f
         return NULL;
     }
     l->fd = -1;
+    l->encoder = e;
     l->base = encoder_weights(e);
     l->part = calloc((size_t)l->base->model.layers * PARTS, sizeof *l->part);
     if (!l->part) fault_set(f, 71, "%s: out of memory", dir);
@@ -259,6 +261,7 @@ static int pack_next(struct lora *l, struct fault *f)
     struct name name;
     if (l->next == l->tensors.n) {
         if (check_pairs(l, f)) return -1;
+        if (!encoder_reserve(l->encoder, l->greatest)) return fault_set(f, 71, "%s: out of memory", l->path);
         drop_file(l);
         l->stage = READY;
         return 0;
@@ -283,7 +286,7 @@ int lora_step(struct lora *l, struct fault *f)
     }
 }
 
-struct lora *lora_load(const struct encoder *e, const char *dir, struct fault *f)
+struct lora *lora_load(struct encoder *e, const char *dir, struct fault *f)
 {
     struct lora *l = lora_open(e, dir, f);
     int r = l ? 1 : -1;

@@ -1,4 +1,4 @@
-/* PEFT LoRA adapters (FORMATS.md 3 in docs/): y = Wx + b + s B(Ax), unmerged, one for
+/* PEFT LoRA adapters (docs/models.md): y = Wx + b + s B(Ax), unmerged, one for
  * each text of a batch. Files are read and copied, nothing stays mapped. */
 #ifndef LORA_H
 #define LORA_H
@@ -13,14 +13,14 @@ struct lora;
 /* Open an adapter directory for this encoder: reads adapter_config.json and opens the
  * tensor file. NULL with f filled (exit 65, one line of file, tensor, reason). It is
  * usable once lora_step() has said 0. */
-struct lora *lora_open(const struct encoder *e, const char *dir, struct fault *f);
+struct lora *lora_open(struct encoder *e, const char *dir, struct fault *f);
 
 /* Read a piece of the file, or check and pack one tensor: well below 1 ms.
  * 1: go on; 0: ready; -1: failed, f filled. */
 int lora_step(struct lora *l, struct fault *f);
 
 /* Both in one go, for a start. */
-struct lora *lora_load(const struct encoder *e, const char *dir, struct fault *f);
+struct lora *lora_load(struct encoder *e, const char *dir, struct fault *f);
 
 void lora_free(struct lora *l);
 

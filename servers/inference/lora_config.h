@@ -1,4 +1,4 @@
-/* adapter_config.json of a PEFT LoRA adapter (FORMATS.md 3 in docs/). */
+/* adapter_config.json of a PEFT LoRA adapter (docs/models.md). */
 #ifndef LORA_CONFIG_H
 #define LORA_CONFIG_H
 

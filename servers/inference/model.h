@@ -1,5 +1,4 @@
-/* What the configuration files of a sentence-encoder directory say (FORMATS.md 1 in
- * docs/): config.json, modules.json, 1_Pooling/config.json, sentence_bert_config.json
+/* What the configuration files of a sentence-encoder directory say (docs/models.md): config.json, modules.json, 1_Pooling/config.json, sentence_bert_config.json
  * and the length in tokenizer_config.json. Whatever the encoder cannot do is refused
  * by its name. */
 #ifndef MODEL_H

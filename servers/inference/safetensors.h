@@ -1,5 +1,5 @@
 /* The safetensors file format: u64 little-endian n, n bytes of JSON, data
- * (FORMATS.md 1 in docs/). Nothing in the file is trusted: the table is checked
+ * (docs/models.md). Nothing in the file is trusted: the table is checked
  * whole before any tensor can be had, every weight is checked to be finite as it
  * is read. Numbers are little-endian in the file and turned where the machine's are not. */
 #ifndef SAFETENSORS_H
