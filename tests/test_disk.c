@@ -1,5 +1,6 @@
 // uses: servers/memory/disk.c servers/memory/disk_work.c servers/memory/record.c servers/crc32c.c
-// flags: -Wl,--wrap=pwrite -Wl,--wrap=fdatasync -Wl,--wrap=fork -Wl,--wrap=mmap -Wl,--wrap=socketpair -Wl,--wrap=calloc
+// flags: -Wl,--wrap=pwrite -Wl,--wrap=pwrite64 -Wl,--wrap=fdatasync -Wl,--wrap=fork -Wl,--wrap=mmap -Wl,--wrap=socketpair -Wl,--wrap=calloc
+#include "servers/memory/offsets.h"
 #include "test.h"
 
 #include <errno.h>
@@ -21,6 +22,10 @@
 static struct plan { int write_error, writes, short_writes, sync_error, sync_ms, syncs; } *plan;
 static int fork_error, mmap_error, pair_error, calloc_error;
 
+#if defined(__GLIBC__) && __SIZEOF_POINTER__ == 4 /* what the header makes of the name there */
+#define __real_pwrite __real_pwrite64
+#define __wrap_pwrite __wrap_pwrite64
+#endif
 ssize_t __real_pwrite(int fd, const void *p, size_t n, off_t at);
 ssize_t __wrap_pwrite(int fd, const void *p, size_t n, off_t at);
 ssize_t __wrap_pwrite(int fd, const void *p, size_t n, off_t at)
@@ -50,9 +55,9 @@ pid_t __wrap_fork(void)
     return fork_error ? -1 : __real_fork();
 }
 
-void *__real_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off);
-void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off);
-void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, off_t off)
+void *__real_mmap(void *at, size_t n, int prot, int flags, int fd, long off);
+void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, long off);
+void *__wrap_mmap(void *at, size_t n, int prot, int flags, int fd, long off)
 {
     errno = ENOMEM;
     return mmap_error ? MAP_FAILED : __real_mmap(at, n, prot, flags, fd, off);

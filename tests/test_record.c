@@ -80,8 +80,8 @@ Test(record, what_is_put_is_got)
         if (bare) continue;
         cr_assert(!memcmp(got.id, m.id, MEMORY_ID), "row %zu", i);
         if (rows[i].type == RECORD_DELETE) continue;
-        cr_assert(got.f.time_ms == -1 && got.f.last_access_ms == INT64_MIN && got.f.significance == 0.1 &&
-                  got.f.information == 1e-7f && got.f.floor == 0.75f && got.f.pinned == 1 &&
+        cr_assert(got.f.time_ms == -1 && got.f.last_access_ms == INT64_MIN && got.f.significance == m.f.significance &&
+                  got.f.information == m.f.information && got.f.floor == m.f.floor && got.f.pinned == 1 &&
                   got.f.access_count == 0xfffffffeu, "fields of row %zu", i);
         if (rows[i].type != RECORD_PUT) continue;
         cr_assert(!memcmp(got.vector, vector, sizeof vector), "the vector is bit for bit");

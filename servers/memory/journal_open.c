@@ -1,4 +1,5 @@
 /* Opening: lock, header, replay, torn tail. */
+#include "servers/memory/offsets.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
