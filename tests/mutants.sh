@@ -1,6 +1,6 @@
 #!/bin/sh
 # Does a test fail when what it guards is broken? Plants one fault after another
-# into a copy of ws.c or http.c and expects the unit tests to notice each.
+# into a copy of ws.c, ws_handshake.c or http.c and expects the unit tests to notice each.
 #
 #   tests/mutants.sh            all of them; exit 1 when one lives
 #   tests/mutants.sh NAME...    those whose description holds one of the words
@@ -13,19 +13,24 @@ flags="-std=c11 -O1 -I. -D_GNU_SOURCE -DTEST_MINI -Wno-unused -w"
 lib="utf8 sha1 base64"
 tests="ws ws_conformance ws_time ws_loopback http handshake"
 
-for name in $lib ws http; do $CC $flags -c -o "$dir/$name.o" "$name.c" || exit 1; done
+parts="ws ws_handshake http"
+for name in $lib $parts; do $CC $flags -c -o "$dir/$name.o" "$name.c" || exit 1; done
 for name in $tests; do $CC $flags -c -o "$dir/test_$name.o" "tests/test_$name.c" || exit 1; done
 
-# Status 0: every test passes with the objects given.
+# Status 0: every test passes, with mutant.o in the place of the part named, if any.
 passes()
 {
+    objects=
+    for name in $lib $parts; do
+        if [ "$name" = "${1:-}" ]; then objects="$objects $dir/mutant.o"; else objects="$objects $dir/$name.o"; fi
+    done
     for name in $tests; do
-        $CC -o "$dir/run" "$dir/test_$name.o" "$1" "$2" "$dir/utf8.o" "$dir/sha1.o" "$dir/base64.o" -lm || return 2
+        $CC -o "$dir/run" "$dir/test_$name.o" $objects -lm || return 2
         timeout 60 "$dir/run" >"$dir/log" 2>&1 || return 1
     done
 }
 
-passes "$dir/ws.o" "$dir/http.o" || { cat "$dir/log"; echo "the tests fail before anything is broken"; exit 1; }
+passes || { cat "$dir/log"; echo "the tests fail before anything is broken"; exit 1; }
 
 planted=0 lived=0
 plant()     # description, file, sed script
@@ -39,8 +44,7 @@ plant()     # description, file, sed script
     if cmp -s "$dir/mutant.c" "$2.c"; then echo "NOT PLANTED  $1"; lived=$((lived + 1)); return; fi
     $CC $flags -c -o "$dir/mutant.o" "$dir/mutant.c" || { echo "NOT COMPILED $1"; lived=$((lived + 1)); return; }
     planted=$((planted + 1))
-    if [ "$2" = ws ]; then passes "$dir/mutant.o" "$dir/http.o"; else passes "$dir/ws.o" "$dir/mutant.o"; fi
-    if [ $? -eq 0 ]; then echo "LIVES        $1"; lived=$((lived + 1)); else echo "found        $1"; fi
+    if passes "$2"; then echo "LIVES        $1"; lived=$((lived + 1)); else echo "found        $1"; fi
 }
 wanted=$*
 
@@ -135,19 +139,19 @@ plant "pause is remembered as silence"            ws '/^void ws_pause/,/^}/s/ws-
 plant "close is awaited for ever"                 ws 's/if (ws->state == CLOSING) return ws->since + ws->config->close_timeout_ms;/if (ws->state == CLOSING) return WS_NEVER;/'
 plant "tick acts early"                           ws 's/if (now < ws_deadline(ws)) return;/if (now + 1 < ws_deadline(ws)) return;/'
 # Handshake, 4.1 to 4.4
-plant "any method upgrades"                       ws '/return 405;/d'
-plant "HTTP/1.0 upgrades"                         ws '/^int ws_check_request/,/^}/s/if (h->minor != 1) return 400;//'
-plant "Host may be missing"                       ws '/!http_find(h, "Host")/d'
-plant "upgrade with a body"                       ws '/if (http_has_body(h)) return 400;/d'
-plant "Upgrade is not looked at"                  ws '/if (!ws_is_upgrade(h)) return 426;/d'
-plant "Connection is not looked at"               ws '/^int ws_check_request/,/^}/{/"Connection"/d}'
-plant "any version"                               ws '/slice_is(version->value, "13")/d'
-plant "key is not decoded"                        ws 's/ && base64_decode(nonce, f->value.p, 24) == 16//'
-plant "key of 17 or 18 bytes"                     ws 's/base64_decode(nonce, f->value.p, 24) == 16/base64_decode(nonce, f->value.p, 24) != SIZE_MAX/'
-plant "accept is not compared"                    ws '/given.len != 28/d'
-plant "response without Upgrade"                  ws '/^int ws_check_response/,/^}/{/only(h, "Upgrade")/d}'
-plant "response with an extension"                ws '/Sec-WebSocket-Extensions/d'
-plant "response of HTTP/1.0"                      ws '/^int ws_check_response/,/^}/s/if (h->minor != 1) return 400;//'
+plant "any method upgrades"                       ws_handshake '/return 405;/d'
+plant "HTTP/1.0 upgrades"                         ws_handshake '/^int ws_check_request/,/^}/s/if (h->minor != 1) return 400;//'
+plant "Host may be missing"                       ws_handshake '/!http_find(h, "Host")/d'
+plant "upgrade with a body"                       ws_handshake '/if (http_has_body(h)) return 400;/d'
+plant "Upgrade is not looked at"                  ws_handshake '/if (!ws_is_upgrade(h)) return 426;/d'
+plant "Connection is not looked at"               ws_handshake '/^int ws_check_request/,/^}/{/"Connection"/d}'
+plant "any version"                               ws_handshake '/slice_is(version->value, "13")/d'
+plant "key is not decoded"                        ws_handshake 's/ && base64_decode(nonce, f->value.p, 24) == 16//'
+plant "key of 17 or 18 bytes"                     ws_handshake 's/base64_decode(nonce, f->value.p, 24) == 16/base64_decode(nonce, f->value.p, 24) != SIZE_MAX/'
+plant "accept is not compared"                    ws_handshake '/given.len != 28/d'
+plant "response without Upgrade"                  ws_handshake '/^int ws_check_response/,/^}/{/only(h, "Upgrade")/d}'
+plant "response with an extension"                ws_handshake '/Sec-WebSocket-Extensions/d'
+plant "response of HTTP/1.0"                      ws_handshake '/^int ws_check_response/,/^}/s/if (h->minor != 1) return 400;//'
 # Heads, RFC 9110 and 9112
 plant "bare LF and CR"                            http "/if (cr != (c == '.n')) return 400/d"
 plant "control octets"                            http '/if (control) return 400/d'

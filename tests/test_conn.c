@@ -1,4 +1,4 @@
-// uses: servers/conn.c servers/conn_http.c servers/conn_out.c servers/conn_pool.c servers/server.c servers/net.c servers/loop.c servers/loop_poll.c servers/loop_epoll.c ws.c http.c sha1.c base64.c utf8.c
+// uses: servers/conn.c servers/conn_http.c servers/conn_out.c servers/conn_pool.c servers/server.c servers/net.c servers/loop.c servers/loop_poll.c servers/loop_epoll.c ws.c ws_handshake.c http.c sha1.c base64.c utf8.c
 /* Connections over real sockets, server and client in one process: the client
  * side is read while the loop turns. Timers are short. */
 #include <errno.h>
@@ -306,6 +306,44 @@ Test(conn_reply, is_framed_in_place_whatever_its_length)
             cr_assert_eq(conn_pool_held(r.pool), 0);
             rig_close(&r);
         }
+    }
+}
+
+/* Everybody gets what anybody sends, between two words to the sender. */
+static void on_broadcast(struct conn *c, enum ws_op op, uint8_t *p, size_t n)
+{
+    struct server *s = conn_server(c);
+    struct conn *other;
+    conn_send(c, WS_TEXT, "before", 6);
+    for (uint32_t i = 0; (other = server_each(s, &i)); )
+        if (other != c) conn_send(other, op, p, n);
+    conn_send(c, WS_TEXT, "behind", 6);
+}
+
+static const struct server_ops broadcasting = { .message = on_broadcast };
+
+Test(conn_message, others_are_sent_to_from_within_a_message_and_take_their_time)
+{
+    static const size_t lens[] = { 10, 3000, 5000000 };
+    for (size_t k = 0; k < sizeof lens / sizeof *lens; k++) {
+        struct rig r;
+        rig_open(&r, &broadcasting);
+        r.server.ws.max_message = 10000000;
+        int fd = rig_upgrade(&r), others[3];
+        char *payload = calloc(1, lens[k]);
+        memset(payload, 'p', lens[k]);
+        for (int i = 0; i < 3; i++) others[i] = rig_upgrade(&r);
+        rig_frame(&r, fd, 0x82, payload, lens[k]);
+        rig_await(&r, fd, 16);
+        cr_assert_arr_eq(r.got, "\x81\6before\x81\6behind", 16);
+        for (int i = 0; i < 3; i++) {
+            rig_fresh(&r);
+            rig_expect_run(&r, others[i], 2, 'p', lens[k]);
+        }
+        rig_turn(&r, 5);
+        cr_assert_eq(conn_pool_held(r.pool), 0);
+        free(payload);
+        rig_close(&r);
     }
 }
 
@@ -755,6 +793,21 @@ Test(server_limit, used_up_descriptors_do_not_spin_and_accepting_goes_on_later)
     rig_close(&r);
 }
 
+Test(server_limit, a_descriptor_given_back_is_used_at_once)
+{
+    struct rig r;
+    rig_open(&r, &rig_echo);
+    int fd = rig_upgrade(&r), waiting = rig_dial(&r), last = rig_use_up_descriptors();
+    loop_turn(r.loop, 10);
+    cr_assert_eq(r.server.n.active, 1);
+    rig_frame(&r, fd, 0x88, "", 0);
+    for (int i = 0; i < 20 && r.server.n.attempts < 2; i++) loop_turn(r.loop, 1);
+    cr_assert_eq(r.server.n.attempts, 2);
+    rig_give_back_descriptors(last);
+    (void)waiting;
+    rig_close(&r);
+}
+
 /* Budget. */
 
 Test(conn_budget, one_that_wants_more_is_read_again_when_there_is_room)
@@ -804,6 +857,64 @@ Test(conn_budget, where_nothing_moves_the_greatest_holder_is_closed_with_1013)
     rig_fresh(&r);
     rig_expect_run(&r, other, 2, 0, sizeof payload);
     bytes_free(&wire);
+    rig_close(&r);
+}
+
+Test(conn_budget, one_that_waits_for_room_and_has_lost_its_peer_lets_go_at_once)
+{
+    struct rig r;
+    rig_open_budget(&r, &rig_echo, 300000);
+    int hog = rig_upgrade(&r), gone = rig_upgrade(&r);
+    struct bytes wire = { 0 };
+    static char payload[290000];
+    rig_put_frame(&wire, 0x82, payload, sizeof payload);
+    rig_send(&r, hog, wire.p, wire.n - 1);
+    rig_turn(&r, 20);
+    rig_send(&r, gone, wire.p, 30000);
+    rig_turn(&r, 20);
+    cr_assert_eq(r.server.n.open, 2);
+    shutdown(gone, SHUT_WR);
+    rig_turn(&r, 20);
+    cr_assert_eq(r.server.n.open, 1, "told: %s", r.told);
+    bytes_free(&wire);
+    rig_close(&r);
+}
+
+static void on_greedy(struct conn *c, enum ws_op op, uint8_t *p, size_t n)
+{
+    size_t cap;
+    char *reply = conn_reply_begin(c, &cap);
+    (void)p;
+    (void)n;
+    if (!reply) return;
+    memset(reply, 'g', RIG_REPLY);
+    conn_reply_end(c, op, RIG_REPLY);
+}
+
+static const struct server_ops greedy = { .message = on_greedy, .closed = rig_closed };
+
+Test(conn_budget, beyond_the_overdraft_the_greatest_holder_goes_at_once)
+{
+    enum { N = 40 };
+    struct rig r;
+    int fd[N];
+    rig_open_budget(&r, &greedy, 100000);
+    for (int i = 0; i < N; i++) {
+        int small = 4096;
+        fd[i] = rig_upgrade(&r);
+        setsockopt(fd[i], SOL_SOCKET, SO_RCVBUF, &small, sizeof small);
+    }
+    size_t most = 0;
+    for (int round = 0; round < 60; round++) {
+        for (int i = 0; i < N; i++) {
+            if (send(fd[i], "\x81\x81\0\0\0\0a", 7, MSG_NOSIGNAL) < 0) continue;
+            loop_turn(r.loop, 0);
+            if (conn_pool_held(r.pool) > most) most = conn_pool_held(r.pool);
+        }
+    }
+    cr_assert(most > 100000, "the kernel took it all");
+    cr_assert(most < 100000 + 2 * (RIG_REPLY + CONN_OUT_SLACK), "%zu bytes held", most);
+    cr_assert(strstr(r.told, "closed(1013 ") || most < 100000 + RIG_REPLY + CONN_OUT_SLACK, "%zu bytes held, but nobody went", most);
     rig_close(&r);
 }
 

@@ -1,4 +1,4 @@
-// uses: ws.c http.c sha1.c base64.c utf8.c
+// uses: ws.c ws_handshake.c http.c sha1.c base64.c utf8.c
 /* The opening handshake of both roles: every row of handshake_rows.h at every
  * chunk size, and what is answered. */
 #include "test.h"

@@ -1,4 +1,4 @@
-// uses: ws.c http.c sha1.c base64.c utf8.c
+// uses: ws.c ws_handshake.c http.c sha1.c base64.c utf8.c
 /* What ws.h promises its caller: where bytes lie, what is kept, what is sent,
  * and what misuse does. The peer's side of the protocol is test_ws_conformance.c. */
 #include <time.h>

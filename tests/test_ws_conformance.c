@@ -1,4 +1,4 @@
-// uses: ws.c http.c sha1.c base64.c utf8.c
+// uses: ws.c ws_handshake.c http.c sha1.c base64.c utf8.c
 /* Every row of ws_rows.h at every chunk size: the same events, the same
  * answers, the same close, wherever the wire is cut and wherever its bytes lie. */
 #include "test.h"

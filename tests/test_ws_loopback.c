@@ -1,4 +1,4 @@
-// uses: ws.c http.c sha1.c base64.c utf8.c
+// uses: ws.c ws_handshake.c http.c sha1.c base64.c utf8.c
 /* Our server against our client, and both against random peers, with fixed
  * seeds: whatever is sent arrives, once, in order, wherever the bytes are cut. */
 #include "test.h"

@@ -1,4 +1,4 @@
-// uses: ws.c http.c sha1.c base64.c utf8.c
+// uses: ws.c ws_handshake.c http.c sha1.c base64.c utf8.c
 /* Every timer of ws.h, with time as an argument: keepalive, unfinished
  * messages, unanswered closes. No sleep, no clock. */
 #include "test.h"

@@ -88,6 +88,7 @@ export class FakeServer {
     }
     const { pathname } = new URL(rq.url, 'http://x');
     if (pathname === '/stats') {
+      if (this.slowStats) await new Promise((r) => { setTimeout(r, this.slowStats); });
       rs.writeHead(200, { ...cors, 'Content-Type': 'application/json' });
       rs.end(JSON.stringify(this.stats()));
       return;

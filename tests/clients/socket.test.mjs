@@ -95,7 +95,7 @@ test('tries that fail are counted from the last steady connection on', async (t)
   for (const ws of fake.wss.clients) ws.terminate();
   await until(() => memory.state === 'failed');
   assert.equal(fake.connections, 3 + 3);
-  assert.match(memory.reason, /HTTP 200.*Gave up after 3 retries/);
+  assert.match(memory.reason, /Gave up after 3 retries/);
 });
 
 test('a server that drops every connection at once is given up, too', async (t) => {
@@ -190,6 +190,7 @@ test('a timeout on a dead link also leads to a new one', async (t) => {
   const [fake, memory] = await pair(t, { server: { script: (m, n) => (n === 1 ? 'deaf' : 'answer') },
     client: { pingInterval: 60000 } });
   await memory.connect();
+  await until(() => memory.lastStats);
   await assert.rejects(memory.request('store', { text: 'x' }, { timeout: 60 }), { code: 'timeout' });
   await until(() => fake.connections === 2);
 });
@@ -268,6 +269,18 @@ test('401 and 403 are final and explained by what the server says over HTTP', as
   }
 });
 
+test('closed while it still asks why: closed it stays', async (t) => {
+  const [fake, memory] = await pair(t, { server: { handshake: () => ({ status: 503 }), slowStats: 100 } });
+  const opened = memory.connect();
+  await until(() => fake.connections === 1);
+  await sleep(30);
+  memory.close();
+  await assert.rejects(opened, { code: 'closed' });
+  await sleep(200);
+  assert.equal(memory.state, 'closed');
+  assert.equal(fake.connections, 1);
+});
+
 test('a page of another site is told that browsers block local addresses', async (t) => {
   globalThis.location = { hostname: 'pages.example' };
   t.after(() => { delete globalThis.location; });
@@ -324,6 +337,10 @@ test('coming online or becoming visible tries at once', async (t) => {
   memory.close();
   heard.dispatchEvent(new Event('online'));
   assert.equal(memory.state, 'closed', 'closed by its owner stays closed');
+  const [, refused] = await pair(t, { server: { script: () => 'close:1008' } });
+  await assert.rejects(refused.store('x'), { code: 'failed' });
+  heard.dispatchEvent(new Event('online'));
+  assert.equal(refused.state, 'failed', 'what is final stays final');
 });
 
 test('metrics() counts latency, errors, reconnects and the queue', async (t) => {

@@ -6,7 +6,7 @@ cd "$(dirname "$0")/../.."
 dir=${BUILD:-build}/examples
 CC=${CC:-cc}
 flags="-std=c11 -O2 -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Werror -I."
-lib="ws.c http.c utf8.c sha1.c base64.c"
+lib="ws.c ws_handshake.c http.c utf8.c sha1.c base64.c"
 mkdir -p "$dir"
 pid=
 trap '[ -z "$pid" ] || kill "$pid" 2>/dev/null || true' EXIT

@@ -1,4 +1,4 @@
-// uses: ws.c http.c sha1.c base64.c utf8.c
+// uses: ws.c ws_handshake.c http.c sha1.c base64.c utf8.c
 /* A head that may be anything: found alike however its bytes come, read within
  * its bounds, and the same when it is written out and read again. */
 #include "../../ws.h"

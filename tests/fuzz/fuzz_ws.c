@@ -1,4 +1,4 @@
-// uses: ws.c http.c sha1.c base64.c utf8.c
+// uses: ws.c ws_handshake.c http.c sha1.c base64.c utf8.c
 /* A peer that sends anything, to a server or a client of ours. However its
  * bytes are cut, moved and handed in again, the same must come of them; what we
  * send must be whole frames; text must be UTF-8; the end comes once.

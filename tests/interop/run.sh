@@ -41,7 +41,7 @@ start()
 }
 
 cc -std=c11 -D_GNU_SOURCE -O1 -g -Wall -Wextra -fsanitize=address,undefined -fno-sanitize-recover=all -I. \
-    -o "$work/client" tests/interop/client.c ws.c http.c utf8.c sha1.c base64.c
+    -o "$work/client" tests/interop/client.c ws.c ws_handshake.c http.c utf8.c sha1.c base64.c
 start "$dir/echo" --port 0
 echo_port=$port
 
