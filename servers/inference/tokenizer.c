@@ -23,11 +23,12 @@ struct source {
 __attribute__((format(printf, 2, 3)))
 static void wrong(struct source *s, const char *fmt, ...)
 {
+    char text[sizeof s->wrong];
     va_list ap;
-    if (*s->wrong) return;
     va_start(ap, fmt);
-    vsnprintf(s->wrong, sizeof s->wrong, fmt, ap);
+    vsnprintf(text, sizeof text, fmt, ap);
     va_end(ap);
+    if (!*s->wrong) memcpy(s->wrong, text, sizeof text);
 }
 
 static bool next(struct source *s)

@@ -40,7 +40,7 @@ size_t unicode_base(uint32_t c, uint32_t out[4])
     }
     if (lo == unicode_planes[c >> 16] || unicode_from[lo] != (c & 0xffff)) return 1;
     uint32_t to = unicode_to[lo];
-    if (to < 0xd800 || to > 0xdfff) {
+    if (to - 0xd800u >= COUNT(unicode_more)) {
         out[0] = to;
         return 1;
     }

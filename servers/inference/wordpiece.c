@@ -75,7 +75,8 @@ static void cut_word(struct cut *t)
         if (whole) push_chars(t, id, start, stop);
     }
     if (!whole) {
-        uint32_t kept = t->chars < WORDPIECE_CHARS ? t->chars : WORDPIECE_CHARS;
+        uint32_t kept = t->chars;
+        if (kept > WORDPIECE_CHARS) kept = WORDPIECE_CHARS;
         t->to[kept - 1] = t->end;
         t->n = before;
         push_chars(t, t->w->special[WP_UNK].id, 0, kept);
@@ -201,7 +202,7 @@ static size_t special_at(const struct wordpiece *w, const unsigned char *p,
     for (size_t i = 0; i < WP_SPECIALS; i++) {
         size_t len = w->special[i].len;
         if (w->special[i].id == VOCAB_NONE || len > (size_t)(end - p)) continue;
-        if (memcmp(p, w->special[i].name, len)) continue;
+        if (memcmp(p, w->special[i].name, len) != 0) continue;
         if (found == WP_SPECIALS || len > w->special[found].len) found = i;
     }
     return found;

@@ -77,7 +77,7 @@ double work_ms(const struct request *rq)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)((int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000 - rq->now_us) / 1000;
+    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6 - (double)rq->now_us / 1e3;
 }
 
 bool work_text(struct request *rq, const char *name, struct slice *text)
