@@ -24,7 +24,7 @@ FLAGS   = -std=c11 $(CFLAGS) -fno-math-errno -ffp-contract=off -I. \
           $(if $(filter poll,$(LOOP)),-DLOOP_POLL)
 LINK    = $(if $(SAN),-fsanitize=$(SAN)) $(LDFLAGS) -lm
 
-LIB     = sha1 base64 utf8 number json http ws
+LIB     = sha1 base64 utf8 number json http ws ws_handshake
 MAINS   = recalld recall echo
 KERNELS = $(if $(shell $(CC) -dM -E -x c /dev/null | grep -w __x86_64__),avx2 avx512)
 KSRC    = servers/inference/kernels.c
@@ -42,7 +42,7 @@ all: $(MAINS:%=$(BUILD)/%)
 
 $(BUILD)/recalld: $(call objs,servers/recalld.c $(SOURCES))
 $(BUILD)/recall:  $(call objs,servers/recall.c $(LIB:=.c) servers/net.c servers/log.c)
-$(BUILD)/echo:    $(call objs,servers/echo.c sha1.c base64.c utf8.c http.c ws.c $(wildcard servers/loop*.c servers/conn*.c) servers/net.c servers/server.c)
+$(BUILD)/echo:    $(call objs,servers/echo.c sha1.c base64.c utf8.c http.c ws.c ws_handshake.c $(wildcard servers/loop*.c servers/conn*.c) servers/net.c servers/server.c)
 $(MAINS:%=$(BUILD)/%):
 	@echo "  LD    $@"
 	$(Q)$(CC) $(FLAGS) -o $@ $^ $(LINK)

@@ -1,4 +1,4 @@
-/* A client: cc -I. examples/client.c ws.c http.c utf8.c sha1.c base64.c
+/* A client: cc -I. examples/client.c ws.c ws_handshake.c http.c utf8.c sha1.c base64.c
  * Usage: client HOST PORT [PATH [TEXT...]]. Sends each text, prints the answer
  * to each, closes. Exit status 0: all answered, and closed by both sides. */
 #define _GNU_SOURCE

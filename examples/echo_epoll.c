@@ -1,4 +1,4 @@
-/* The same on epoll (Linux): cc -I. examples/echo_epoll.c ws.c http.c utf8.c sha1.c base64.c
+/* The same on epoll (Linux): cc -I. examples/echo_epoll.c ws.c ws_handshake.c http.c utf8.c sha1.c base64.c
  * Usage: echo_epoll [PORT]; port 0 takes any and prints it. */
 #define _GNU_SOURCE
 #include <arpa/inet.h>

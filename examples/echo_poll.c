@@ -1,4 +1,4 @@
-/* An echo server on poll(): cc -I. examples/echo_poll.c ws.c http.c utf8.c sha1.c base64.c
+/* An echo server on poll(): cc -I. examples/echo_poll.c ws.c ws_handshake.c http.c utf8.c sha1.c base64.c
  * Usage: echo_poll [PORT]; port 0 takes any and prints it. */
 #define _POSIX_C_SOURCE 200809L
 #include <arpa/inet.h>

@@ -1,5 +1,5 @@
 /* The same in somebody else's loop, libuv:
- * cc -I. examples/echo_uv.c ws.c http.c utf8.c sha1.c base64.c -luv
+ * cc -I. examples/echo_uv.c ws.c ws_handshake.c http.c utf8.c sha1.c base64.c -luv
  * Usage: echo_uv [PORT]; port 0 takes any and prints it. */
 #define _POSIX_C_SOURCE 200809L
 #include <arpa/inet.h>

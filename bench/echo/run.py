@@ -40,7 +40,7 @@ def free_port():
 def compile_all(build):
     """The load generator, the limit, and libwebsockets' server where its headers are."""
     os.makedirs(f"{build}/bench", exist_ok=True)
-    library = [f"{ROOT}/{n}.c" for n in ("ws", "http", "utf8", "sha1", "base64")]
+    library = [f"{ROOT}/{n}.c" for n in ("ws", "ws_handshake", "http", "utf8", "sha1", "base64")]
     cc = os.environ.get("CC", "gcc")
     for name, sources, more in (("load", library, []), ("bare", library, []), ("lws", [], ["-lwebsockets"])):
         source = f"{HERE}/{'peer_lws' if name == 'lws' else name}.c"
