@@ -16,11 +16,12 @@ void conn_cork(struct conn *c)
     pool->corked = c;
 }
 
-/* Nothing can be written any more; the end comes when no caller is in the way. */
+/* Nothing can be written any more; the end comes when no caller is in the way.
+ * What is queued may be the very message that the endpoint is looking at. */
 static void broken(struct conn *c)
 {
     c->broken = true;
-    conn_drop_queue(c);
+    if (c != c->server->pool->pumped) conn_drop_queue(c);
     conn_make_dirty(c);
 }
 
