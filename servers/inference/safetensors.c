@@ -118,9 +118,13 @@ static struct tensor *add(struct safetensors *s, size_t *cap, char **names, stru
     }
     struct tensor *t = &s->tensor[s->n++];
     memset(t, 0, sizeof *t);
-    memmove(*names, name.p, name.len);
-    t->name = (struct slice){ *names, name.len };
-    *names += name.len;
+    /* Its quotes are copied with it, so that it is a string to be decoded. */
+    struct json in;
+    memmove(*names, name.p - 1, name.len + 2);
+    json_init(&in, *names, name.len + 2);
+    json_next(&in);
+    t->name = json_slice(&in);
+    *names += name.len + 2;
     return t;
 }
 

@@ -80,6 +80,17 @@ static void rows_avx2(const struct cosine_query *q, const int8_t *codes, size_t 
 
 /* VNNI multiplies unsigned by signed bytes: codes are lifted by 128, which is
  * taken off again by the sums over the query. Wraps like the sum it equals. */
+/* Sum of sixteen lanes, modulo 2^32. */
+__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
+static uint32_t lanes_sum(__m512i v)
+{
+    __m256i h = _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
+    __m128i q = _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+    q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0x4e));
+    q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0xb1));
+    return (uint32_t)_mm_cvtsi128_si32(q);
+}
+
 __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
 static void rows_vnni(const struct cosine_query *q, const int8_t *codes, size_t n, int32_t *out)
 {
@@ -92,7 +103,7 @@ static void rows_vnni(const struct cosine_query *q, const int8_t *codes, size_t 
             low = _mm512_dpbusd_epi32(low, x, _mm512_load_si512(q->low + j));
         }
         __m512i both = _mm512_add_epi32(_mm512_slli_epi32(high, 7), low);
-        uint32_t sum = (uint32_t)_mm512_reduce_add_epi32(both);
+        uint32_t sum = lanes_sum(both);
         out[i] = (int32_t)(sum - 128u * (128u * (uint32_t)q->sum_high + (uint32_t)q->sum_low));
     }
 }
