@@ -101,7 +101,7 @@ static double bar(const struct scan *sc)
 static struct hit hit_of(const struct scan *sc, uint32_t row, double key, double cosine)
 {
     const struct record *r = records_at(sc->rs, row);
-    return (struct hit){ key, cosine, r->f.time_ms, row, r->stamp };
+    return (struct hit){ key, cosine, r->f.time_ms, row, r->order };
 }
 
 static double strength_of(const struct scan *sc, uint32_t row)
@@ -244,7 +244,7 @@ static bool stale(const struct scan *sc)
 {
     for (size_t i = 0; i < sc->n; i++) {
         const struct record *r = records_at(sc->rs, sc->hits[i].row);
-        if (r->state != ROW_LIVE || r->stamp != sc->hits[i].stamp) return true;
+        if (r->state != ROW_LIVE || r->order != sc->hits[i].order) return true;
     }
     return false;
 }

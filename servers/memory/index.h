@@ -40,7 +40,8 @@ struct hit {
     double   key;                /* what ranks, greater is better (negated when ascending) */
     double   cosine;             /* 0 without a vector */
     int64_t  time_ms;            /* ties: newer first, then id in byte order */
-    uint32_t row, stamp;
+    uint32_t row;
+    uint64_t order;              /* which memory it was */
 };
 
 struct scan {

@@ -84,10 +84,10 @@ static void table_place(struct table *t, uint32_t row, uint32_t hash)
     t->used++;
 }
 
-/* Room for one more. A quarter stays free. */
+/* Room for one more. An eighth stays free. */
 static int table_room(const struct records *rs, struct table *t)
 {
-    if (t->cap && (t->used + 1) * 4 <= t->cap * 3) return 0;
+    if (t->cap && (t->used + 1) * 8 <= t->cap * 7) return 0;
     struct table bigger = { .cap = t->cap ? t->cap * 2 : 64 };
     bigger.row = malloc(bigger.cap * sizeof *bigger.row);
     if (!bigger.row) return -1;
@@ -296,7 +296,6 @@ static void fill(struct records *rs, struct record *r, const struct memory *m)
     r->text_len = (uint16_t)m->text.len;
     r->metadata_len = (uint16_t)m->metadata.len;
     r->tags_len = (uint16_t)m->tags.len;
-    r->stamp = ++rs->stamp;
     r->type_hash = records_hash(rs, meta.type);
     r->session_hash = (uint32_t)records_hash(rs, meta.session);
     r->text_hash = text_hash(rs, m->text, r->type_hash);

@@ -24,8 +24,7 @@ struct record {
     uint16_t text_len, metadata_len, tags_len;
     uint8_t  state;                        /* ROW_FREE, ROW_LIVE, ROW_HIDDEN */
     uint32_t prev, next;                   /* order of storing; next of a free row: the next free one */
-    uint32_t stamp;                        /* another for each memory that takes the row */
-    uint64_t order;                        /* of storing; who replaces another keeps his */
+    uint64_t order;                        /* of storing: no other memory's; who replaces one keeps it */
     uint32_t text_hash;                    /* of text and type */
     uint32_t session_hash;                 /* of metadata.session_id; 0: none */
     uint64_t type_hash;                    /* of metadata.type; 0: none */
@@ -49,7 +48,6 @@ struct records {
     uint32_t dimension, n_chunks;
     uint32_t used;                         /* rows ever taken; all below are or were one */
     uint32_t free, first, last;            /* free list; oldest and newest of the list */
-    uint32_t stamp;
     uint64_t order;                        /* given last */
     size_t   live;
     size_t   text_bytes;                   /* held for texts */

@@ -155,13 +155,13 @@ static size_t place_of(const struct vocabulary *v, uint64_t hash)
     return i;
 }
 
-/* Room for n more words. A quarter stays free. */
+/* Room for n more words. An eighth stays free. */
 static int vocabulary_room(struct vocabulary *v, size_t n)
 {
-    if (v->cap && (v->used + n) * 4 <= v->cap * 3) return 0;
+    if (v->cap && (v->used + n) * 8 <= v->cap * 7) return 0;
     struct vocabulary bigger = *v;
     if (!bigger.cap) bigger.cap = 128;
-    while ((v->used + n) * 4 > bigger.cap * 3) bigger.cap *= 2;
+    while ((v->used + n) * 8 > bigger.cap * 7) bigger.cap *= 2;
     bigger.hash = calloc(bigger.cap, sizeof *bigger.hash);
     bigger.df = calloc(bigger.cap, sizeof *bigger.df);
     if (!bigger.hash || !bigger.df) {
