@@ -1,6 +1,8 @@
 // uses: servers/inference/unicode.c
 #include "servers/inference/unicode.h"
 
+#include <stdbool.h>
+
 #include "test.h"
 
 #define COUNT(a) (sizeof (a) / sizeof *(a))
