@@ -221,6 +221,7 @@ static void on_disk(struct watch *w, unsigned events)
     struct memory_service *ms = of_disk(w);
     (void)events;
     journal_ready(ms->journal, loop_now(ms->ep.server.loop));
+    if (!memory_ready(&ms->ep)) loop_unwatch(ms->ep.server.loop, w); /* readable for ever */
 }
 
 int memory_open(struct memory_service *ms, const struct options *o, struct embedder *e, struct fault *f)

@@ -5,15 +5,17 @@ deleted is gone, nothing is there that was never sent.
 
     tests/crash/test_kill.py [KILLS [SEED]]
 """
+import os
 import pathlib
 import random
 import signal
+import subprocess
 import sys
 import threading
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from harness import Client, Server  # noqa: E402
+from harness import Client, Server, get  # noqa: E402
 
 CLIENTS = 6
 
@@ -100,6 +102,32 @@ def judge(ledger, found, life):
         del ledger.stored[lost]
 
 
+def helper_dies():
+    """A helper that is killed is a storage failure: reads go on, nothing spins, and the
+    next start has what was acknowledged."""
+    with Server() as server:
+        with Client(server.memory) as client:
+            client.ok("store", {"text": "before"})
+            helper = subprocess.run(["pgrep", "-P", str(server.process.pid)], capture_output=True, text=True).stdout
+            os.kill(int(helper.split()[0]), signal.SIGKILL)
+            time.sleep(0.2)
+            client.fails("storage", "store", {"text": "after"})
+            assert client.ok("retrieve")["count"] == 1
+            began = ticks(server.process.pid)
+            time.sleep(1)
+            spent = ticks(server.process.pid) - began
+            assert spent < 10, f"{spent} ticks of the clock in an idle second"
+            assert get(server.memory, "/readyz")[0] == 503
+        assert server.stop() == 74
+        server.start()
+        assert [m["text"] for m in everything(server.memory)] == ["before"]
+
+
+def ticks(pid):
+    fields = pathlib.Path(f"/proc/{pid}/stat").read_text().split()
+    return int(fields[13]) + int(fields[14])
+
+
 def main():
     kills = int(sys.argv[1]) if len(sys.argv) > 1 else 15
     rng = random.Random(int(sys.argv[2]) if len(sys.argv) > 2 else 1)
@@ -125,7 +153,8 @@ def main():
         live = len(ledger.stored)
     print(f"kill: {kills} kills, {len(ledger.sent)} stores sent, {live} live at the end, {compactions} killed "
           f"while a compaction ran: all there")
-    print(f"{kills} passed, 0 failed")
+    helper_dies()
+    print(f"{kills + 1} passed, 0 failed")
 
 
 main()
