@@ -140,8 +140,10 @@ static int write_port_file(const char *path, struct fault *f)
     if (snprintf(tmp, sizeof tmp, "%s.tmp", path) >= (int)sizeof tmp)
         return fault_set(f, 74, "--port-file: the name is too long");
     FILE *out = fopen(tmp, "we");
-    for (int i = 0; out && i < 2; i++)
-        if (endpoint(i)) fprintf(out, "%s %u\n", endpoint(i)->name, endpoint(i)->port);
+    for (int i = 0; out && i < 2; i++) {
+        const struct endpoint *ep = endpoint(i);
+        if (ep) fprintf(out, "%s %u\n", ep->name, ep->port);
+    }
     if (!out || fclose(out) || rename(tmp, path))
         return fault_set(f, 74, "--port-file %.200s: %s", path, strerror(errno));
     return 0;
@@ -156,7 +158,10 @@ static int listen_all(struct fault *f)
         d.memory.ep.other = &d.inference.ep;
         d.inference.ep.other = &d.memory.ep;
     }
-    for (int i = 0; i < 2; i++) d.policy.ports[i] = endpoint(i) ? endpoint(i)->port : 0;
+    for (int i = 0; i < 2; i++) {
+        const struct endpoint *ep = endpoint(i);
+        d.policy.ports[i] = ep ? ep->port : 0;
+    }
     return o->port_file ? write_port_file(o->port_file, f) : 0;
 }
 
@@ -168,11 +173,12 @@ static void stop(int64_t now)
     d.stopping = true;
     log_say(LOG_INFO, "", "stopping");
     systemd_notify("STOPPING=1");
-    for (int i = 0; i < 2; i++)
-        if (endpoint(i)) {
-            server_stop_accepting(&endpoint(i)->server);
-            server_shutdown(&endpoint(i)->server, 1001, "server stops");
-        }
+    for (int i = 0; i < 2; i++) {
+        struct endpoint *ep = endpoint(i);
+        if (!ep) continue;
+        server_stop_accepting(&ep->server);
+        server_shutdown(&ep->server, 1001, "server stops");
+    }
     loop_at(d.loop, &d.end, now + ms(d.options.close_timeout));
 }
 
@@ -194,11 +200,12 @@ static void log_stats(void)
 {
     static char text[16384];
     for (int i = 0; i < 2; i++) {
+        struct endpoint *ep = endpoint(i);
         struct json_out out;
-        if (!endpoint(i)) continue;
+        if (!ep) continue;
         json_out(&out, text, sizeof text);
-        endpoint_stats(endpoint(i), &out);
-        log_begin(LOG_INFO, endpoint(i)->name, "stats");
+        endpoint_stats(ep, &out);
+        log_begin(LOG_INFO, ep->name, "stats");
         for (size_t at = 0; at < out.len; at += 200)      /* a value is cut at 200 bytes */
             log_str("json", (struct slice){ text + at, out.len - at < 200 ? out.len - at : 200 });
         log_end();
@@ -240,8 +247,10 @@ static void on_usage(struct timer *t, int64_t now)
     log_num("peak_rss_mb", u.peak_rss_mb, 1);
     log_int("buffers", (int64_t)conn_pool_held(d.pool));
     log_num("cpu", u.cpu, 3);
-    for (int i = 0; i < 2; i++)
-        if (endpoint(i)) log_int(endpoint(i)->name, endpoint(i)->server.n.open);
+    for (int i = 0; i < 2; i++) {
+        const struct endpoint *ep = endpoint(i);
+        if (ep) log_int(ep->name, ep->server.n.open);
+    }
     log_end();
     loop_at(d.loop, t, now + USAGE_MS);
 }
@@ -267,9 +276,12 @@ static void on_flush(struct hook *h)
 static void on_reap(struct hook *h)
 {
     (void)h;
-    if (d.stopping && !(endpoint(0) && endpoint(0)->server.n.active) &&
-        !(endpoint(1) && endpoint(1)->server.n.active))
-        loop_stop(d.loop);
+    uint32_t active = 0;
+    for (int i = 0; i < 2; i++) {
+        const struct endpoint *ep = endpoint(i);
+        if (ep) active += ep->server.n.active;
+    }
+    if (d.stopping && !active) loop_stop(d.loop);
 }
 
 static void attach(int signals)
@@ -353,8 +365,10 @@ static int run(int signals, struct fault *f)
     systemd_notify("READY=1");
     log_flush();
     if (loop_run(d.loop)) return fault_set(f, 71, "poll: %s", strerror(errno));
-    for (int i = 0; i < 2; i++)
-        if (endpoint(i)) server_free(&endpoint(i)->server);
+    for (int i = 0; i < 2; i++) {
+        struct endpoint *ep = endpoint(i);
+        if (ep) server_free(&ep->server);
+    }
     int bad = d.has_memory ? memory_close(&d.memory, f) : 0;
     if (!bad) log_say(LOG_INFO, "", "stopped");
     log_flush();
