@@ -191,6 +191,34 @@ async def dead(server):
         check.equal(stats["connections"]["active"], 1, "nobody else is there")
 
 
+async def dead_loader(server):
+    """A client that asks for an adapter and goes: it is loaded all the same, and nobody is told."""
+    for _ in range(5):
+        ws = await server.connect()
+        await ws.send(json.dumps({"type": "load_adapter", "data": {"name": "left", "path": "all"}}))
+        ws.transport.abort()
+    async with server.connect() as ws:
+        end, found = time.monotonic() + 5, False
+        while time.monotonic() < end and not found:
+            found = "left" in (await data_of(ws, "stats"))["adapters"]
+        check(found, "it is loaded")
+
+
+async def stop(server):
+    """SIGTERM while texts wait and are computed: 1001, and exit 0 (the server's end is checked)."""
+    clients = [await server.connect() for _ in range(8)]
+    for ws in clients:
+        await ws.send(json.dumps({"type": "embeddings", "data": {"text": ["stop me %d " % i * 8 for i in range(200)]}}))
+    await clients[0].ping()
+    server.process.terminate()
+    for ws in clients:
+        try:
+            while True:
+                await asyncio.wait_for(ws.recv(), 20)
+        except Exception:
+            check.equal(ws.close_code, 1001, "close code")
+
+
 async def pings(server):
     """A queue that never empties holds up no ping."""
     async with server.connect() as ws, server.connect() as load:
@@ -249,12 +277,15 @@ async def main():
             await adapters(ws, root)
         await pings(server)
         await dead(server)
+        await dead_loader(server)
     with Server(*model, "--only", "inference", "--max-queue", "8") as server:
         await busy(server)
     with Server(*model, "--only", "inference", "--max-queue", "4000") as server:
         await fair(server)
     with Server(*model, "--adapter", "start=" + os.path.join(ADAPTERS, "qv")) as server:
         await memory(server)
+    with Server(*model, "--only", "inference", "--max-queue", "4000") as server:
+        await stop(server)
     shutil.rmtree(root)
     return check.end("model")
 
