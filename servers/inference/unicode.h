@@ -13,7 +13,7 @@ enum unicode_kind {
     UNICODE_PUNCT,         /* P*, and ASCII's symbols */
     UNICODE_MARK,          /* Mn that moves in canonical ordering */
     UNICODE_MARK_STARTER,  /* Mn that stands still and parts what moves */
-    UNICODE_IDEOGRAPH,     /* stands alone, FORMATS 2 step 2 */
+    UNICODE_IDEOGRAPH,     /* CJK that stands alone */
     UNICODE_ORDERED        /* moves in canonical ordering, and is no Mn */
 };
 

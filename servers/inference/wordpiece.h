@@ -1,4 +1,4 @@
-/* WordPiece as Hugging Face's BertTokenizer cuts text (docs: FORMATS.md 2): text to the
+/* WordPiece as Hugging Face's BertTokenizer cuts text (the steps stand in docs/inference.md): text to the
  * ids of its pieces, each with the bytes of the text it came from. Allocates nothing,
  * takes any bytes; what is no UTF-8 is dropped like U+FFFD. */
 #ifndef WORDPIECE_H
