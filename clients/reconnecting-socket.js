@@ -278,8 +278,10 @@ export class ReconnectingSocket extends EventTarget {
       const why = `The message is larger than the ${this.#limit} bytes that the server takes`;
       return this.#settle(id, new RecallError(why, 'too_large'));
     }
-    Object.assign(e, { on: this.#socket, tries: e.tries + 1, since: performance.now() });
-    this.#socket?.send(e.text);
+    const ws = this.#socket;
+    if (ws?.readyState !== 1) return; // it is closing: this waits for the next one
+    Object.assign(e, { on: ws, tries: e.tries + 1, since: performance.now() });
+    ws.send(e.text);
   }
 
   #received(text) {

@@ -1,6 +1,6 @@
 // The page and the clients in Debian's Chromium, against the real program.
 //
-//   node run.mjs PATH/TO/recalld [--images DIR] [--only WORDS]
+//   node run.mjs [PATH/TO/recalld] [--images DIR] [--only WORDS]
 //
 // Starts servers of its own on free ports of the loopback; closes with `N passed, N failed, N skipped`.
 import assert from 'node:assert/strict';
@@ -16,7 +16,8 @@ import { parseArgs } from 'node:util';
 
 const { values: flags, positionals } = parseArgs({ allowPositionals: true,
   options: { images: { type: 'string' }, only: { type: 'string' } } });
-const recalld = path.resolve(positionals[0] ?? fileURLToPath(new URL('../../build/recalld', import.meta.url)));
+const root = fileURLToPath(new URL('../../', import.meta.url));
+const recalld = path.resolve(positionals[0] ?? path.join(root, process.env.BUILD ?? 'build', 'recalld'));
 const chromiumPath = process.env.CHROMIUM ?? '/usr/bin/chromium';
 const require = createRequire(import.meta.url);
 const scratch = mkdtempSync(path.join(os.tmpdir(), 'recalld-browser-'));
@@ -85,6 +86,7 @@ class Server {
         }
         return;
       }
+      if (this.child.exitCode === 69) throw new Skip(said.trim()); // somebody else was faster
       if (this.child.exitCode !== null) throw new Error(`recalld ended with ${this.child.exitCode}: ${said}`);
       await sleep(25);
     }

@@ -288,6 +288,23 @@ test('a page of another site is told that browsers block local addresses', async
   await assert.rejects(memory.connect(), /keeps pages of other sites .* http:\/\/localhost:1\//);
 });
 
+test('nothing is sent into a connection that is closing', async (t) => {
+  let raw;
+  class Kept extends WebSocket {
+    constructor(...how) {
+      super(...how);
+      raw = this;
+    }
+  }
+  const [fake, memory] = await pair(t, { client: { WebSocket: Kept } });
+  await memory.connect();
+  await until(() => memory.lastStats);
+  raw.close(4000); // the close event comes later
+  raw.send = () => assert.fail('sent into a closing connection');
+  await memory.store('x');
+  assert.equal(fake.connections, 2);
+});
+
 test('a token travels as a subprotocol', async (t) => {
   let offered;
   const [, memory] = await pair(t, { client: { token: 's3cret' },
@@ -362,6 +379,8 @@ test('metrics() counts latency, errors, reconnects and the queue', async (t) => 
 function world(ports) {
   const opened = [];
   class Toy {
+    readyState = 1;
+
     constructor(url) {
       opened.push(Number(new URL(url).port));
       const stats = ports[opened.at(-1)];
