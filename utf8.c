@@ -40,11 +40,11 @@ static size_t scalar(struct utf8 *u, const uint8_t *p, size_t i, size_t n)
     return n;
 }
 
-#if !defined UTF8_PORTABLE && defined __GNUC__ && (defined __x86_64__ || defined __i386__)
+#if !defined UTF8_PORTABLE && (defined __x86_64__ || defined __i386__)
 #include <cpuid.h>
 #include <immintrin.h>
 #define VECTOR __attribute__((target("avx2"))) static inline
-typedef __m256i vec;
+typedef uint8_t vec __attribute__((vector_size(32)));
 
 /* 1 when processor and system have AVX2. Asking is slow in a virtual machine, so it is
  * done once; threads that ask together write the same answer. */
@@ -61,40 +61,27 @@ static int has_vectors(void)
     return (int)yes;
 }
 
-VECTOR vec load(const uint8_t *p) { return _mm256_loadu_si256((const __m256i *)(const void *)p); }
-VECTOR vec both(vec a, vec b)     { return _mm256_and_si256(a, b); }
-VECTOR vec either(vec a, vec b)   { return _mm256_or_si256(a, b); }
-VECTOR vec differ(vec a, vec b)   { return _mm256_xor_si256(a, b); }
-VECTOR vec all(uint8_t c)         { return _mm256_set1_epi8((char)c); }
-VECTOR vec low4(vec v)            { return both(v, all(15)); }
-VECTOR vec high4(vec v)           { return low4(_mm256_srli_epi16(v, 4)); }
-VECTOR vec above(vec v, uint8_t c) { return _mm256_subs_epu8(v, all(c)); }
-VECTOR int any_high(vec v)        { return _mm256_movemask_epi8(v) != 0; }
-VECTOR int any(vec v)             { return !_mm256_testz_si256(v, v); }
+VECTOR vec less(vec v, vec c) { return (vec)_mm256_subs_epu8((__m256i)v, (__m256i)c); }
+VECTOR int any(vec v) { return !_mm256_testz_si256((__m256i)v, (__m256i)v); }
 VECTOR vec look(const uint8_t *table, vec i)
 {
     __m128i t = _mm_loadu_si128((const __m128i *)(const void *)table);
-    return _mm256_shuffle_epi8(_mm256_broadcastsi128_si256(t), i);
+    return (vec)_mm256_shuffle_epi8(_mm256_broadcastsi128_si256(t), (__m256i)i);
 }
 
 #elif !defined UTF8_PORTABLE && defined __aarch64__ && defined __ARM_NEON
 #include <arm_neon.h>
 #define VECTOR static inline
-typedef uint8x16_t vec;
+typedef uint8_t vec __attribute__((vector_size(16)));
 
 static int has_vectors(void) { return 1; }
 
-VECTOR vec load(const uint8_t *p) { return vld1q_u8(p); }
-VECTOR vec both(vec a, vec b)     { return vandq_u8(a, b); }
-VECTOR vec either(vec a, vec b)   { return vorrq_u8(a, b); }
-VECTOR vec differ(vec a, vec b)   { return veorq_u8(a, b); }
-VECTOR vec all(uint8_t c)         { return vdupq_n_u8(c); }
-VECTOR vec low4(vec v)            { return both(v, all(15)); }
-VECTOR vec high4(vec v)           { return vshrq_n_u8(v, 4); }
-VECTOR vec above(vec v, uint8_t c) { return vqsubq_u8(v, all(c)); }
-VECTOR int any_high(vec v)        { return vmaxvq_u8(v) > 0x7f; }
-VECTOR int any(vec v)             { return vmaxvq_u8(v) != 0; }
-VECTOR vec look(const uint8_t *table, vec i) { return vqtbl1q_u8(load(table), i); }
+VECTOR vec less(vec v, vec c) { return (vec)vqsubq_u8((uint8x16_t)v, (uint8x16_t)c); }
+VECTOR int any(vec v) { return vmaxvq_u8((uint8x16_t)v) != 0; }
+VECTOR vec look(const uint8_t *table, vec i)
+{
+    return (vec)vqtbl1q_u8(vld1q_u8(table), (uint8x16_t)i);
+}
 #endif
 
 #ifdef VECTOR
@@ -119,14 +106,23 @@ static const uint8_t second_high[16] = {
     SHORT, SHORT, SHORT, SHORT
 };
 
+VECTOR vec load(const uint8_t *p)
+{
+    vec v;
+    memcpy(&v, p, W);
+    return v;
+}
+
 /* Nonzero where one of the W bytes at p cannot follow the three before it. */
 VECTOR vec faults(const uint8_t *p)
 {
     vec now = load(p), last = load(p - 1);
-    vec pair = both(both(look(first_high, high4(last)), look(first_low, low4(last))),
-                    look(second_high, high4(now)));
-    vec third = either(above(load(p - 2), 0xe0 - 0x80), above(load(p - 3), 0xf0 - 0x80));
-    return differ(both(third, all(0x80)), pair);
+    vec pair = look(first_high, last >> 4) & look(first_low, last & 15) &
+               look(second_high, now >> 4);
+    /* 0x80 where a lead byte two or three places before asks for a continuation. */
+    const vec zero = {0};
+    vec third = less(load(p - 2), zero + (0xe0 - 0x80)) | less(load(p - 3), zero + (0xf0 - 0x80));
+    return (third & 0x80) ^ pair;
 }
 
 /* From a border of characters at i on: how far n bytes are right, up to a border. What comes
@@ -139,10 +135,8 @@ VECTOR size_t ahead(const uint8_t *p, size_t i, size_t n)
         vec bad;
         if (step == W) {
             bad = faults(b);
-        } else if (any_high(either(either(load(b), load(b + W)),
-                                   either(load(b + 2 * W), load(b + 3 * W))))) {
-            bad = either(either(faults(b), faults(b + W)),
-                         either(faults(b + 2 * W), faults(b + 3 * W)));
+        } else if (any((load(b) | load(b + W) | load(b + 2 * W) | load(b + 3 * W)) & 0x80)) {
+            bad = faults(b) | faults(b + W) | faults(b + 2 * W) | faults(b + 3 * W);
         } else {
             if (b[-1] >= 0xc0 || b[-2] >= 0xe0 || b[-3] >= 0xf0) break;
             continue;
