@@ -107,7 +107,7 @@ static void put_quoted(struct slice s)
         char hex[8];
         if (c == '"' || c == '\\') put((char[]){ '\\', (char)c }, 2);
         else if (c >= ' ' && c < 127) put((char[]){ (char)c }, 1);
-        else put(hex, (size_t)snprintf(hex, sizeof hex, "\\x%02x", c));
+        else { snprintf(hex, sizeof hex, "\\x%02x", c); put(hex, 4); }
     }
     put_text("\"");
 }
@@ -135,8 +135,9 @@ void log_int(const char *key, int64_t value)
 {
     if (!lg.on) return;
     char s[32];
+    int n = snprintf(s, sizeof s, "%lld", (long long)value);
     put_key(key);
-    put(s, (size_t)snprintf(s, sizeof s, "%lld", (long long)value));
+    put(s, (size_t)n);
 }
 
 void log_num(const char *key, double value, int decimals)

@@ -198,11 +198,12 @@ static int reembed(const struct options *o, struct embedder *e, struct fault *f)
                                       .fingerprint = embedder_fingerprint(e), .sync_ms = JOURNAL_SYNC_NEVER };
         bad = (to = journal_open(&jc, f)) ? write_anew(old, e, to, f) : -1;
     }
-    if (to && journal_close(to, loop_clock(), bad ? &(struct fault){ 0 } : f)) bad = -1;
+    struct fault later;                  /* the first fault is the one to tell */
+    if (to && journal_close(to, loop_clock(), bad ? &later : f)) bad = -1;
     if (!bad) bad = take_place(o->data, passing, f);
     if (from) {
         remove_passing(passing);
-        journal_close(from, loop_clock(), &(struct fault){ 0 });   /* of a file that has gone */
+        journal_close(from, loop_clock(), &later);   /* of a file that has gone */
     }
     if (!bad) printf("embedded %zu memories with %s\n", store_records(old)->live, embedder_name(e));
     store_free(old);
@@ -216,7 +217,8 @@ static int with_memories(const struct options *o, struct embedder *e, struct fau
     int bad = o->mode == COMPACT ? compact(&ms, f)
             : o->mode == EXPORT  ? lines_export(&ms, o->file, f)
                                  : lines_import(&ms, o->file, f);
-    if (memory_close(&ms, bad ? &(struct fault){ 0 } : f)) bad = -1;
+    struct fault later;                  /* the first fault is the one to tell */
+    if (memory_close(&ms, bad ? &later : f)) bad = -1;
     return bad;
 }
 

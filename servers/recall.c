@@ -446,7 +446,10 @@ static char *read_stdin(void)
     for (size_t n; (n = fread(p + len, 1, cap - len - 1, stdin)) > 0;) {
         len += n;
         if (len > MAX_MESSAGE) die(65, "the text is too long");
-        if (cap - len < 2 && !(p = realloc(p, cap *= 2))) die(71, "out of memory");
+        if (cap - len >= 2) continue;
+        char *grown = realloc(p, cap *= 2);
+        if (!grown) die(71, "out of memory");
+        p = grown;
     }
     if (memchr(p, 0, len)) die(65, "the text holds a NUL byte");
     p[len] = 0;
