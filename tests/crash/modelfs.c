@@ -10,8 +10,8 @@
 #include <sys/stat.h>
 #include <time.h>
 
-#define FILES    16
-#define NAMES    16
+#define FILES    40
+#define NAMES    40
 #define BYTES    (192u << 10)
 #define PENDING  512
 #define FD_DIR   1000

@@ -63,7 +63,18 @@ static void set_faults(const struct run *r)
     mfs_faults.error = plans[r->plan].error;
 }
 
-/* A first session in peace, so that there is something to open. */
+/* A session that is cut off by the power, which leaves torn tails. */
+static void cut_off(void)
+{
+    mfs_crash_at = 20 + (int)mfs_random(60);
+    if (setjmp(mfs_crashed) == 0)
+        for (;;) life_step(&life);
+    mfs_crash_at = -1;
+    mfs_power_cut();
+}
+
+/* A first session in peace, so that there is something to open. Returns how many of its
+ * operations must be found, or -1. */
 static int prepare(uint64_t seed)
 {
     struct fault f;
@@ -73,11 +84,15 @@ static int prepare(uint64_t seed)
     set_faults(NULL);
     if (seed % 4 == 0) return 0; /* or that nothing is there yet */
     mfs_start();
-    if (life_start(&life, 0, 0, &f)) return 1;
+    if (life_start(&life, 0, 0, &f)) return -1;
+    if (seed % 4 == 2) {
+        cut_off();
+        return life.durable;
+    }
     for (int i = 0; i < 25; i++) life_step(&life);
-    if (seed % 4 == 1) return life_close(&life, &f);
+    if (seed % 4 == 1) return life_close(&life, &f) ? -1 : life.durable;
     mfs_kill();
-    return 0;
+    return life.written;
 }
 
 /* One session under a plan (NULL: in peace), then a start in peace. */
@@ -87,8 +102,8 @@ static int session(const struct run *r, uint64_t seed)
     static const int64_t modes[] = { 0, 0, 40, -1 };
     const struct run *say = r ? r : &peace;
     struct fault f = { 0 };
-    if (prepare(seed)) return bad(say, "cannot prepare");
-    int least = seed % 4 == 2 || seed % 4 == 3 ? life.written : life.durable;
+    int least = prepare(seed);
+    if (least < 0) return bad(say, "cannot prepare");
     mfs_start();
     set_faults(r);
     int refused = life_start(&life, modes[seed / 4 % 4], least, &f);
@@ -132,7 +147,7 @@ static int mending(const struct run *r, uint64_t seed)
     struct fault f = { 0 };
     char kept[64];
     size_t n;
-    if (prepare(seed | 1)) return bad(say, "cannot prepare");
+    if (prepare(seed | 1) < 0) return bad(say, "cannot prepare");
     uint8_t *p = mfs_file("memory.log", &n);
     size_t at = JOURNAL_HEAD_BYTES + 64 + mfs_random(64);
     if (seed % 3 == 0) at = 30; /* the first header */
