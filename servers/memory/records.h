@@ -15,7 +15,7 @@
 #include "memory.h"
 
 #define ROW_NONE   UINT32_MAX
-#define CHUNK_ROWS 4096u
+#define CHUNK_ROWS 2048u
 
 struct record {
     uint8_t  id[MEMORY_ID];
