@@ -503,10 +503,10 @@ test('axe finds nothing, in light, dark and narrow, and nothing is wider than th
     await page.fill('#watch-text', 'somebody plays the cello');
     await page.click('#watch-button');
     if (flags.images) await sleep(name === 'page-light' || name === 'page-dark' ? 24000 : 4000); // for the charts
+    await shot(page, name);
     await accessible(page, name);
     const over = await page.evaluate(() => document.documentElement.scrollWidth - document.documentElement.clientWidth);
     assert.equal(over, 0, `${name} is ${over} px too wide`);
-    await shot(page, name);
     await page.done();
   }
   await server.stop();
