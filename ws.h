@@ -38,8 +38,10 @@
  * between connections but what the caller lends to several; connections of
  * different threads share neither out nor masks.
  *
- * Extensions are not negotiated; permessage-deflate is declined by silence.
- * docs/protocol.md lists each rule with its section, function and test. */
+ * ws.c is the connection, ws_handshake.c its opening; a program that has its own
+ * HTTP can leave the latter away. Extensions are not negotiated:
+ * permessage-deflate is declined by silence. docs/protocol.md lists each rule
+ * with its section, function and test. */
 #ifndef WS_H
 #define WS_H
 
