@@ -573,3 +573,29 @@ Test(journal, a_helper_that_dies_is_a_storage_failure)
     journal_close(j, 0, &f);
     remove_all(dir);
 }
+
+/* tests/data/x86-64.log: 24 operations of seed 7, written on that machine. */
+Test(journal, a_log_of_another_machine_is_read)
+{
+    char dir[64], log[80];
+    struct model want = { 0 }, got = { 0 };
+    struct told t;
+    struct fault f;
+    size_t n;
+    uint8_t *p = read_file("tests/data/x86-64.log", &n);
+    cr_assert_not_null(p, "run from the top directory");
+    snprintf(log, sizeof log, "%s/memory.log", temporary(dir));
+    write_file(log, p, n);
+    free(p);
+    for (uint32_t k = 0; k < 24; k++) {
+        struct item i;
+        enum memory_change kind = model_op(&want, 7, k, &i);
+        model_apply(&want, kind, &i);
+    }
+    struct journal *j = open_at(&got, &t, dir, &f);
+    cr_assert_not_null(j, "%s", f.why);
+    cr_assert_eq(model_digest(&got), model_digest(&want), "every field of every memory");
+    run(j, &got, 7, 24, 40);
+    cr_assert_eq(journal_close(j, 0, &f), 0, "%s", f.why);
+    remove_all(dir);
+}
