@@ -1,4 +1,4 @@
-// The rules of SPEC-like promises of the clients, one by one, against the scripted server.
+// What the clients promise, point by point, against the scripted server.
 import test from 'node:test';
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
