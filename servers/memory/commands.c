@@ -106,11 +106,22 @@ static struct store_text text_of(const struct task *t)
                                 .pinned = c->confirm };
 }
 
+/* Was this very request stored already, perhaps while this one waited? */
+static bool answered_before(struct task *t)
+{
+    const struct store_added *before = t->rq->id.len ? resend_find(t->ms->resend, &t->key) : NULL;
+    if (!before) return false;
+    struct store_added copy = *before;
+    reply_added(t, &copy);
+    return true;
+}
+
 static void store_found(struct task *t)
 {
     struct store_text text = text_of(t);
     struct store_added a;
     memory_wall(t->rq->ep);
+    if (answered_before(t)) return;
     if (task_storage_failed(t->rq)) {
         task_free(t);
         return;
@@ -132,16 +143,14 @@ static void near_ready(struct task *t, void (*found)(struct task *))
 
 static void store_ready(struct task *t) { near_ready(t, store_found); }
 
-/* What can be said without a vector: was it stored before, is it a duplicate, is there room? */
+/* What can be said without a vector: was it stored before, is it a duplicate, is there room?
+ * False: go on; t is over else. */
 static bool store_early(struct task *t)
 {
     struct slice metadata = text_of(t).metadata;
-    const struct store_added *before = t->rq->id.len ? resend_find(t->ms->resend, &t->key) : NULL;
     int64_t now = memory_wall(t->rq->ep);
-    if (before) {
-        struct store_added copy = *before;
-        reply_added(t, &copy);
-    } else if (t->c.timestamp > now + AHEAD_MS) {
+    if (answered_before(t)) return true;
+    if (t->c.timestamp > now + AHEAD_MS) {
         task_error(t, REPLY_INVALID_TIMESTAMP, "Invalid timestamp: more than 60 s ahead of the server's clock");
     } else if (store_duplicate(t->ms->store, t->c.text, metadata) != ROW_NONE) {
         t->scan.status = -1; /* not wanted */

@@ -404,6 +404,8 @@ async def test_stats_tell_what_is_there(server):
 
 async def test_compact_and_sync(server):
     c = await server.client()
+    assert await c.ask("compact") == {"removed": 0, "memory_count": 0}
+    assert await c.ask("sync") == {"seq": 0, "durable": True}
     for i in range(50):
         await c.store("text %d" % i)
     for m in (await c.ask("retrieve", {"count": 40}))["memories"]:

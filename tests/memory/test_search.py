@@ -126,6 +126,17 @@ async def test_stores_of_one_text_under_way_at_once_are_one_memory(server):
     assert sum(d > 0.1 for d in got) == 1, "each is compared with those before it: %r" % got
 
 
+async def test_a_store_sent_again_while_it_waits_is_one_store(server):
+    c, v, times, sigma, who = await large(server, "random", COUNT)
+    clients = [await server.client() for _ in range(4)]
+    body = json.dumps({"type": "store", "id": "again", "data": {"text": "sent again", "metadata": {"session_id": "s"}}})
+    for k in clients:
+        await k.ws.send(body)
+    got = [await k.reply() for k in clients]
+    assert all(g == got[0] for g in got) and got[0]["data"]["duplicate"] is False
+    assert (await c.ask("stats"))["duplicates"] == 0
+
+
 async def test_clear_and_delete_while_scans_are_under_way(server):
     c, v, times, sigma, who = await large(server, "random", COUNT)
     other = await server.client()
