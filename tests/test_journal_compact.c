@@ -35,6 +35,7 @@ static void expect(const char *dir, const struct model *s, uint64_t seq)
     struct fault f = { 0 };
     struct journal_report r = { 0 };
     cr_assert_eq(journal_check(dir, &r, &f), 0, "whole: %s", f.why);
+    cr_assert(r.closed, "by a clean stop");
     cr_assert_eq(r.live, (uint64_t)s->n, "%llu live", (unsigned long long)r.live);
     cr_assert_eq(r.seq, seq, "ends at %llu", (unsigned long long)r.seq);
     struct journal *j = open_at(&got, &t, dir, &f);
@@ -150,6 +151,22 @@ Test(journal_compact, closing_in_the_middle_leaves_the_old_log)
         expect(dir, &s, 101);
         remove_all(dir);
     }
+}
+
+Test(journal_compact, a_closed_log_is_compacted_and_closed_again)
+{
+    char dir[64];
+    struct model s, again = { 0 };
+    struct told t;
+    struct fault f;
+    make_log(temporary(dir), 60, true, &s);
+    struct journal *j = open_at(&again, &t, dir, &f);
+    cr_assert_not_null(j, "%s", f.why);
+    struct journal_living living = model_flag(&again);
+    cr_assert_eq(journal_compact_all(j, &living, 0, &f), 0, "%s", f.why);
+    cr_assert_eq(journal_close(j, 0, &f), 0, "%s", f.why);
+    expect(dir, &s, 62);
+    remove_all(dir);
 }
 
 /* A caller that hands over other memories than it promised. */

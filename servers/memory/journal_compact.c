@@ -128,6 +128,7 @@ static void swapped(struct journal *j, const struct disk_answer *a)
     j->marked = j->compact.seal.watermark;
     j->seal = a->seal;
     j->end = a->bytes;
+    j->closed = false;
     journal_is_durable(j);
     ended(j, NULL);
 }
