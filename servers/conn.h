@@ -72,7 +72,7 @@ struct server {
     struct conn_pool        *pool;
     const struct server_ops *ops;
     void                    *user;
-    struct ws_config         ws;                /* ws.ping_timeout_ms: also of a peer that takes nothing */
+    struct ws_config         ws;                /* ping_timeout_ms: also of who takes nothing */
     int32_t                  handshake_timeout_ms;
     uint32_t                 max_connections;
 

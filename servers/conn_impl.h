@@ -67,7 +67,7 @@ struct conn {
     bool           keep : 1;        /* HTTP: the connection lives on after the answer */
     bool           extra : 1;       /* over the limit */
     bool           more : 1;        /* the last read filled its buffer */
-    bool           big : 1;         /* the last message was large: look at the next one's size first */
+    bool           big : 1;         /* the last message was large: look at the next's size first */
     bool           broken : 1;      /* writing failed: ended when it is gone on with */
     bool           overrun : 1;     /* holds too much: likewise, with 1013 */
     union {
@@ -138,7 +138,7 @@ bool conn_append(struct conn *c, const uint8_t *p, size_t n);
 void conn_drop_input(struct conn *c);
 void conn_starve(struct conn *c);              /* not read until there is room */
 void conn_make_dirty(struct conn *c);
-void conn_bury(struct conn *c);                /* DEAD: off the lists, freed at the end of the turn */
+void conn_bury(struct conn *c);                /* DEAD: off the lists, freed in the reap */
 void pool_overdrawn(struct conn_pool *pool);   /* beyond the overdraft: the greatest holder goes */
 void pool_join(struct conn_pool *pool, struct server *s);
 void pool_leave(struct conn_pool *pool, struct server *s);

@@ -157,8 +157,9 @@ bool conn_keep(struct conn *c, const uint8_t *p, size_t n, size_t want)
         if (!larger) return false;
         memcpy(larger->p, p, n);
         if (b) block_free(pool, b);
-        h->in = b = larger;
+        h->in = larger;
     }
+    b = h->in;
     b->from = 0;
     b->to = n;
     block_count(pool, b);

@@ -256,7 +256,8 @@ void loop_lag(const struct loop *loop, struct loop_lag *lag)
     unsigned i = LAG_BUCKETS - 1;
     while (i > 0 && (seen += loop->lag[i]) <= above) i--;
     unsigned octave = i ? (i - 1) / LAG_STEPS : 0, step = i ? (i - 1) % LAG_STEPS + 1 : 0;
-    double top_us = i ? (double)(1u << (octave < 31 ? octave : 31)) * (1 + step / (double)LAG_STEPS) : 1;
+    double scale = (double)(1u << (octave < 31 ? octave : 31));
+    double top_us = i ? scale * (1 + step / (double)LAG_STEPS) : 1;
     *lag = (struct loop_lag){ .p99_ms = top_us / 1000, .max_ms = (double)loop->lag_max_us / 1000,
                               .turns = loop->turns };
     if (lag->p99_ms > lag->max_ms) lag->p99_ms = lag->max_ms;

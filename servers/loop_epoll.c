@@ -6,7 +6,7 @@
 #include <sys/epoll.h>
 #include <unistd.h>
 
-#define BATCH 256   /* connections served in a turn; the kernel hands out the rest first next time */
+#define BATCH 256   /* connections served in a turn; the rest comes first in the next */
 
 static void run(struct watch *top, unsigned events)
 {

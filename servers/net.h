@@ -49,7 +49,8 @@ bool net_local(int fd, struct net_address *a);
 int net_listen(struct net_listeners *l, const char *host, unsigned first, unsigned last);
 
 /* Take over a listening socket that somebody else opened (LISTEN_FDS). Called
- * twice it adds the second family. 0; else -1 and errno: ENOTSOCK, EINVAL when it does not listen. */
+ * twice it adds the second family. 0; else -1 and errno: ENOTSOCK, EINVAL when it
+ * does not listen. */
 int net_inherit(struct net_listeners *l, int fd);
 
 void net_close(struct net_listeners *l);

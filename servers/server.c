@@ -34,12 +34,8 @@ static struct conn *occupy(struct server *s)
 {
     if (!s->vacant && !add_slab(s)) return NULL;
     struct conn *c = s->vacant;
-    uint32_t place = c->timer.tag;
     s->vacant = c->next;
-    memset(c, 0, sizeof *c);
-    c->server = s;
-    c->timer.tag = place;
-    c->generation = ++s->serial;
+    *c = (struct conn){ .server = s, .timer.tag = c->timer.tag, .generation = ++s->serial };
     return c;
 }
 
@@ -151,8 +147,9 @@ int server_listen(struct server *s, const struct net_listeners *l)
     pool_join(s->pool, s);
     s->accepting = true;
     for (int i = 0; i < l->n; i++) {
-        s->listener[i] = (struct watch){ .fd = l->fd[i], .ready = i ? accept_second : accept_first };
-        if (loop_watch(s->loop, &s->listener[i], LOOP_READ)) return -1;
+        struct watch *w = &s->listener[i];
+        *w = (struct watch){ .fd = l->fd[i], .ready = i ? accept_second : accept_first };
+        if (loop_watch(s->loop, w, LOOP_READ)) return -1;
     }
     return 0;
 }
