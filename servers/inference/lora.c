@@ -232,8 +232,9 @@ static int pack_tensor(struct lora *l, const struct tensor *t, const struct name
         return p->bias ? 0 : fault_set(f, 71, "%s: out of memory", l->path);
     }
     if (n->kind == LORA_A) {
-        p->a = (struct linear){ .in = in, .out = rank, .weight = pack(l, from, rank, in),
-                                .bias = calloc(weights_padded(rank), sizeof(float)) };
+        p->a = (struct linear){ .in = in, .out = rank };
+        p->a.weight = pack(l, from, rank, in);
+        p->a.bias = calloc(weights_padded(rank), sizeof *p->a.bias);
         l->greatest = rank > l->greatest ? rank : l->greatest;
         return p->a.weight && p->a.bias ? 0 : fault_set(f, 71, "%s: out of memory", l->path);
     }

@@ -166,9 +166,14 @@ static int by_name(const void *a, const void *b)
 
 static int by_begin(const void *a, const void *b)
 {
-    const struct tensor *x = *(const struct tensor *const *)a, *y = *(const struct tensor *const *)b;
+    const struct tensor *x = a, *y = b;
     if (x->begin != y->begin) return x->begin < y->begin ? -1 : 1;
     return (x->end > y->end) - (x->end < y->end);
+}
+
+static void sort(struct safetensors *s, int (*by)(const void *, const void *))
+{
+    if (s->n) qsort(s->tensor, s->n, sizeof *s->tensor, by);
 }
 
 /* Bytes that a shape takes; false when that does not fit 64 bits. */
@@ -185,24 +190,21 @@ static bool shape_bytes(const struct tensor *t, uint64_t *bytes)
 /* No two tensors share a byte and none is left over. */
 static int check_cover(struct safetensors *s, struct fault *f)
 {
-    const struct tensor **order = malloc((s->n + 1) * sizeof *order);
-    if (!order) return fault_set(f, 71, "%s: out of memory", s->path);
-    for (size_t i = 0; i < s->n; i++) order[i] = &s->tensor[i];
-    qsort(order, s->n, sizeof *order, by_begin);
     uint64_t at = 0;
-    int r = 0;
-    for (size_t i = 0; i < s->n && !r; at = order[i++]->end) {
-        if (order[i]->begin < at) r = bad(s, order[i], "its data overlaps another tensor's", f);
-        if (order[i]->begin > at) r = bad(s, order[i], "there is a hole before its data", f);
+    sort(s, by_begin);
+    for (size_t i = 0; i < s->n; at = s->tensor[i++].end) {
+        const struct tensor *t = &s->tensor[i];
+        if (t->begin < at) return bad(s, t, "its data overlaps another tensor's", f);
+        if (t->begin > at) return bad(s, t, "there is a hole before its data", f);
     }
-    if (!r && at != s->data_bytes) r = bad(s, NULL, "bytes after the last tensor", f);
-    free(order);
-    return r;
+    if (at != s->data_bytes) return bad(s, NULL, "bytes after the last tensor", f);
+    sort(s, by_name);
+    return 0;
 }
 
 static int check_table(struct safetensors *s, struct fault *f)
 {
-    if (s->n) qsort(s->tensor, s->n, sizeof *s->tensor, by_name);
+    sort(s, by_name);
     for (size_t i = 1; i < s->n; i++)
         if (!by_name(&s->tensor[i - 1], &s->tensor[i]))
             return bad(s, &s->tensor[i], "is there twice", f);

@@ -65,9 +65,8 @@ INLINE vf absolute(vf a) { return (vf)((vi)a & 0x7fffffff); }
 /* Lanes below n. */
 INLINE vi below(uint32_t n)
 {
-    vi lane;
-    for (int i = 0; i < LANES; i++) lane[i] = i;
-    return lane < (int32_t)n;
+    static const int32_t numbers[16] = { 0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15 };
+    return *(const vi *)numbers < (int32_t)n;
 }
 
 /* v with lane i where lane i ^ k was. */

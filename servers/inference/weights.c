@@ -193,7 +193,6 @@ static int read_all(struct reader *r)
 {
     struct weights *w = r->w;
     const struct model *m = &w->model;
-    float *types;
     r->used = 0;
     r->seen = 0;
     w->words = read_table(r, "embeddings.word_embeddings.weight", m->vocabulary);
@@ -201,10 +200,12 @@ static int read_all(struct reader *r)
     if (r->failed) return -1;
     const struct tensor *t = find(r, "embeddings.token_type_embeddings.weight", NULL, m->types, m->hidden);
     if (r->failed) return -1;
-    types = room(r, (uint64_t)m->types * m->hidden * sizeof *types);
-    if (types && !take(r, t, 0, (size_t)m->types * m->hidden, types)) return -1;
-    if ((w->type = room(r, weights_padded(m->hidden) * sizeof *types)) != NULL)
+    float *types = room(r, (uint64_t)m->types * m->hidden * sizeof *types);
+    w->type = room(r, weights_padded(m->hidden) * sizeof *types);
+    if (types && w->type) {
+        if (!take(r, t, 0, (size_t)m->types * m->hidden, types)) return -1;
         memcpy(w->type, types, m->hidden * sizeof *types);
+    }
     if (!r->failed) read_vector(r, "embeddings.LayerNorm.weight", "embeddings.LayerNorm.gamma", m->hidden, &w->gamma);
     if (!r->failed) read_vector(r, "embeddings.LayerNorm.bias", "embeddings.LayerNorm.beta", m->hidden, &w->beta);
     for (uint32_t i = 0; i < m->layers && !r->failed; i++) read_layer(r, i);
