@@ -126,7 +126,8 @@ static void store_found(struct task *t)
         task_free(t);
         return;
     }
-    int status = memory_id_new(text.id) ? store_add(t->ms->store, &text, &t->scan, &a) : STORE_NO_ROOM;
+    int status =
+        memory_id_new(text.id) ? store_add(t->ms->store, &text, &t->scan, &a) : STORE_NO_ROOM;
     if (status) {
         task_status(t, status);
         return;
@@ -137,7 +138,8 @@ static void store_found(struct task *t)
 
 static void near_ready(struct task *t, void (*found)(struct task *))
 {
-    t->search = (struct scan_config){ .filter = scan_any(), .vector = t->vector, .min_similarity = -2, .k = 1 };
+    t->search = (struct scan_config){
+        .filter = scan_any(), .vector = t->vector, .min_similarity = -2, .k = 1};
     task_scan(t, found);
 }
 
@@ -151,7 +153,8 @@ static bool store_early(struct task *t)
     int64_t now = memory_wall(t->rq->ep);
     if (answered_before(t)) return true;
     if (t->c.timestamp > now + AHEAD_MS) {
-        task_error(t, REPLY_INVALID_TIMESTAMP, "Invalid timestamp: more than 60 s ahead of the server's clock");
+        task_error(t, REPLY_INVALID_TIMESTAMP,
+                   "Invalid timestamp: more than 60 s ahead of the server's clock");
     } else if (store_duplicate(t->ms->store, t->c.text, metadata) != ROW_NONE) {
         t->scan.status = -1; /* not wanted */
         store_found(t);
@@ -264,9 +267,12 @@ static void update_ready(struct task *t)
     struct call *c = &t->c;
     uint8_t id[MEMORY_ID];
     uint64_t seq;
-    struct store_update u = { .text = c->text, .metadata = c->metadata, .tags = c->tags, .vector = t->vector,
-                              .significance = c->significance,
-                              .pinned = !c->pinned.p ? -1 : c->pinned.p[0] == 't' };
+    struct store_update u = { .text = c->text,
+                             .metadata = c->metadata,
+                             .tags = c->tags,
+                             .vector = t->vector,
+                             .significance = c->significance,
+                             .pinned = !c->pinned.p ? -1 : c->pinned.p[0] == 't'};
     memory_wall(rq->ep);
     if (!task_id(rq, c->id, id) || task_storage_failed(rq)) {
         task_free(t);
@@ -314,7 +320,8 @@ static void on_delete(struct request *rq)
     struct call c = { .significance = -1 };
     uint8_t id[MEMORY_ID];
     uint64_t seq;
-    if (!params_read(rq, id_params, &c) || !task_id(rq, c.id, id) || task_storage_failed(rq)) return;
+    if (!params_read(rq, id_params, &c) || !task_id(rq, c.id, id) || task_storage_failed(rq))
+        return;
     if (store_delete(service(rq)->store, id, &seq)) {
         reply_error(rq, REPLY_STORAGE, "Storage failed: the log takes nothing more");
         return;
@@ -357,9 +364,11 @@ static void on_clear(struct request *rq)
     }
     do {
         if (task_storage_failed(rq)) return;
-        if (!journal_room(ms->journal, CLEAR_PART * 64)) journal_wait(ms->journal, loop_now(rq->ep->server.loop));
-        n = store_records(ms->store)->live > CLEAR_PART ? store_clear_oldest(ms->store, CLEAR_PART, &seq)
-                                                        : store_clear(ms->store, &seq);
+        if (!journal_room(ms->journal, CLEAR_PART * 64))
+            journal_wait(ms->journal, loop_now(rq->ep->server.loop));
+        n = store_records(ms->store)->live > CLEAR_PART
+                ? store_clear_oldest(ms->store, CLEAR_PART, &seq)
+                : store_clear(ms->store, &seq);
         all += n;
     } while (n == CLEAR_PART);
     if (n >= 0) reply_removed(rq, all, seq);

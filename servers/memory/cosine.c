@@ -115,7 +115,10 @@ static int has_vnni(void)
            __builtin_cpu_supports("avx512vnni");
 }
 
-static int has_avx2(void) { return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma"); }
+static int has_avx2(void)
+{
+    return __builtin_cpu_supports("avx2") && __builtin_cpu_supports("fma");
+}
 
 #endif
 
@@ -206,7 +209,8 @@ double cosine_encode(const float *x, size_t dimension, int8_t *codes, float *sca
 
 size_t cosine_query_bytes(size_t dimension) { return 4 * COSINE_STRIDE(dimension) + 64; }
 
-void cosine_query(struct cosine_query *q, void *buffer, const float *y, size_t dimension, int negate)
+void cosine_query(struct cosine_query *q, void *buffer, const float *y, size_t dimension,
+                  int negate)
 {
     size_t stride = COSINE_STRIDE(dimension);
     uintptr_t at = ((uintptr_t)buffer + 63) / 64 * 64;

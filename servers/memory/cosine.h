@@ -23,7 +23,8 @@ double cosine_exact(const float *a, const float *b, size_t dimension);
 /* Length 1, out may be in. 0, or -1 when there is nothing to normalise (zeros, not finite). */
 int cosine_normalise(float *out, const float *in, size_t dimension);
 
-/* Write the codes of a row, [COSINE_STRIDE(dimension)], its scale and its error; gives |x|, rounded up. */
+/* Write the codes of a row, [COSINE_STRIDE(dimension)], its scale and its error; gives |x|,
+ * rounded up. */
 double cosine_encode(const float *x, size_t dimension, int8_t *codes, float *scale, float *error);
 
 struct cosine_query {
@@ -40,7 +41,8 @@ struct cosine_query {
 size_t cosine_query_bytes(size_t dimension);
 
 /* Make a query of y in that buffer; negate looks for the farthest instead. */
-void cosine_query(struct cosine_query *q, void *buffer, const float *y, size_t dimension, int negate);
+void cosine_query(struct cosine_query *q, void *buffer, const float *y, size_t dimension,
+                  int negate);
 
 /* p.q of n rows that lie one behind the other. */
 void cosine_rows(const struct cosine_query *q, const int8_t *codes, size_t n, int32_t *out);

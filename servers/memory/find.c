@@ -8,11 +8,13 @@
 
 #define AT(field) .at = offsetof(struct call, field)
 
-static void put_members(struct memory_service *ms, uint32_t row, bool embedding, struct json_out *out)
+static void put_members(struct memory_service *ms, uint32_t row, bool embedding,
+                        struct json_out *out)
 {
     struct memory m;
     store_view(ms->store, row, &m);
-    memory_put(ms, &m, store_strength(ms->store, row), embedding ? MEMORY_EMBEDDING : MEMORY_PLAIN, out);
+    memory_put(ms, &m, store_strength(ms->store, row), embedding ? MEMORY_EMBEDDING : MEMORY_PLAIN,
+               out);
 }
 
 void find_put(struct memory_service *ms, uint32_t row, bool embedding, struct json_out *out)
@@ -191,10 +193,14 @@ static void retrieve_found(struct task *t)
 
 static void retrieve_ready(struct task *t)
 {
-    static const enum scan_order orders[] = { SCAN_STRENGTH, SCAN_TIME, SCAN_SIGNIFICANCE, SCAN_COSINE };
-    t->search = (struct scan_config){ .filter = filter_of(&t->c), .vector = t->vector, .min_similarity = -2,
-                                      .order = orders[t->c.sort], .ascending = t->c.ascending,
-                                      .k = (size_t)(t->c.offset + t->c.count) };
+    static const enum scan_order orders[] = {SCAN_STRENGTH, SCAN_TIME, SCAN_SIGNIFICANCE,
+                                             SCAN_COSINE};
+    t->search = (struct scan_config){ .filter = filter_of(&t->c),
+                                     .vector = t->vector,
+                                     .min_similarity = -2,
+                                     .order = orders[t->c.sort],
+                                     .ascending = t->c.ascending,
+                                     .k = (size_t)(t->c.offset + t->c.count)};
     task_scan(t, retrieve_found);
 }
 
@@ -266,7 +272,8 @@ void find_export(struct request *rq)
     uint8_t id[MEMORY_ID];
     char text[37];
     if (!params_read(rq, export_params, &c) || (c.after.p && !task_id(rq, c.after, id))) return;
-    uint32_t row = c.after.p ? store_younger(ms->store, store_find(ms->store, id)) : store_oldest(ms->store);
+    uint32_t row =
+        c.after.p ? store_younger(ms->store, store_find(ms->store, id)) : store_oldest(ms->store);
     struct json_out *out = reply_begin(rq);
     json_open(out, '{');
     struct list l = list_open(out, "memories");

@@ -19,7 +19,7 @@ enum scan_order { SCAN_COSINE, SCAN_SCORE, SCAN_STRENGTH, SCAN_SIGNIFICANCE, SCA
 
 struct scan_filter {
     struct slice type;           /* metadata.type; p NULL: any */
-    const struct slice *tags;    /* all of them must be there; each as a JSON string, as the list has it */
+    const struct slice *tags;    /* all must be there; JSON strings, as the list has them */
     size_t  n_tags;
     int64_t since_ms, until_ms;  /* inclusive; INT64_MIN, INT64_MAX: open */
     double  min_significance, min_strength;

@@ -10,7 +10,8 @@
 #include "base64.h"
 #include "servers/values.h"
 
-#define LINE (MEMORY_TEXT * 6 + MEMORY_METADATA + 8192 + MEMORY_DIMENSION * 6 + 1024) /* bytes at most */
+/* Bytes of a line at most. */
+#define LINE (MEMORY_TEXT * 6 + MEMORY_METADATA + 8192 + MEMORY_DIMENSION * 6 + 1024)
 #define ROOM 131072
 
 void lines_put(const struct memory_service *ms, const struct memory *m, struct json_out *out)
@@ -28,7 +29,8 @@ int lines_export(struct memory_service *ms, const char *path, struct fault *f)
         free(line);
         return fault_set(f, 74, "--export %.200s: %s", path, strerror(errno));
     }
-    for (uint32_t row = store_oldest(ms->store); row != ROW_NONE; row = store_younger(ms->store, row)) {
+    for (uint32_t row = store_oldest(ms->store); row != ROW_NONE;
+         row = store_younger(ms->store, row)) {
         struct memory m;
         struct json_out out;
         store_view(ms->store, row, &m);
@@ -81,15 +83,16 @@ static bool take_vector(struct line *l, struct json *in)
         uint8_t *b = (uint8_t *)s.p;
         l->embedded = s.len == (bytes + 2) / 3 * 4 && base64_decode(b, s.p, s.len) == bytes;
         for (size_t i = 0; l->embedded && i < l->dimension; i++) {
-            uint32_t u = (uint32_t)b[4 * i] | (uint32_t)b[4 * i + 1] << 8 | (uint32_t)b[4 * i + 2] << 16 |
-                         (uint32_t)b[4 * i + 3] << 24;
+            uint32_t u = (uint32_t)b[4 * i] | (uint32_t)b[4 * i + 1] << 8 |
+                         (uint32_t)b[4 * i + 2] << 16 | (uint32_t)b[4 * i + 3] << 24;
             memcpy(&l->vector[i], &u, sizeof u);
         }
     }
     if (!l->embedded) return true;
     /* What has unit length already stays as it is, to the bit. */
     double square = cosine_exact(l->vector, l->vector, l->dimension);
-    if (!(fabs(square - 1) < 1e-5)) l->embedded = !cosine_normalise(l->vector, l->vector, l->dimension);
+    if (!(fabs(square - 1) < 1e-5))
+        l->embedded = !cosine_normalise(l->vector, l->vector, l->dimension);
     return true;
 }
 
@@ -135,7 +138,8 @@ static bool take(struct line *l, struct json *in)
         f->access_count = (uint32_t)n;
     } else if (json_key(in, "significance")) {
         f->significance = json_number(in);
-        return l->significant = in->type == JSON_NUMBER && f->significance >= 0 && f->significance <= 1;
+        return l->significant =
+                   in->type == JSON_NUMBER && f->significance >= 0 && f->significance <= 1;
     }
     return true;
 }
@@ -163,7 +167,8 @@ static const char *read_line(struct line *l, char *text, size_t len)
 /* Its own id where it has one of our form that is free, else a new one. */
 static bool take_id(struct memory_service *ms, struct line *l)
 {
-    if (l->id.p && memory_id_parse(l->id, l->m.id) && store_find(ms->store, l->m.id) == ROW_NONE) return true;
+    if (l->id.p && memory_id_parse(l->id, l->m.id) && store_find(ms->store, l->m.id) == ROW_NONE)
+        return true;
     return memory_id_new(l->m.id);
 }
 
@@ -191,13 +196,19 @@ static int keep(struct memory_service *ms, struct line *l)
         return store_import(ms->store, &l->m, &seq);
     }
     struct store_added a;
-    struct store_text t = { .text = l->m.text, .metadata = l->m.metadata, .tags = l->m.tags, .vector = l->vector,
-                            .significance = -1, .time_ms = l->timed ? f->time_ms : INT64_MIN, .pinned = f->pinned };
+    struct store_text t = { .text = l->m.text,
+                           .metadata = l->m.metadata,
+                           .tags = l->m.tags,
+                           .vector = l->vector,
+                           .significance = -1,
+                           .time_ms = l->timed ? f->time_ms : INT64_MIN,
+                           .pinned = f->pinned};
     memcpy(t.id, l->m.id, MEMORY_ID);
     return store_add(ms->store, &t, NULL, &a);
 }
 
-static int import_from(struct memory_service *ms, FILE *file, struct line *l, const char *path, struct fault *f)
+static int import_from(struct memory_service *ms, FILE *file, struct line *l, const char *path,
+                       struct fault *f)
 {
     char *text = NULL;
     size_t cap = 0;
@@ -209,8 +220,13 @@ static int import_from(struct memory_service *ms, FILE *file, struct line *l, co
         const char *why = read_line(l, text, (size_t)len);
         int status = why ? 0 : keep(ms, l);
         if (why) bad = fault_set(f, 65, "--import %.200s, line %ld: %s", path, n, why);
-        else if (status == STORE_FULL) bad = fault_set(f, 65, "--import %.200s, line %ld: Memory store full; raise --max-memories", path, n);
-        else if (status < 0) bad = fault_set(f, 74, "--import %.200s, line %ld: the memory could not be kept", path, n);
+        else if (status == STORE_FULL)
+            bad = fault_set(f, 65,
+                            "--import %.200s, line %ld: Memory store full; raise --max-memories",
+                            path, n);
+        else if (status < 0)
+            bad = fault_set(f, 74, "--import %.200s, line %ld: the memory could not be kept", path,
+                            n);
         else if (status) same++;
         else stored++;
     }

@@ -119,7 +119,8 @@ uint32_t records_find(const struct records *rs, const uint8_t *id)
 {
     const struct table *t = &rs->by_id;
     if (!t->cap) return ROW_NONE;
-    for (size_t i = id_hash(rs, id) & (t->cap - 1); t->row[i] != ROW_NONE; i = (i + 1) & (t->cap - 1)) {
+    for (size_t i = id_hash(rs, id) & (t->cap - 1); t->row[i] != ROW_NONE;
+         i = (i + 1) & (t->cap - 1)) {
         if (!memcmp(records_at(rs, t->row[i])->id, id, MEMORY_ID)) return t->row[i];
     }
     return ROW_NONE;
@@ -175,7 +176,8 @@ static int chunk_add(struct records *rs)
     if (!p) return -1;
     if (rs->n_chunks) (void)madvise(p, bytes, MADV_HUGEPAGE);
     struct chunk *c = &all[rs->n_chunks++];
-    *c = (struct chunk){ .vectors = (float *)(void *)p, .codes = (int8_t *)p + vectors, .bytes = bytes };
+    *c = (struct chunk){
+        .vectors = (float *)(void *)p, .codes = (int8_t *)p + vectors, .bytes = bytes};
     c->scale = (float *)(void *)(p + vectors + codes);
     c->error = c->scale + CHUNK_ROWS;
     c->weight = c->error + CHUNK_ROWS;
@@ -304,7 +306,8 @@ static void fill(struct records *rs, struct record *r, const struct memory *m)
 
 uint32_t records_put(struct records *rs, const struct memory *m, uint32_t instead)
 {
-    if (rs->free == ROW_NONE && rs->used == rs->n_chunks * CHUNK_ROWS && chunk_add(rs)) return ROW_NONE;
+    if (rs->free == ROW_NONE && rs->used == rs->n_chunks * CHUNK_ROWS && chunk_add(rs))
+        return ROW_NONE;
     if (table_room(rs, &rs->by_id) || table_room(rs, &rs->by_text)) return ROW_NONE;
     char *bytes = bytes_of(m);
     if (!bytes) return ROW_NONE;

@@ -23,8 +23,8 @@ struct record {
     char    *bytes;                        /* text, metadata, tags, one behind the other */
     uint16_t text_len, metadata_len, tags_len;
     uint8_t  state;                        /* ROW_FREE, ROW_LIVE, ROW_HIDDEN */
-    uint32_t prev, next;                   /* order of storing; next of a free row: the next free one */
-    uint64_t order;                        /* of storing: no other memory's; who replaces one keeps it */
+    uint32_t prev, next;                   /* order of storing; free rows: the next free one */
+    uint64_t order;                        /* of storing: unique; who replaces one keeps it */
     uint32_t text_hash;                    /* of text and type */
     uint32_t session_hash;                 /* of metadata.session_id; 0: none */
     uint64_t type_hash;                    /* of metadata.type; 0: none */
@@ -35,7 +35,7 @@ enum { ROW_FREE, ROW_LIVE, ROW_HIDDEN };
 struct chunk {
     float   *vectors;                      /* [CHUNK_ROWS][dimension] */
     int8_t  *codes;                        /* [CHUNK_ROWS][COSINE_STRIDE(dimension)] */
-    float   *scale, *error;                /* of the codes, [CHUNK_ROWS]; error is -infinity where not live */
+    float   *scale, *error;                /* of the codes, [CHUNK_ROWS]; -infinity: not live */
     float   *weight;                       /* significance, rounded up, [CHUNK_ROWS] */
     struct record *record;                 /* [CHUNK_ROWS] */
     uint32_t live;
@@ -51,7 +51,7 @@ struct records {
     uint64_t order;                        /* given last */
     size_t   live;
     size_t   text_bytes;                   /* held for texts */
-    uint64_t units;                        /* of 64 bytes, that vectors and texts of the live fill in the log */
+    uint64_t units;                        /* of 64 bytes that the live ones fill in the log */
     double   longest;                      /* no vector is longer */
     uint64_t key[2];
     struct table by_id, by_text;

@@ -62,7 +62,8 @@ void vocabulary_free(struct vocabulary *v);
 /* q of a text; negative: no room. */
 double vocabulary_information(struct vocabulary *v, struct slice text);
 
-/* 5.4: least significance by how the text begins, or by what its metadata says (negative: nothing). */
+/* 5.4: least significance by how the text begins, or by what its metadata says
+ * (negative: nothing). */
 double significance_floor(struct slice text, double importance);
 
 /* 5.4: from components to sigma. */

@@ -49,7 +49,8 @@ void memory_watch(struct request *rq, struct slice query, uint32_t query_id)
     (void)query;
     struct task *t = task_new(rq, watch_params, &c);
     if (!t) return;
-    if (!t->c.embedding.n && !t->c.text.len) task_error(t, REPLY_MISSING_FIELD, "Missing required field: query.text");
+    if (!t->c.embedding.n && !t->c.text.len)
+        task_error(t, REPLY_MISSING_FIELD, "Missing required field: query.text");
     else task_embed(t, watch_ready, true);
 }
 
@@ -84,6 +85,7 @@ void memory_match(struct memory_service *ms, const struct memory *m)
         json_close(&out, '}');
         json_put_key(&out, "similarity"), json_put_double(&out, cosine > 1 ? 1 : cosine);
         json_close(&out, '}');
-        if (!out.full) endpoint_event_to(&ms->ep, s->conn, EVENT_MATCH, (struct slice){ text, out.len });
+        if (!out.full)
+            endpoint_event_to(&ms->ep, s->conn, EVENT_MATCH, (struct slice){text, out.len});
     }
 }

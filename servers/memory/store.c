@@ -9,7 +9,8 @@ bool store_full(const struct store *st)
 {
     const struct records *rs = &st->s->records;
     if (rs->live < st->c.max_memories) return false;
-    for (uint32_t row = rs->first; row != ROW_NONE && st->c.evict; row = records_at(rs, row)->next) {
+    for (uint32_t row = rs->first; row != ROW_NONE && st->c.evict;
+         row = records_at(rs, row)->next) {
         if (!records_at(rs, row)->f.pinned) return false;
     }
     return true;
@@ -155,7 +156,7 @@ static int reinforce_same(struct store *st, uint32_t row, struct store_added *ou
     return failed;
 }
 
-/* Make room for the row that has just come. What is put first can never be lost by a failure between. */
+/* Make room for the row that has just come: put first, it cannot be lost by a failure between. */
 static void evict(struct store *st, uint32_t keep, struct store_added *out)
 {
     while (st->s->records.live > st->c.max_memories &&

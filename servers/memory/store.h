@@ -40,7 +40,7 @@ struct store_config {
     /* This one is about to go, and store_living_next() has not given it yet. May be NULL. */
     void   (*keep)(void *user, const struct memory *m);
     /* A change has become durable. m is valid during the call; may be NULL. */
-    void   (*event)(void *user, enum store_event what, enum store_reason why, const struct memory *m);
+    void (*event)(void *user, enum store_event what, enum store_reason why, const struct memory *m);
 };
 
 struct store;
@@ -164,7 +164,7 @@ void store_count(const struct store *st, struct store_counts *out);
 uint64_t store_log_bytes(const struct store *st); /* that the log needs for what lives */
 
 const struct records *store_records(const struct store *st);
-void store_view(const struct store *st, uint32_t row, struct memory *m); /* valid until the next change */
+void store_view(const struct store *st, uint32_t row, struct memory *m); /* until the next change */
 uint32_t store_find(const struct store *st, const uint8_t *id);          /* row or ROW_NONE */
 
 #endif

@@ -122,7 +122,8 @@ void change_undo(struct store *st, struct change *c)
     st->living = false;
 }
 
-static void tell(const struct store *st, enum store_event what, const struct change *c, uint32_t row)
+static void tell(const struct store *st, enum store_event what, const struct change *c,
+                 uint32_t row)
 {
     struct memory m;
     if (!st->c.event) return;

@@ -118,7 +118,8 @@ long store_forget(struct store *st, bool now, uint64_t *seq)
     st->swept_ms = st->steady_ms;
     for (uint32_t row = 0; row < rs->used; row++) {
         const struct record *r = records_at(rs, row);
-        if (r->state != ROW_LIVE || r->f.pinned || store_strength(st, row) >= st->c.forget) continue;
+        if (r->state != ROW_LIVE || r->f.pinned || store_strength(st, row) >= st->c.forget)
+            continue;
         int failed = remove_logged(st, row, STORE_FORGOTTEN, seq);
         if (failed) return n ? n : failed;
         n++;

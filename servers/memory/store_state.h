@@ -25,7 +25,7 @@ struct change {
     struct memory_fields fields; /* FIELDS: as they were */
     bool streamed;               /* ADDED: the stream of key was touched; */
     uint64_t key;
-    struct stream *was, *gone;   /* its copy from before, or NULL: it was new; who made room for it */
+    struct stream *was, *gone;   /* its copy from before, NULL: it was new; who made room */
 };
 
 struct store {
@@ -58,14 +58,15 @@ struct change *change_new(struct store *st, enum kind kind, uint32_t row);
 void change_free(struct change *c);
 
 /* Tell the log, then keep the change until the disk has it. On failure it is still the caller's. */
-int  change_log(struct store *st, struct change *c, enum memory_change what, const struct memory *m);
+int change_log(struct store *st, struct change *c, enum memory_change what, const struct memory *m);
 void change_keep(struct store *st, struct change *c);
 void change_undo(struct store *st, struct change *c);
 
 /* Remove a row, log first. */
 int  remove_logged(struct store *st, uint32_t row, enum store_reason why, uint64_t *seq);
 
-/* The unpinned row of least strength but for `keep`; after a jump of the clock age does not count. */
+/* The unpinned row of least strength but for `keep`; after a jump of the clock age does not
+ * count. */
 uint32_t weakest(const struct store *st, uint32_t keep);
 
 /* Whose stream a memory goes to. */

@@ -36,7 +36,10 @@ static void storage_failed(struct request *rq)
     struct memory_service *ms = rq->ep->app;
     struct journal_state s;
     journal_state(ms->journal, &s);
-    reply_error(rq, REPLY_STORAGE, "Storage failed: %s", s.why ? s.why : s.full ? "disk full" : "too much waits for the disk");
+    reply_error(rq, REPLY_STORAGE, "Storage failed: %s",
+                s.why    ? s.why
+                : s.full ? "disk full"
+                         : "too much waits for the disk");
 }
 
 bool task_storage_failed(struct request *rq)
@@ -62,7 +65,8 @@ bool task_id(struct request *rq, struct slice text, uint8_t id[MEMORY_ID])
 {
     struct memory_service *ms = rq->ep->app;
     if (memory_id_parse(text, id) && store_find(ms->store, id) != ROW_NONE) return true;
-    reply_error(rq, REPLY_NOT_FOUND, "Memory not found: %.*s", (int)(text.len < 128 ? text.len : 128), text.p);
+    reply_error(rq, REPLY_NOT_FOUND, "Memory not found: %.*s",
+                (int)(text.len < 128 ? text.len : 128), text.p);
     return false;
 }
 
@@ -101,7 +105,8 @@ static bool check_metadata(struct request *rq, struct task *t)
     t->c.metadata = json_compact(t->c.metadata);
     meta_read(&t->meta, t->c.metadata);
     if (!t->meta.bad_importance) return true;
-    reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: metadata.importance (a number from 0 to 1)");
+    reply_error(rq, REPLY_INVALID_PARAMETER,
+                "Invalid parameter: metadata.importance (a number from 0 to 1)");
     return false;
 }
 
@@ -114,7 +119,8 @@ static bool check_vector(struct request *rq, struct task *t)
         return false;
     }
     if (!cosine_normalise(t->vector, t->vector, dimension)) return true;
-    reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: embedding (numbers that are not all zero)");
+    reply_error(rq, REPLY_INVALID_PARAMETER,
+                "Invalid parameter: embedding (numbers that are not all zero)");
     return false;
 }
 
@@ -125,7 +131,8 @@ static bool check(struct request *rq, struct task *t)
     t->adapter = -1;
     if (c->text.p) c->text = trim_ascii(c->text);
     if (c->text.len > MEMORY_TEXT) {
-        reply_error(rq, REPLY_TOO_LARGE, "Text too long: %zu bytes, at most %d are allowed", c->text.len, MEMORY_TEXT);
+        reply_error(rq, REPLY_TOO_LARGE, "Text too long: %zu bytes, at most %d are allowed",
+                    c->text.len, MEMORY_TEXT);
         return false;
     }
     if (c->metadata.p && !check_metadata(rq, t)) return false;
@@ -242,7 +249,8 @@ void task_scan(struct task *t, void (*found)(struct task *))
 {
     struct memory_service *ms = t->ms;
     t->found = found;
-    if (!ms->first && store_records(ms->store)->used * COSINE_STRIDE(t->rq->ep->dimension) <= AT_ONCE) {
+    if (!ms->first &&
+        store_records(ms->store)->used * COSINE_STRIDE(t->rq->ep->dimension) <= AT_ONCE) {
         if (scan_open(t)) scan_close(t);
         return;
     }

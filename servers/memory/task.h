@@ -48,7 +48,7 @@ struct task {
 struct task *task_new(struct request *rq, const struct param *params, const struct call *defaults);
 void task_free(struct task *t);
 
-/* Is there a text that is no blank? Else `Missing required field: text` was replied and t is gone. */
+/* Is there a text that is no blank? Else `Missing required field: text` was replied, t is gone. */
 bool task_has_text(struct task *t);
 
 /* ready(t), with the embedding that was given or the text's, now or later. Where
@@ -74,6 +74,7 @@ void find_retrieve(struct request *rq);
 void find_export(struct request *rq);
 void find_get(struct request *rq);
 double task_ms(const struct request *rq);      /* since it came */
-bool   task_id(struct request *rq, struct slice text, uint8_t id[MEMORY_ID]); /* or `Memory not found` was replied */
+/* An id that is there, else `Memory not found` was replied. */
+bool   task_id(struct request *rq, struct slice text, uint8_t id[MEMORY_ID]);
 
 #endif
