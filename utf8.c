@@ -54,7 +54,8 @@ static int has_vectors(void)
     if (known >= 0) return known;
     unsigned a, b, c = 0, d, saves = 0, yes = 0;
     if (__get_cpuid_count(7, 0, &a, &b, &c, &d)) yes = (b & bit_AVX2) != 0;
-    yes &= (unsigned)__get_cpuid(1, &a, &b, &c, &d) & (c & bit_OSXSAVE) / bit_OSXSAVE;
+    yes &= (unsigned)__get_cpuid(1, &a, &b, &c, &d);
+    yes &= (c & bit_OSXSAVE) / bit_OSXSAVE;
     if (yes) __asm__("xgetbv" : "=a"(saves), "=d"(d) : "c"(0));
     yes &= (saves & 6) == 6;
     known = (signed char)yes;
