@@ -209,6 +209,62 @@ Test(store_changes, streams_are_rebuilt_from_the_last_fifty)
     free(log.all);
 }
 
+/* A stream made of all sixty would say something else. */
+Test(store_changes, older_texts_than_the_last_fifty_leave_no_stream)
+{
+    struct log log = { calloc(200, sizeof(struct logged)), 0 }, last;
+    struct store *st = new_store(&log, 1000), *all, *some;
+    struct memory_fields a, b;
+    float y[DIM] = { 0, 1 }, x[DIM] = { 1 };
+    for (int n = 0; n < 60; n++) {
+        char text[16];
+        int len = snprintf(text, sizeof text, "%d", n);
+        struct store_added added;
+        struct store_text t = { .text = { text, (size_t)len }, .metadata = S("{}"), .tags = S("[]"), .vector = n < 10 ? y : x,
+                                .significance = -1, .time_ms = INT64_MIN };
+        number_id(t.id, (uint64_t)n + 1);
+        store_add(st, &t, NULL, &added);
+    }
+    last = (struct log){ log.all + 10, log.n - 10 };
+    all = new_store(&log, 1000), some = new_store(&log, 1000);
+    replay(all, &log);
+    replay(some, &last);
+    struct store_text t = { .text = S("new"), .metadata = S("{}"), .vector = y, .significance = -1 };
+    store_score(all, &t, NULL, &a);
+    store_score(some, &t, NULL, &b);
+    cr_assert_float_eq(a.surprise, b.surprise, 0);
+    cr_assert_float_eq(a.surprise, 1, 0, "nothing like it in the last fifty");
+    store_free(all);
+    store_free(some);
+    store_free(st);
+    free(log.all);
+}
+
+Test(store_changes, a_session_that_had_to_go_comes_back_when_undone)
+{
+    struct log log = { calloc(STREAMS_MAX + 8, sizeof(struct logged)), 0 };
+    struct store *st = new_store(&log, 5000);
+    float x[DIM] = { 1 };
+    struct memory_fields f;
+    for (int n = 0; n <= STREAMS_MAX; n++) {
+        char text[16], session[48];
+        int len = snprintf(text, sizeof text, "%d", n), slen = snprintf(session, sizeof session, "{\"session_id\":\"%d\"}", n);
+        struct store_added a;
+        struct store_text t = { .text = { text, (size_t)len }, .metadata = { session, (size_t)slen }, .tags = S("[]"), .vector = x,
+                                .significance = -1, .time_ms = INT64_MIN };
+        number_id(t.id, (uint64_t)n + 1);
+        store_add(st, &t, NULL, &a);
+    }
+    struct store_text first = { .text = S("new"), .metadata = S("{\"session_id\":\"0\"}"), .vector = x, .significance = -1 };
+    store_score(st, &first, NULL, &f);
+    cr_assert_float_eq(f.surprise, 0.5, 0, "it had to make room");
+    store_failed(st, log.n);
+    store_score(st, &first, NULL, &f);
+    cr_assert_float_eq(f.surprise, 0, 1e-7, "and is back");
+    store_free(st);
+    free(log.all);
+}
+
 Test(store_changes, records_without_their_put_are_skipped)
 {
     struct log none = { NULL, 0 };
