@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -81,6 +82,10 @@ static const struct { const char *json; size_t data; const char *why; } tables[]
     { "{" F32("a", "[1]", 4, 8) "}", 8, "hole" },
     { "{" F32("a", "[1]", 0, 4) "}", 8, "bytes after the last tensor" },
     { "{}", 1, "bytes after the last tensor" },
+    { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]", 4, "is no JSON" },
+    { "{\"a\":{\"dtype\":\"F32\",\"shape\":[1,", 4, "is no JSON" },
+    { "{\"a\":{\"dtype\":\"F32\" \"shape\"", 4, "is no JSON" },
+    { "{\"__metadata__\":{\"a\":", 0, "is no" },
     { "{" F32("\\u0007\\n\xc3\xa9", "[1]", 4, 0) "}", 4, "tensor ????: begins" },
 };
 
@@ -164,6 +169,61 @@ Test(safetensors, tensors_are_found_by_whole_name)
     cr_assert_eq(safetensors_find(&s, "bb")->begin, (uint64_t)4);
     cr_assert_null(safetensors_find(&s, "bbb"));
     cr_assert_null(safetensors_find(&s, ""));
+    safetensors_close(&s);
+    free(p);
+}
+
+Test(safetensors, hundreds_of_tensors_in_any_order)
+{
+    enum { N = 300 };
+    char *json = malloc(N * 100), *at = json;
+    *at++ = '{';
+    for (int i = 0; i < N; i++) {
+        int k = i * 7 % N;      /* their data in another order than their names */
+        at += sprintf(at, "%s\"t%03d\":{\"dtype\":\"U8\",\"shape\":[2],\"data_offsets\":[%d,%d]}", i ? "," : "", i,
+                      2 * k, 2 * k + 2);
+    }
+    strcpy(at, "}");
+    struct safetensors s;
+    struct fault f;
+    size_t size;
+    uint8_t *p = file_of(json, strlen(json), 2 * N, &size);
+    cr_assert_eq(safetensors_read(&s, p, size, "f", &f), 0, "%s", f.why);
+    for (int i = 0; i < N; i++) {
+        char name[8];
+        sprintf(name, "t%03d", i);
+        const struct tensor *t = safetensors_find(&s, name);
+        cr_assert(t && t->begin == 2 * (uint64_t)(i * 7 % N), "%s", name);
+    }
+    safetensors_close(&s);
+    free(p);
+    free(json);
+}
+
+Test(safetensors, long_names_and_shapes_are_cut_in_messages)
+{
+    char json[1000], name[300], path[400];
+    struct safetensors s;
+    struct fault f;
+    size_t size;
+    memset(name, 'n', sizeof name - 1);
+    name[sizeof name - 1] = 0;
+    memset(path, 'p', sizeof path - 1);
+    path[sizeof path - 1] = 0;
+    sprintf(json, "{\"%s\":{\"dtype\":\"F32\",\"shape\":[1,1,2,1,1,1],\"data_offsets\":[0,8]}}", name);
+    uint8_t *p = file_of(json, strlen(json), 8, &size);
+    cr_assert_eq(safetensors_read(&s, p, size, path, &f), 0, "%s", f.why);
+    cr_assert_eq(tensor_check(&s, safetensors_find(&s, name), 2, 0, &f), -1);
+    cr_assert(strstr(f.why, ": tensor nnnn") && strlen(f.why) < sizeof f.why - 1, "%s", f.why);
+    safetensors_close(&s);
+    cr_assert_eq(safetensors_read(&s, p, size, "f", &f), 0);
+    cr_assert_eq(tensor_check(&s, safetensors_find(&s, name), 2, 0, &f), -1);
+    cr_assert(strstr(f.why, "nnn: shape is [1,1,2,1,..], not [2]") != NULL, "%s", f.why);
+    safetensors_close(&s);
+    free(p);
+    p = file_of("{}", 2, 0, &size);
+    cr_assert_eq(safetensors_read(&s, p, size, "f", &f), 0);
+    cr_assert_null(safetensors_find(&s, "a"));
     safetensors_close(&s);
     free(p);
 }
@@ -278,6 +338,10 @@ Test(safetensors, files_are_mapped)
     safetensors_close(&s);
     cr_assert_eq(safetensors_map(&s, "/tmp", &f), -1);
     safetensors_close(&s);
+    cr_assert_eq(mkfifo(path, 0600), 0);
+    cr_assert_eq(safetensors_map(&s, path, &f), -1);    /* and does not wait for a writer */
+    safetensors_close(&s);
+    unlink(path);
 }
 
 /* Read a file after it was cut off, in a child: its exit status and what it says. */

@@ -277,7 +277,7 @@ static void guard(const struct safetensors *s)
 int safetensors_map(struct safetensors *s, const char *path, struct fault *f)
 {
     memset(s, 0, sizeof *s);
-    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
     if (fd < 0) return fault_set(f, 65, "%s: %s", path, strerror(errno));
     struct stat st;
     void *p = MAP_FAILED;
