@@ -88,13 +88,18 @@ $(foreach t,$(TESTS),$(eval $(call unit,$(t))))
 unit: $(TESTS:%=$(BUILD)/tests/%)
 
 # Fuzz targets: libFuzzer with ASan and UBSan, of clang.
-FUZZFLAGS = -std=c11 -O1 -g -I. -D_GNU_SOURCE -DSANITIZED -fsanitize=fuzzer,address,undefined -fno-sanitize-recover=undefined
+FUZZFLAGS = -std=c11 -O1 -g -I. -D_GNU_SOURCE -DSANITIZED -fno-sanitize-recover=undefined
+JANSSON   = $(wildcard /usr/include/jansson.h)
 define fuzzer
-$(BUILD)/fuzz/$(1): tests/fuzz/$(1).c $(call uses,tests/fuzz/$(1).c)
+$(BUILD)/fuzz/$(1): tests/fuzz/$(1).c $(patsubst %.c,$(BUILD)/fuzz/%.o,$(call uses,tests/fuzz/$(1).c))
 	@mkdir -p $$(@D)
 	@echo "  FUZZ  $$@"
-	$(Q)clang $(FUZZFLAGS) $(if $(wildcard /usr/include/jansson.h),-DHAVE_JANSSON) -o $$@ $$^ -lm $(if $(wildcard /usr/include/jansson.h),-ljansson)
+	$(Q)clang $(FUZZFLAGS) -fsanitize=fuzzer,address,undefined $(if $(JANSSON),-DHAVE_JANSSON) -o $$@ $$^ -lm $(if $(JANSSON),-ljansson)
 endef
+$(BUILD)/fuzz/%.o: %.c
+	@mkdir -p $(@D)
+	@echo "  CC    $< (fuzz)"
+	$(Q)clang $(FUZZFLAGS) -fsanitize=fuzzer-no-link,address,undefined -MMD -MP -c -o $@ $<
 $(foreach f,$(FUZZERS),$(eval $(call fuzzer,$(f))))
 fuzzers: $(FUZZERS:%=$(BUILD)/fuzz/%)
 
@@ -115,7 +120,7 @@ scripts = $(foreach f,$(SCRIPTS),'$(f:tests/%=%)=BUILD=$(ASAN) $(RUN_PY) $(f)') 
 test:
 	@tests/install
 	@$(MAKE) --no-print-directory -s $(JOBS) all unit fuzzers
-	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=$(ASAN) SAN=address,undefined all unit
+	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=$(ASAN) SAN=address,undefined CFLAGS="-O1 -g" all unit
 	@$(T) build/test.log \
 	  'layers=tests/layers build' \
 	  'unit=$(subst DIR,build,$(UNIT))' \
@@ -127,8 +132,8 @@ soak: export LONG = 1
 soak:
 	@tests/install soak
 	@$(MAKE) --no-print-directory -s $(JOBS) all unit fuzzers
-	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=$(ASAN) SAN=address,undefined all
-	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=build/poll LOOP=poll SAN=address,undefined all unit
+	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=$(ASAN) SAN=address,undefined CFLAGS="-O1 -g" all
+	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=build/poll LOOP=poll SAN=address,undefined CFLAGS="-O1 -g" all unit
 	@$(T) build/soak.log \
 	  'lint=$(MAKE) -s lint' \
 	  $(foreach c,$(CROSS),'cross $(firstword $(subst :, ,$(c)))=tests/cross $(subst :, ,$(c))') \
@@ -202,4 +207,5 @@ uninstall:
 clean:
 	rm -rf $(BUILD)
 
+%.d: ;
 -include $(shell find $(BUILD) -name '*.d' 2>/dev/null)
