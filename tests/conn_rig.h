@@ -24,7 +24,7 @@
 #define PING_MS      60
 #define CLOSE_MS     60
 #define MESSAGE_MS   150
-#define SLACK_MS     1000    /* how late a loaded machine may be */
+#define SLACK_MS     6000    /* how late a loaded machine may be */
 #define RIG_REPLY    200000
 
 #define UPGRADE                                                                                    \
