@@ -84,7 +84,9 @@ static inline void dir_edit(const char *dir, const char *name, const char *from,
     }
     char *text = dir_read(dir, name, &len), *at = text;
     cr_assert(text != NULL, "%s", path);
-    while (at < text + len && (size_t)(text + len - at) >= strlen(from) && memcmp(at, from, strlen(from)) != 0) at++;
+    while (at < text + len && (size_t)(text + len - at) >= strlen(from) &&
+           memcmp(at, from, strlen(from)) != 0)
+        at++;
     cr_assert((size_t)(text + len - at) >= strlen(from), "%s holds no %s", path, from);
     char *out = malloc(len + strlen(to) + 1);
     size_t before = (size_t)(at - text), after = len - before - strlen(from);

@@ -116,7 +116,8 @@ static struct distance worst_of(const char *dir, const char *golden, bool int8)
         run(e, &(struct encoder_text){ c->ids, c->n, c->normalize, l, v }, 1);
         struct distance d = distance(v, c->vector, h);
         if (getenv("VERBOSE"))
-            printf("%s %s T=%u: %.3g, 1 - cosine %.3g\n", dir, c->adapter, c->n, d.component, d.angle);
+            printf("%s %s T=%u: %.3g, 1 - cosine %.3g\n", dir, c->adapter, c->n, d.component,
+                   d.angle);
         worst.component = fmax(worst.component, d.component);
         worst.angle = fmax(worst.angle, d.angle);
         lora_free(l);
@@ -154,8 +155,10 @@ Test(encoder, tiny_model_in_the_tree_gives_the_vectors_of_the_reference)
 
 Test(encoder, vectors_are_those_of_the_reference)
 {
-    static const char *const names[] = { "odd", "f16", "bf16", "bert", "pooler", "cls", "max", "tanh",
-                                         "pytorch_tanh", "relu", "eps", "minilm" };
+    static const char *const names[] = {
+        "odd", "f16",  "bf16",         "bert", "pooler", "cls",
+        "max", "tanh", "pytorch_tanh", "relu", "eps",    "minilm"
+    };
     for (const struct kernels *const *k = kernels_all(); *k; k++) {
         cr_assert(kernels_choose((*k)->name));
         for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -207,7 +210,8 @@ static struct batch *make_batch(const struct encoder *e, struct lora *const *ada
             x = x * 1103515245u + 12345u;
             b->ids[i][t] = (x >> 16) % encoder_vocabulary(e);
         }
-        b->texts[i] = (struct encoder_text){ b->ids[i], len, i % 5 != 0, adapters ? adapters[i % 4] : NULL,
+        b->texts[i] = (struct encoder_text){ b->ids[i], len, i % 5 != 0,
+                                             adapters ? adapters[i % 4] : NULL,
                                              b->vectors + i * h };
     }
     return b;
@@ -226,7 +230,8 @@ Test(encoder, a_vector_is_the_same_bit_for_bit_in_any_slice_and_any_company)
         for (int int8 = 0; int8 < 2; int8++) {
             cr_assert(kernels_choose((*k)->name));
             struct encoder *e = open_model(TINY, int8);
-            struct lora *adapters[4] = { NULL, load_adapter(e, TINY, "qv"), load_adapter(e, TINY, "all"),
+            struct lora *adapters[4] = { NULL, load_adapter(e, TINY, "qv"),
+                                         load_adapter(e, TINY, "all"),
                                          load_adapter(e, TINY, "pattern") };
             struct batch *b = make_batch(e, adapters, 40);
             size_t size = b->n * encoder_dimension(e) * sizeof(float);
@@ -237,8 +242,8 @@ Test(encoder, a_vector_is_the_same_bit_for_bit_in_any_slice_and_any_company)
                 encoder_set_granule(e, granules[g]);
                 memset(b->vectors, 0, size);
                 run(e, b->texts, b->n);
-                cr_assert_eq(memcmp(alone, b->vectors, size), 0, "%s, int8 %d, granule %zu", (*k)->name, int8,
-                             granules[g]);
+                cr_assert_eq(memcmp(alone, b->vectors, size), 0, "%s, int8 %d, granule %zu",
+                             (*k)->name, int8, granules[g]);
             }
             for (int i = 1; i < 4; i++) lora_free(adapters[i]);
             free(alone);
@@ -260,7 +265,8 @@ Test(encoder, every_text_of_a_mixed_batch_is_right)
     cr_assert(g.n > 10 && g.n <= 32);
     for (size_t i = 0; i < g.n; i++) {
         l[i] = load_adapter(e, TINY, g.item[i].adapter);
-        texts[i] = (struct encoder_text){ g.item[i].ids, g.item[i].n, g.item[i].normalize, l[i], v[i] };
+        texts[i] = (struct encoder_text){ g.item[i].ids, g.item[i].n, g.item[i].normalize, l[i],
+                                          v[i] };
     }
     run(e, texts, g.n);
     for (size_t i = 0; i < g.n; i++) {
@@ -279,7 +285,8 @@ Test(encoder, an_adapter_changes_the_vector_and_only_of_its_own_text)
     uint32_t ids[] = { 2, 9, 10, 3 };
     float plain[24], with[2][24];
     run(e, &(struct encoder_text){ ids, 4, true, NULL, plain }, 1);
-    run(e, (struct encoder_text[]){ { ids, 4, true, l, with[0] }, { ids, 4, true, NULL, with[1] } }, 2);
+    run(e, (struct encoder_text[]){ { ids, 4, true, l, with[0] }, { ids, 4, true, NULL, with[1] } },
+        2);
     cr_assert_eq(memcmp(plain, with[1], sizeof plain), 0);
     cr_assert(memcmp(plain, with[0], sizeof plain) != 0);
     lora_free(l);
@@ -339,8 +346,9 @@ Test(encoder, says_what_it_is)
     encoder_close(NULL);
 }
 
-static const char *const files[] = { "config.json", "modules.json", "1_Pooling/config.json", "vocab.txt",
-                                     "sentence_bert_config.json", "tokenizer_config.json", "model.safetensors", NULL };
+static const char *const files[] = { "config.json", "modules.json", "1_Pooling/config.json",
+                                     "vocab.txt", "sentence_bert_config.json",
+                                     "tokenizer_config.json", "model.safetensors", NULL };
 
 /* The fingerprint of a copy of the small model with one thing changed. */
 static void edited_fingerprint(const char *file, const char *from, const char *to, uint8_t out[32])
@@ -369,7 +377,8 @@ Test(encoder, fingerprint_tells_models_apart)
     edited_fingerprint("config.json", "64", "64", plain);
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         edited_fingerprint(rows[i].file, rows[i].from, rows[i].to, other);
-        cr_assert_eq(memcmp(plain, other, 32) == 0, rows[i].same, "%s: %s", rows[i].file, rows[i].to);
+        cr_assert_eq(memcmp(plain, other, 32) == 0, rows[i].same, "%s: %s", rows[i].file,
+                     rows[i].to);
     }
 }
 
@@ -444,7 +453,8 @@ Test(encoder, no_weight_may_be_other_than_finite)
         dir_put(dir, "model.safetensors", text, len);
         memcpy(text + at, saved, 4);
         struct encoder *e = encoder_open(dir, false, 10, &f);
-        cr_assert(e == NULL && strstr(f.why, "not finite") && strstr(f.why, "tensor e"), "at %zu: %s", at, f.why);
+        cr_assert(e == NULL && strstr(f.why, "not finite") && strstr(f.why, "tensor e"),
+                  "at %zu: %s", at, f.why);
     }
     dir_remove(dir);
     free(text);

@@ -49,20 +49,24 @@ Test(kernels, exp_is_within_its_bound)
         (*k)->exp(x, N);
         for (int i = 0; i < N; i++) {
             double want = exp((double)at[i]), bound = 4e-7 - (double)at[i] * 8e-8;
-            cr_assert(fabs((double)x[i] - want) <= want * bound, "%s: exp(%g) = %g", (*k)->name, (double)at[i],
-                      (double)x[i]);
+            cr_assert(fabs((double)x[i] - want) <= want * bound, "%s: exp(%g) = %g", (*k)->name,
+                      (double)at[i], (double)x[i]);
         }
         for (int i = 0; i < 48; i++) x[i] = i == 7 ? -INFINITY : i == 9 ? 0 : -3e38f;
         (*k)->exp(x, 48);
         for (int i = 0; i < 48; i++)
-            cr_assert(i == 9 ? fabsf(x[i] - 1) < 3e-7f : x[i] >= 0 && x[i] < 2e-38f, "%s: %g", (*k)->name, (double)x[i]);
+            cr_assert(i == 9 ? fabsf(x[i] - 1) < 3e-7f : x[i] >= 0 && x[i] < 2e-38f, "%s: %g",
+                      (*k)->name, (double)x[i]);
     }
     free(x);
     free(at);
 }
 
 static double gelu(double x) { return 0.5 * x * erfc(-x / sqrt(2)); }
-static double gelu_tanh(double x) { return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x))); }
+static double gelu_tanh(double x)
+{
+    return 0.5 * x * (1 + tanh(sqrt(2 / 3.14159265358979323846) * (x + 0.044715 * x * x * x)));
+}
 static double relu(double x) { return x > 0 ? x : 0; }
 static double none(double x) { return x; }
 
@@ -73,7 +77,8 @@ Test(kernels, activations_are_within_their_bounds)
     };
     enum { N = 48 * 5000 };
     float *x = malloc(N * sizeof *x), *at = malloc(N * sizeof *at);
-    for (int i = 0; i < N; i++) at[i] = i < N / 2 ? -14 + 28.0f * (float)i / (N / 2) : noise() * (i % 3 ? 1 : 1000);
+    for (int i = 0; i < N; i++)
+        at[i] = i < N / 2 ? -14 + 28.0f * (float)i / (N / 2) : noise() * (i % 3 ? 1 : 1000);
     at[0] = 0;
     at[1] = 1e30f;
     at[2] = -1e30f;
@@ -84,8 +89,9 @@ Test(kernels, activations_are_within_their_bounds)
             (*k)->act(x, N, acts[a].act);
             for (int i = 0; i < N; i++) {
                 double want = acts[a].exact((double)at[i]), size = fmax(1, fabs((double)at[i]));
-                cr_assert(fabs((double)x[i] - want) <= acts[a].bound * size, "%s: act %d(%g) = %g, not %g", (*k)->name,
-                          a, (double)at[i], (double)x[i], want);
+                cr_assert(fabs((double)x[i] - want) <= acts[a].bound * size,
+                          "%s: act %d(%g) = %g, not %g", (*k)->name, a, (double)at[i], (double)x[i],
+                          want);
             }
             cr_assert_eq(x[0], 0.0f);
         }
@@ -108,21 +114,30 @@ static float *pack(const struct kernels *k, const float *w, uint32_t out, uint32
 {
     float *p = calloc((out + 47) / 48 * 48 * in, sizeof *p);
     for (uint32_t o = 0; o < out; o++)
-        for (uint32_t i = 0; i < in; i++) p[((o / k->width) * in + i) * k->width + o % k->width] = w[o * in + i];
+        for (uint32_t i = 0; i < in; i++)
+            p[((o / k->width) * in + i) * k->width + o % k->width] = w[o * in + i];
     return p;
 }
 
-static void make_layer(struct layer *l, const struct kernels *k, uint32_t out, uint32_t in, uint32_t n)
+static void make_layer(struct layer *l, const struct kernels *k, uint32_t out, uint32_t in,
+                       uint32_t n)
 {
-    *l = (struct layer){ .in = in, .out = out, .n = n, .w = malloc(out * in * sizeof(float)),
-                         .x = calloc(n * LD, sizeof(float)), .y = calloc(n * LD, sizeof(float)),
-                         .t = malloc(n * 48 * sizeof(float)), .b = malloc(out * RANK * sizeof(float)) };
+    *l = (struct layer){ .in = in,
+                         .out = out,
+                         .n = n,
+                         .w = malloc(out * in * sizeof(float)),
+                         .x = calloc(n * LD, sizeof(float)),
+                         .y = calloc(n * LD, sizeof(float)),
+                         .t = malloc(n * 48 * sizeof(float)),
+                         .b = malloc(out * RANK * sizeof(float)) };
     fill(l->w, out * in, 1);
     fill(l->t, n * 48, 1);
     fill(l->b, out * RANK, 1);
     fill(l->bias, out, 1);
     for (uint32_t r = 0; r < n; r++) fill(l->x + r * LD, in, 1);
-    l->packed = (struct linear){ .in = in, .out = out, .weight = pack(k, l->w, out, in), .bias = l->bias };
+    l->packed = (struct linear){
+        .in = in, .out = out, .weight = pack(k, l->w, out, in), .bias = l->bias
+    };
 }
 
 static void free_layer(struct layer *l)
@@ -137,8 +152,8 @@ static void free_layer(struct layer *l)
     free(l->packed.sum);
 }
 
-static void run_layer(struct layer *l, const struct kernels *k, const struct low_rank *low, enum activation act,
-                      struct rows in)
+static void run_layer(struct layer *l, const struct kernels *k, const struct low_rank *low,
+                      enum activation act, struct rows in)
 {
     for (uint32_t p = 0; p * k->width < l->out; p++) {
         struct panel job = { &l->packed, p, in, l->n, l->bias, low, act, l->y + p * k->width, LD };
@@ -149,12 +164,16 @@ static void run_layer(struct layer *l, const struct kernels *k, const struct low
 static double exact(const struct layer *l, uint32_t r, uint32_t o, bool low)
 {
     double s = (double)l->bias[o];
-    for (uint32_t i = 0; i < l->in; i++) s += (double)l->w[o * l->in + i] * (double)l->x[r * LD + i];
-    for (uint32_t i = 0; low && i < RANK; i++) s += (double)l->b[o * RANK + i] * (double)l->t[r * 48 + i];
+    for (uint32_t i = 0; i < l->in; i++)
+        s += (double)l->w[o * l->in + i] * (double)l->x[r * LD + i];
+    for (uint32_t i = 0; low && i < RANK; i++)
+        s += (double)l->b[o * RANK + i] * (double)l->t[r * 48 + i];
     return s;
 }
 
-static const struct { uint32_t out, in; } shapes[] = { { 1, 1 }, { 5, 3 }, { 16, 7 }, { 48, 32 }, { 49, 64 }, { 130, 384 } };
+static const struct {
+    uint32_t out, in;
+} shapes[] = { { 1, 1 }, { 5, 3 }, { 16, 7 }, { 48, 32 }, { 49, 64 }, { 130, 384 } };
 
 Test(kernels, panels_are_products_for_every_number_of_rows)
 {
@@ -166,12 +185,14 @@ Test(kernels, panels_are_products_for_every_number_of_rows)
                 float *b = pack(*k, l.b, l.out, RANK);
                 struct low_rank low = { l.t, 48, b, RANK };
                 for (int with = 0; with < 2; with++) {
-                    run_layer(&l, *k, with ? &low : NULL, ACT_RELU, (struct rows){ .x = l.x, .ld = LD });
+                    run_layer(&l, *k, with ? &low : NULL, ACT_RELU,
+                              (struct rows){ .x = l.x, .ld = LD });
                     for (uint32_t r = 0; r < n; r++)
                         for (uint32_t o = 0; o < l.out; o++) {
                             double want = relu(exact(&l, r, o, with));
-                            cr_assert(fabs((double)l.y[r * LD + o] - want) < 5e-5, "%s %ux%u row %u of %u: %g, not %g",
-                                      (*k)->name, l.out, l.in, r, n, (double)l.y[r * LD + o], want);
+                            cr_assert(fabs((double)l.y[r * LD + o] - want) < 5e-5,
+                                      "%s %ux%u row %u of %u: %g, not %g", (*k)->name, l.out, l.in,
+                                      r, n, (double)l.y[r * LD + o], want);
                         }
                     for (uint32_t o = l.out; o % (*k)->width; o++) cr_assert_eq(l.y[o], 0.0f);
                 }
@@ -200,7 +221,8 @@ Test(kernels, int8_products_are_those_of_the_integers)
                 memcpy(wide, l.w + o * l.in, l.in * sizeof *wide);
                 (*k)->quantize_weights(wide, l.in, row, &l.packed.scale[o], &l.packed.sum[o]);
                 for (uint32_t i = 0; i < l.in; i++) {
-                    cr_assert(fabsf(l.w[o * l.in + i] - row[i] * l.packed.scale[o]) <= 0.51f * l.packed.scale[o]);
+                    cr_assert(fabsf(l.w[o * l.in + i] - row[i] * l.packed.scale[o]) <=
+                              0.51f * l.packed.scale[o]);
                     q[((o / w) * depth + i / g * g) * w + o % w * g + i % g] = row[i];
                     l.w[o * l.in + i] = row[i] * l.packed.scale[o];
                 }
@@ -216,18 +238,21 @@ Test(kernels, int8_products_are_those_of_the_integers)
                     memcpy(&v, to + 2 * i, 2);
                     int whole = (*k)->q_bytes == 1 ? to[i] : v;
                     float back = ((float)whole - zero[r]) * scale[r];
-                    cr_assert(whole >= 0 && whole <= 255 && fabsf(back - l.x[r * LD + i]) <= 0.51f * scale[r] + 1e-6f,
-                              "%s: %g became %g", (*k)->name, (double)l.x[r * LD + i], (double)back);
+                    cr_assert(whole >= 0 && whole <= 255 &&
+                                  fabsf(back - l.x[r * LD + i]) <= 0.51f * scale[r] + 1e-6f,
+                              "%s: %g became %g", (*k)->name, (double)l.x[r * LD + i],
+                              (double)back);
                     l.x[r * LD + i] = back;
                 }
             }
             run_layer(&l, *k, NULL, ACT_NONE,
-                      (struct rows){ .x = l.x, .ld = LD, .q = xq, .ldq = LD, .scale = scale, .zero = zero });
+                      (struct rows){
+                          .x = l.x, .ld = LD, .q = xq, .ldq = LD, .scale = scale, .zero = zero });
             for (uint32_t r = 0; r < n; r++)
                 for (uint32_t o = 0; o < l.out; o++) {
                     double want = exact(&l, r, o, false);
-                    cr_assert(fabs((double)l.y[r * LD + o] - want) < 2e-5, "%s %ux%u: %g, not %g", (*k)->name, l.out,
-                              l.in, (double)l.y[r * LD + o], want);
+                    cr_assert(fabs((double)l.y[r * LD + o] - want) < 2e-5, "%s %ux%u: %g, not %g",
+                              (*k)->name, l.out, l.in, (double)l.y[r * LD + o], want);
                 }
             free(xq);
             free_layer(&l);
@@ -254,10 +279,15 @@ Test(kernels, largest_integers_do_not_overflow)
             scale[i] = 1;
         }
         struct linear l = { IN, w, q, bias, scale, sum };
-        struct panel p = { .linear = &l, .in = { .q = x, .ldq = IN, .scale = &one, .zero = &zero }, .n = 1,
-                           .bias = bias, .y = y, .ld = 48 };
+        struct panel p = { .linear = &l,
+                           .in = { .q = x, .ldq = IN, .scale = &one, .zero = &zero },
+                           .n = 1,
+                           .bias = bias,
+                           .y = y,
+                           .ld = 48 };
         (*k)->panel_int8(&p);
-        for (uint32_t i = 0; i < w; i++) cr_assert_eq(y[i], 0.0f, "%s: %g", (*k)->name, (double)y[i]);
+        for (uint32_t i = 0; i < w; i++)
+            cr_assert_eq(y[i], 0.0f, "%s: %g", (*k)->name, (double)y[i]);
         free(q);
         free(x);
     }
@@ -279,8 +309,10 @@ Test(kernels, norm_is_that_of_the_reference)
             for (uint32_t i = 0; i < n; i++) variance += (v[i] - mean) * (v[i] - mean) / n;
             (*k)->norm(x, y, gamma, beta, n, 1e-5f);
             for (uint32_t i = 0; i < n; i++) {
-                double want = (v[i] - mean) / sqrt(variance + 1e-5) * (double)gamma[i] + (double)beta[i];
-                cr_assert(fabs((double)x[i] - want) < 3e-6, "%s: %u of %u: %g, not %g", (*k)->name, i, n, (double)x[i], want);
+                double want = (v[i] - mean) / sqrt(variance + 1e-5) * (double)gamma[i] +
+                    (double)beta[i];
+                cr_assert(fabs((double)x[i] - want) < 3e-6, "%s: %u of %u: %g, not %g", (*k)->name,
+                          i, n, (double)x[i], want);
             }
             for (uint32_t i = n; i < (n + 15) / 16 * 16; i++) cr_assert_eq(x[i], 0.0f);
         }
@@ -294,21 +326,24 @@ Test(kernels, norm_is_that_of_the_reference)
 
 /* Attention over n tokens of dim values each, written down the plain way: out [n][dim]. */
 enum { WIDE = 80, MOST = 200 };
-static void plain_attention(const float *q, const float *k, const float *v, uint32_t n, uint32_t dim, double *out)
+static void plain_attention(const float *q, const float *k, const float *v, uint32_t n,
+                            uint32_t dim, double *out)
 {
     static double p[MOST];
     for (uint32_t i = 0; i < n; i++) {
         double top = -1e300, sum = 0;
         for (uint32_t j = 0; j < n; j++) {
             p[j] = 0;
-            for (uint32_t d = 0; d < dim; d++) p[j] += (double)q[i * WIDE + d] * (double)k[j * WIDE + d];
+            for (uint32_t d = 0; d < dim; d++)
+                p[j] += (double)q[i * WIDE + d] * (double)k[j * WIDE + d];
             p[j] /= sqrt(dim);
             top = fmax(top, p[j]);
         }
         for (uint32_t j = 0; j < n; j++) sum += p[j] = exp(p[j] - top);
         for (uint32_t d = 0; d < dim; d++) {
             out[i * dim + d] = 0;
-            for (uint32_t j = 0; j < n; j++) out[i * dim + d] += p[j] / sum * (double)v[j * WIDE + d];
+            for (uint32_t j = 0; j < n; j++)
+                out[i * dim + d] += p[j] / sum * (double)v[j * WIDE + d];
         }
     }
 }
@@ -347,9 +382,12 @@ Test(kernels, attention_is_softmax_of_products_for_every_length)
     for EACH(k) {
         for (size_t c = 0; c < 6 * sizeof lengths / sizeof *lengths; c++) {
             uint32_t n = lengths[c / 6], dim = dims[c % 6];
-            double exactly = attention_error(*k, n, dim, false), roughly = attention_error(*k, n, dim, true);
-            cr_assert(exactly < 2e-5, "%s: %u tokens of %u: off by %g", (*k)->name, n, dim, exactly);
-            cr_assert(roughly < 0.05, "%s: %u tokens of %u: off by %g in int8", (*k)->name, n, dim, roughly);
+            double exactly = attention_error(*k, n, dim, false),
+                   roughly = attention_error(*k, n, dim, true);
+            cr_assert(exactly < 2e-5, "%s: %u tokens of %u: off by %g", (*k)->name, n, dim,
+                      exactly);
+            cr_assert(roughly < 0.05, "%s: %u tokens of %u: off by %g in int8", (*k)->name, n, dim,
+                      roughly);
         }
     }
 }

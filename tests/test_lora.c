@@ -40,8 +40,10 @@ Test(lora, adapters_say_what_they_are)
     cr_assert(qv && all, "%s", f.why);
     cr_assert_eq(lora_rank(qv), 4u);
     cr_assert_float_eq(lora_alpha(qv), 8, 1e-9);
-    cr_assert(has_target(qv, "query") && has_target(qv, "value") && !has_target(qv, "key") && !has_target(qv, "dense"));
-    cr_assert(has_target(all, "query") && has_target(all, "key") && has_target(all, "value") && has_target(all, "dense"));
+    cr_assert(has_target(qv, "query") && has_target(qv, "value") && !has_target(qv, "key") &&
+              !has_target(qv, "dense"));
+    cr_assert(has_target(all, "query") && has_target(all, "key") && has_target(all, "value") &&
+              has_target(all, "dense"));
     cr_assert(memcmp(lora_fingerprint(qv), lora_fingerprint(all), ENCODER_FINGERPRINT) != 0);
     lora_free(qv);
     lora_free(all);
@@ -143,7 +145,8 @@ Test(lora, broken_adapters_are_refused_by_name)
         else {
             cr_assert(l == NULL, "row %zu, %s was taken", i, to);
             cr_assert(strstr(f.why, rows[i].why) != NULL, "row %zu, %s: says %s", i, to, f.why);
-            cr_assert(strstr(f.why, "/adapter_") != NULL, "row %zu, %s: names no file: %s", i, to, f.why);
+            cr_assert(strstr(f.why, "/adapter_") != NULL, "row %zu, %s: names no file: %s", i, to,
+                      f.why);
             cr_assert(f.exit == 65 && !strchr(f.why, '\n'), "row %zu: %s", i, f.why);
         }
         lora_free(l);
@@ -160,7 +163,8 @@ Test(lora, a_pickle_is_refused_with_a_word_on_how_to_convert)
     dir_edit(dir, TENSORS, NULL, NULL);
     dir_put(dir, "adapter_model.bin", "PK", 2);
     cr_assert_null(lora_load(e, dir, &f));
-    cr_assert(strstr(f.why, "adapter_model.bin") && strstr(f.why, "pickle") && strstr(f.why, "safe_serialization"),
+    cr_assert(strstr(f.why, "adapter_model.bin") && strstr(f.why, "pickle") &&
+                  strstr(f.why, "safe_serialization"),
               "%s", f.why);
     dir_remove(dir);
     encoder_close(e);
@@ -184,7 +188,8 @@ Test(lora, numbers_must_be_finite_and_files_whole)
         char *dir = dir_copy(ADAPTERS "/qv", files);
         poke(dir, at, at % 2 ? 0x7f800000 : 0x7fc00000);
         cr_assert_null(lora_load(e, dir, &f));
-        cr_assert(strstr(f.why, "not finite") != NULL && strstr(f.why, "lora_") != NULL, "%s", f.why);
+        cr_assert(strstr(f.why, "not finite") != NULL && strstr(f.why, "lora_") != NULL, "%s",
+                  f.why);
         dir_remove(dir);
     }
     size_t len = 0;
@@ -201,11 +206,12 @@ Test(lora, numbers_must_be_finite_and_files_whole)
 
 Test(lora, one_matrix_without_the_other_is_refused)
 {
-    static const char json[] =
-        "{\"encoder.layer.0.output.dense.lora_A.weight\":{\"dtype\":\"F32\",\"shape\":[1,40],\"data_offsets\":[0,160]}}";
+    static const char json[] = "{\"encoder.layer.0.output.dense.lora_A.weight\":{\"dtype\":\"F32\","
+                               "\"shape\":[1,40],\"data_offsets\":[0,160]}}";
     struct encoder *e = open_tiny();
     struct fault f;
-    char *dir = dir_copy(ADAPTERS "/qv", files), file[8 + sizeof json - 1 + 160] = { sizeof json - 1 };
+    char *dir = dir_copy(ADAPTERS "/qv", files),
+         file[8 + sizeof json - 1 + 160] = { sizeof json - 1 };
     memcpy(file + 8, json, sizeof json - 1);
     dir_put(dir, TENSORS, file, sizeof file);
     dir_edit(dir, CONFIG, "\"r\": 4", "\"r\": 1");
@@ -220,7 +226,9 @@ Test(lora, rank_and_scale_follow_the_first_pattern_that_fits)
     struct lora_config c;
     struct fault f;
     char *dir = dir_copy(ADAPTERS "/qv", files);
-    dir_edit(dir, CONFIG, "\"r\": 4", "\"r\": 4, \"rank_pattern\": {\"self.key\": 2, \"key\": 3, \"bert.encoder.layer.1.output.dense\": 8},"
+    dir_edit(dir, CONFIG, "\"r\": 4",
+             "\"r\": 4, \"rank_pattern\": {\"self.key\": 2, \"key\": 3, "
+             "\"bert.encoder.layer.1.output.dense\": 8},"
              " \"alpha_pattern\": {\"dense\": 16, \"layer.0.attention.self.key\": 1}");
     cr_assert_eq(lora_config_read(&c, dir, &f), 0, "%s", f.why);
     static const struct { const char *module; uint32_t rank; double scale; } want[] = {
@@ -235,7 +243,8 @@ Test(lora, rank_and_scale_follow_the_first_pattern_that_fits)
     };
     for (size_t i = 0; i < sizeof want / sizeof *want; i++) {
         cr_assert_eq(lora_config_rank(&c, want[i].module), want[i].rank, "%s", want[i].module);
-        cr_assert_float_eq(lora_config_scale(&c, want[i].module), want[i].scale, 1e-12, "%s", want[i].module);
+        cr_assert_float_eq(lora_config_scale(&c, want[i].module), want[i].scale, 1e-12, "%s",
+                           want[i].module);
     }
     c.root = true;
     cr_assert_float_eq(lora_config_scale(&c, "encoder.layer.0.attention.self.query"), 4, 1e-12);

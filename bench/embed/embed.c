@@ -53,13 +53,15 @@ static void fill_ids(uint32_t *ids, uint32_t n, uint32_t vocabulary)
     ids[n - 1] = 3;
 }
 
-static double run_batch(struct encoder *e, uint32_t n, uint32_t tokens, float *vectors, double *longest)
+static double run_batch(struct encoder *e, uint32_t n, uint32_t tokens, float *vectors,
+                        double *longest)
 {
     static uint32_t ids[4096];
     static struct encoder_text texts[512];
     fill_ids(ids, tokens, encoder_vocabulary(e));
     for (uint32_t i = 0; i < n; i++)
-        texts[i] = (struct encoder_text){ ids, tokens, true, NULL, vectors + i * encoder_dimension(e) };
+        texts[i] = (struct encoder_text){ ids, tokens, true, NULL,
+                                          vectors + i * encoder_dimension(e) };
     double begin = cpu_ms(), last = now_ms();
     if (encoder_begin(e, texts, n)) exit(1);
     while (encoder_step(e)) {
@@ -76,7 +78,9 @@ static double peak(void)
     const struct kernels *k = kernels_best();
     static float x[8 * 384], w[64 * 384], y[8 * 64], bias[64];
     struct linear l = { 384, k->width, w, bias, NULL, NULL };
-    struct panel p = { .linear = &l, .in = { .x = x, .ld = 384 }, .n = k->rows, .bias = bias, .y = y, .ld = 64 };
+    struct panel p = {
+        .linear = &l, .in = { .x = x, .ld = 384 }, .n = k->rows, .bias = bias, .y = y, .ld = 64
+    };
     double best = 0;
     for (int rep = 0; rep < 20; rep++) {
         double t = now_ms();

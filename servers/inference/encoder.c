@@ -167,8 +167,8 @@ static size_t linear(struct encoder *e, int part)
         if (first >= last) continue;
         const struct lora_part *a = adapter(e, r, part);
         struct low_rank low = { .t = e->low + first * e->ld_low, .ld = e->ld_low };
-        struct panel p = { .linear = l, .index = e->panel, .in = input(e, part, first), .n = last - first,
-                           .bias = a && a->bias ? a->bias : l->bias,
+        struct panel p = { .linear = l, .index = e->panel, .in = input(e, part, first),
+                           .n = last - first, .bias = a && a->bias ? a->bias : l->bias,
                            .act = part == UP ? w->model.act : ACT_NONE };
         if (a && a->a.out) {
             low.b = a->b;

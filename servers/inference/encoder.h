@@ -29,9 +29,9 @@ void encoder_close(struct encoder *e);  /* no adapter of it may be used after */
 
 /* What the files say. */
 uint32_t       encoder_dimension(const struct encoder *e);
-uint32_t       encoder_max_tokens(const struct encoder *e); /* of one text, [CLS] and [SEP] among them */
+uint32_t       encoder_max_tokens(const struct encoder *e); /* of a text, with [CLS] and [SEP] */
 size_t         encoder_max_batch(const struct encoder *e);  /* tokens of one batch */
-uint32_t       encoder_vocabulary(const struct encoder *e); /* rows of the table: ids must be below */
+uint32_t       encoder_vocabulary(const struct encoder *e); /* ids must be below */
 const char    *encoder_dtype(const struct encoder *e);      /* "F32", "F16", "BF16", or "I8" */
 const char    *encoder_kernels(const struct encoder *e);    /* "base", "avx2", "avx512" */
 /* [32]: configuration, tokenizer files and tensors; the same with int8. */

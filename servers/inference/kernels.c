@@ -111,7 +111,8 @@ static void panel(const struct panel *p)
         for (uint32_t r = 0; r < rows; r++) {
             float *y = p->y + (i + r) * p->ld;
             for (uint32_t j = 0; j < WIDTH; j += LANES)
-                finish(y + j, load(y + j) + load(bias + j), low ? low + r * WIDTH + j : NULL, p->act);
+                finish(y + j, load(y + j) + load(bias + j), low ? low + r * WIDTH + j : NULL,
+                       p->act);
         }
     }
 }
@@ -237,7 +238,8 @@ static void quantize(const float *x, uint32_t n, void *out, float *scale, float 
     }
 }
 
-static void quantize_weights(const float *w, uint32_t n, int8_t *out, float *scale, float *sum_of_all)
+static void quantize_weights(const float *w, uint32_t n, int8_t *out, float *scale,
+                             float *sum_of_all)
 {
     typedef int8_t v8 __attribute__((vector_size(LANES)));
     vf most = set(0);
@@ -321,7 +323,8 @@ static void narrow_values(const struct narrow *n, const float *v, size_t ld)
 {
     for (uint32_t d = 0; d < n->values.out; d += LANES) {
         vf most = set(1e-30f);
-        for (uint32_t t = 0; t < n->values.in; t++) most = max(most, absolute(load(v + t * ld + d)));
+        for (uint32_t t = 0; t < n->values.in; t++)
+            most = max(most, absolute(load(v + t * ld + d)));
         store(n->values.scale + d, most / 127.0f);
         vf inverse = 127.0f / most;
         size_t depth = (n->values.in + GROUP - 1) / GROUP * GROUP;
@@ -329,7 +332,8 @@ static void narrow_values(const struct narrow *n, const float *v, size_t ld)
         for (uint32_t t = 0; t < n->values.in; t += GROUP, to += WIDTH * GROUP) {
             vi all = { 0 };
             for (uint32_t g = 0; g < GROUP && t + g < n->values.in; g++)
-                all |= ((vi)(load(v + (t + g) * ld + d) * inverse + 12582912.0f) & 255) << (int)(8 * g);
+                all |= ((vi)(load(v + (t + g) * ld + d) * inverse + 12582912.0f) & 255)
+                    << (int)(8 * g);
             memcpy(to, &all, sizeof all);
         }
     }
@@ -416,10 +420,10 @@ static float narrow_softmax(float *s, uint32_t n, float factor, uint8_t *out)
     return 1 / sum(__builtin_convertvector(total, vf));
 }
 
-static void narrow_panels(const struct linear *l, const struct rows *in, uint32_t rows, const float *bias,
-                          float *y, size_t ld)
+static void narrow_panels(const struct linear *l, const struct rows *in, uint32_t rows,
+                          const float *bias, float *y, size_t ld)
 {
-    struct panel p = { .linear = l, .in = *in, .n = rows, .bias = bias, .act = ACT_NONE, .y = y, .ld = ld };
+    struct panel p = { .linear = l, .in = *in, .n = rows, .bias = bias, .y = y, .ld = ld };
     for (; p.index * WIDTH < l->out; p.index++, p.y += WIDTH) panel_int8(&p);
 }
 
@@ -433,13 +437,15 @@ static void narrow_rows(const struct head *h, float *q, size_t ld, uint32_t rows
         quantize(q + r * ld, h->dim, queries + r * h->dim, &scale[r], &zero[r]);
     narrow_panels(&n.keys, &in, rows, n.zeros, n.scores, n.tokens);
     for (uint32_t r = 0; r < rows; r++) {
-        scale[r] = narrow_softmax(n.scores + r * n.tokens, h->tokens, factor, n.chances + r * n.tokens);
+        scale[r] = narrow_softmax(n.scores + r * n.tokens, h->tokens, factor,
+                                  n.chances + r * n.tokens);
         zero[r] = 0;
     }
     in = (struct rows){ .q = n.chances, .ldq = n.tokens, .scale = scale, .zero = zero };
     narrow_panels(&n.values, &in, rows, n.zeros, n.context, n.dim);
     for (uint32_t r = 0; r < rows; r++)
-        for (uint32_t d = 0; d < h->dim; d += LANES) store(q + r * ld + d, load(n.context + r * n.dim + d));
+        for (uint32_t d = 0; d < h->dim; d += LANES)
+            store(q + r * ld + d, load(n.context + r * n.dim + d));
 }
 #endif
 
@@ -456,10 +462,12 @@ static void head_rows(const struct head *h, float *q, size_t ld, uint32_t n)
     float factor = 1 / sqrtf((float)h->dim);
     for (uint32_t i = 0, rows; i < n; i += rows) {
         rows = next_rows(n - i);
-        product((struct tile){ scores, q + i * ld, h->keys, tokens, ld, tokens, h->dim }, rows, tokens);
+        product((struct tile){ scores, q + i * ld, h->keys, tokens, ld, tokens, h->dim }, rows,
+                tokens);
         for (uint32_t r = 0; r < rows; r++)
             inverse[r] = softmax(scores + r * tokens, h->tokens, factor);
-        product((struct tile){ context, scores, h->values, dim, tokens, dim, h->tokens }, rows, dim);
+        product((struct tile){ context, scores, h->values, dim, tokens, dim, h->tokens }, rows,
+                dim);
         for (uint32_t r = 0; r < rows; r++) {
             const float *from = context + r * dim;
             float *to = q + (i + r) * ld;

@@ -24,7 +24,8 @@
 /* One linear layer, packed: y = Wx + b. */
 struct linear {
     uint32_t in, out;
-    void *weight;           /* [panels][in][width] float, or [panels][in/group][width][group] int8 */
+    void *weight;           /* [panels][in][width] float, or
+                               [panels][in/group][width][group] int8 */
     float *bias;            /* [panels * width] */
     float *scale;           /* int8: [panels * width]; NULL: float */
     float *sum;             /* int8: [panels * width] sums of the integer weights */
@@ -87,7 +88,8 @@ struct kernels {
     /* w [n] floats padded with zeros to KERNELS_PAD = scale * integer, greatest magnitude 127 */
     void (*quantize_weights)(const float *w, uint32_t n, int8_t *q, float *scale, float *sum);
     /* x = LN(x + y) over n elements; rows padded */
-    void (*norm)(float *x, const float *y, const float *gamma, const float *beta, uint32_t n, float eps);
+    void (*norm)(float *x, const float *y, const float *gamma, const float *beta, uint32_t n,
+                 float eps);
     /* keys and values of h, from [tokens][ld] */
     void (*head_pack)(const struct head *h, const float *k, const float *v, size_t ld);
     /* n (up to KERNELS_ROWS) rows of queries [n][ld] become rows of context, in place */

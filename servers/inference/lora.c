@@ -107,7 +107,8 @@ static void begin_fingerprint(struct lora *l)
     fingerprint_number(fp, "root", l->config.root);
     for (int i = 0; i < 2; i++)
         for (size_t k = 0; k < both[i]->n; k++)
-            fingerprint_number(fp, both[i]->item[k].name, (uint64_t)(both[i]->item[k].value * 65536));
+            fingerprint_number(fp, both[i]->item[k].name,
+                               (uint64_t)(both[i]->item[k].value * 65536));
 }
 
 /* Always whole pieces, so that the fingerprint does not depend on how read() falls short. */
@@ -167,11 +168,13 @@ static bool parse(const struct lora *l, struct slice s, struct name *out)
     skip(&s, "bert.");
     if (ends(&s, ".lora_A.weight")) out->kind = LORA_A;
     else if (ends(&s, ".lora_B.weight")) out->kind = LORA_B;
-    else if (l->config.biases && (ends(&s, ".base_layer.bias") || ends(&s, ".bias"))) out->kind = BIAS;
+    else if (l->config.biases && (ends(&s, ".base_layer.bias") || ends(&s, ".bias")))
+        out->kind = BIAS;
     else return false;
     for (enum part p = 0; p < PARTS; p++) {
         for (uint32_t i = 0; i < l->base->model.layers; i++) {
-            int n = snprintf(out->module, sizeof out->module, "encoder.layer.%u.%s", i, weights_part_name[p]);
+            int n = snprintf(out->module, sizeof out->module, "encoder.layer.%u.%s", i,
+                             weights_part_name[p]);
             if ((size_t)n != s.len || memcmp(out->module, s.p, s.len) != 0) continue;
             out->layer = i;
             out->part = p;
@@ -221,10 +224,12 @@ static int pack_tensor(struct lora *l, const struct tensor *t, const struct name
     struct lora_part *p = &l->part[n->layer * PARTS + n->part];
     uint32_t in = weights_in(m, n->part), out = weights_out(m, n->part);
     uint32_t rank = lora_config_rank(&l->config, n->module);
-    uint64_t rows = n->kind == LORA_A ? rank : out, cols = n->kind == LORA_A ? in : n->kind == LORA_B ? rank : 0;
+    uint64_t rows = n->kind == LORA_A ? rank : out;
+    uint64_t cols = n->kind == LORA_A ? in : n->kind == LORA_B ? rank : 0;
     if (n->kind == BIAS ? p->bias != NULL : n->kind == LORA_A ? p->a.weight != NULL : p->b != NULL)
         return bad(l, t, "is there twice, under another prefix", f);
-    if (tensor_check(&l->tensors, t, rows, cols, f) || tensor_read(&l->tensors, t, from, f)) return -1;
+    if (tensor_check(&l->tensors, t, rows, cols, f) || tensor_read(&l->tensors, t, from, f))
+        return -1;
     add_target(l, n->module);
     if (n->kind == BIAS) {
         if ((p->bias = calloc(weights_padded(out), sizeof *p->bias)) != NULL)
@@ -250,8 +255,8 @@ static int check_pairs(struct lora *l, struct fault *f)
     bool any = false;
     for (size_t i = 0; i < (size_t)l->base->model.layers * PARTS; i++) {
         if (!l->part[i].a.weight != !l->part[i].b)
-            return fault_set(f, 65, "%s: encoder.layer.%zu.%s has only one of lora_A and lora_B", l->path,
-                             i / PARTS, weights_part_name[i % PARTS]);
+            return fault_set(f, 65, "%s: encoder.layer.%zu.%s has only one of lora_A and lora_B",
+                             l->path, i / PARTS, weights_part_name[i % PARTS]);
         any |= l->part[i].b != NULL;
     }
     return any ? 0 : fault_set(f, 65, "%s: holds no lora_A and lora_B", l->path);
@@ -262,7 +267,8 @@ static int pack_next(struct lora *l, struct fault *f)
     struct name name;
     if (l->next == l->tensors.n) {
         if (check_pairs(l, f)) return -1;
-        if (!encoder_reserve(l->encoder, l->greatest)) return fault_set(f, 71, "%s: out of memory", l->path);
+        if (!encoder_reserve(l->encoder, l->greatest))
+            return fault_set(f, 71, "%s: out of memory", l->path);
         drop_file(l);
         l->stage = READY;
         return 0;

@@ -26,7 +26,8 @@ void lora_free(struct lora *l);
 
 uint32_t       lora_rank(const struct lora *l);        /* r of the configuration */
 double         lora_alpha(const struct lora *l);
-const char    *lora_targets(const struct lora *l);     /* last parts of module names, each ended by NUL, the list by another */
+/* Last words of the modules' names, each ended by NUL, the list by another. */
+const char    *lora_targets(const struct lora *l);
 const uint8_t *lora_fingerprint(const struct lora *l); /* [32], once ready */
 
 #endif

@@ -10,8 +10,9 @@
 
 /* Things that change what an adapter computes and that we do not do. */
 static const char *const refused[] = {
-    "use_dora", "modules_to_save", "fan_in_fan_out", "use_qalora", "loftq_config", "layer_replication",
-    "trainable_token_indices", "target_parameters", "lora_bias", "eva_config", "corda_config", "arrow_config",
+    "use_dora", "modules_to_save", "fan_in_fan_out", "use_qalora", "loftq_config",
+    "layer_replication", "trainable_token_indices", "target_parameters", "lora_bias",
+    "eva_config", "corda_config", "arrow_config",
 };
 
 /* Does the value that stands next say nothing: null, false, 0, "", [], {}? */

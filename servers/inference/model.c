@@ -8,8 +8,9 @@
 #include "config_file.h"
 
 static const struct { const char *name; enum activation act; } acts[] = {
-    { "gelu", ACT_GELU },          { "gelu_new", ACT_GELU_TANH }, { "gelu_pytorch_tanh", ACT_GELU_TANH },
-    { "gelu_fast", ACT_GELU_TANH }, { "relu", ACT_RELU },
+    { "gelu", ACT_GELU },           { "gelu_new", ACT_GELU_TANH },
+    { "gelu_pytorch_tanh", ACT_GELU_TANH }, { "gelu_fast", ACT_GELU_TANH },
+    { "relu", ACT_RELU },
 };
 
 static void get_activation(struct config_file *c, struct model *m)
@@ -51,9 +52,12 @@ static int read_config(struct model *m, const char *dir, struct fault *f)
     m->eps = 1e-12f;
     m->types = 2;
     const struct { const char *key; uint32_t max, *to; } counts[] = {
-        { "hidden_size", 16384, &m->hidden },         { "num_hidden_layers", 256, &m->layers },
-        { "num_attention_heads", 1024, &m->heads },   { "intermediate_size", 65536, &m->intermediate },
-        { "vocab_size", 1u << 24, &m->vocabulary },   { "max_position_embeddings", 65536, &m->positions },
+        { "hidden_size", 16384, &m->hidden },
+        { "num_hidden_layers", 256, &m->layers },
+        { "num_attention_heads", 1024, &m->heads },
+        { "intermediate_size", 65536, &m->intermediate },
+        { "vocab_size", 1u << 24, &m->vocabulary },
+        { "max_position_embeddings", 65536, &m->positions },
         { "type_vocab_size", 1024, &m->types },
     };
     size_t n = sizeof counts / sizeof *counts;
@@ -65,13 +69,16 @@ static int read_config(struct model *m, const char *dir, struct fault *f)
         else if (json_key(in, "layer_norm_eps")) get_eps(&c, m);
         else if (json_key(in, "hidden_act")) get_activation(&c, m);
         else if (json_key(in, "model_type")) bert = get_only(&c, "model_type", "bert");
-        else if (json_key(in, "position_embedding_type")) get_only(&c, "position_embedding_type", "absolute");
-        else if (json_key(in, "is_decoder") && json_bool(in)) config_wrong(&c, "is_decoder", "is not supported");
+        else if (json_key(in, "position_embedding_type"))
+            get_only(&c, "position_embedding_type", "absolute");
+        else if (json_key(in, "is_decoder") && json_bool(in))
+            config_wrong(&c, "is_decoder", "is not supported");
     }
     if (!bert) config_wrong(&c, "model_type", "is missing, must be bert");
     for (size_t i = 0; i < n; i++)
         if (!*counts[i].to) config_wrong(&c, counts[i].key, "is missing");
-    if (m->heads && m->hidden % m->heads) config_wrong(&c, "hidden_size", "is no multiple of num_attention_heads");
+    if (m->heads && m->hidden % m->heads)
+        config_wrong(&c, "hidden_size", "is no multiple of num_attention_heads");
     return config_close(&c, f);
 }
 
@@ -98,7 +105,8 @@ static void read_module(struct config_file *c, char *pooling, size_t cap, bool *
         if (*path) config_wrong(c, "", "a Transformer in a directory of its own is not supported");
     } else if (!strcmp(type, "Pooling")) {
         if (*pooling) config_wrong(c, "", "has Pooling twice");
-        if (!*path || *path == '/' || strstr(path, "..")) config_wrong(c, "", "Pooling has a bad path");
+        if (!*path || *path == '/' || strstr(path, ".."))
+            config_wrong(c, "", "Pooling has a bad path");
         snprintf(pooling, cap, "%s", path);
     } else if (strcmp(type, "Normalize") != 0) {
         char why[120];
@@ -149,7 +157,8 @@ static int read_pooling(struct model *m, const char *dir, const char *module, st
             m->pooling = pools[i].pooling;
             n++;
         } else if (json_key(&c.in, "pooling_mode")) n += read_pooling_mode(&c, m);
-        else if (c.in.key.len > 13 && !memcmp(c.in.key.p, "pooling_mode_", 13) && c.in.type == JSON_TRUE) {
+        else if (c.in.key.len > 13 && !memcmp(c.in.key.p, "pooling_mode_", 13) &&
+                 c.in.type == JSON_TRUE) {
             char key[64];
             snprintf(key, sizeof key, "%.*s", (int)c.in.key.len, c.in.key.p);
             config_wrong(&c, key, "is not supported, only mean, cls and max");
@@ -159,7 +168,8 @@ static int read_pooling(struct model *m, const char *dir, const char *module, st
                 config_wrong(&c, "word_embedding_dimension", "is not hidden_size");
         }
     }
-    if (n != 1) config_wrong(&c, "", n ? "several pooling modes at once are not supported" : "names no pooling mode");
+    if (!n) config_wrong(&c, "", "names no pooling mode");
+    if (n > 1) config_wrong(&c, "", "several pooling modes at once are not supported");
     return config_close(&c, f);
 }
 
@@ -188,7 +198,8 @@ static int read_length(const char *dir, const char *name, const char *key, doubl
     while (config_next(&c)) {
         if (!json_key(&c.in, key) || c.in.type == JSON_NULL) continue;
         double v = c.in.type == JSON_NUMBER ? json_number(&c.in) : 0;
-        if (!(v >= 2) || (v < 1e9 && floor(v) < v)) config_wrong(&c, key, "must be a whole number from 2 on");
+        if (!(v >= 2) || (v < 1e9 && floor(v) < v))
+            config_wrong(&c, key, "must be a whole number from 2 on");
         *out = v;
     }
     return config_close(&c, f);
@@ -202,9 +213,11 @@ int model_read(struct model *m, const char *dir, struct fault *f)
     if (read_length(dir, "sentence_bert_config.json", "max_seq_length", &length, f) ||
         read_length(dir, "tokenizer_config.json", "model_max_length", &tokenizer, f)) return -1;
     if (length > m->positions)
-        log_say(LOG_WARN, "inference", "%s: max_seq_length %.0f is cut to the %u positions of the model",
-                dir, length, m->positions);
+        log_say(LOG_WARN, "inference",
+                "%s: max_seq_length %.0f is cut to the %u positions of the model", dir, length,
+                m->positions);
     if (length < 1) length = tokenizer < 1 ? m->positions : tokenizer;
     m->max_tokens = length < m->positions ? (uint32_t)length : m->positions;
-    return m->max_tokens < 2 ? fault_set(f, 65, "%s/config.json: max_position_embeddings is below 2", dir) : 0;
+    if (m->max_tokens >= 2) return 0;
+    return fault_set(f, 65, "%s/config.json: max_position_embeddings is below 2", dir);
 }

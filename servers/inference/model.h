@@ -1,4 +1,5 @@
-/* What the configuration files of a sentence-encoder directory say (docs/models.md): config.json, modules.json, 1_Pooling/config.json, sentence_bert_config.json
+/* What the configuration files of a sentence-encoder directory say (docs/models.md):
+ * config.json, modules.json, 1_Pooling/config.json, sentence_bert_config.json
  * and the length in tokenizer_config.json. Whatever the encoder cannot do is refused
  * by its name. */
 #ifndef MODEL_H

@@ -158,7 +158,8 @@ static int read_table(struct safetensors *s, size_t len, struct fault *f)
 
 static int by_name(const void *a, const void *b)
 {
-    const struct slice *x = &((const struct tensor *)a)->name, *y = &((const struct tensor *)b)->name;
+    const struct slice *x = &((const struct tensor *)a)->name,
+                       *y = &((const struct tensor *)b)->name;
     size_t n = x->len < y->len ? x->len : y->len;
     int d = n ? memcmp(x->p, y->p, n) : 0;
     return d ? d : (x->len > y->len) - (x->len < y->len);
@@ -217,7 +218,8 @@ static int check_table(struct safetensors *s, struct fault *f)
         struct tensor *t = &s->tensor[i];
         uint64_t bytes;
         if (!shape_bytes(t, &bytes)) return bad(s, t, "its shape overflows", f);
-        if (bytes != t->end - t->begin) return bad(s, t, "its shape does not fit its data_offsets", f);
+        if (bytes != t->end - t->begin)
+            return bad(s, t, "its shape does not fit its data_offsets", f);
         t->data = s->data + t->begin;
     }
     return check_cover(s, f);
@@ -323,11 +325,13 @@ int tensor_check(const struct safetensors *s, const struct tensor *t, uint64_t r
         snprintf(why, sizeof why, "dtype is %s; weights must be F32, F16 or BF16", t->dtype_name);
         return bad(s, t, why, f);
     }
-    if (t->dims == (cols ? 2 : 1) && t->shape[0] == rows && (!cols || t->shape[1] == cols)) return 0;
+    if (t->dims == (cols ? 2 : 1) && t->shape[0] == rows && (!cols || t->shape[1] == cols))
+        return 0;
     size_t n = (size_t)snprintf(why, sizeof why, "shape is [");
     for (int i = 0; i < t->dims && i < 4; i++)
         n += (size_t)snprintf(why + n, sizeof why - n, i ? ",%" PRIu64 : "%" PRIu64, t->shape[i]);
-    n += (size_t)snprintf(why + n, sizeof why - n, t->dims > 4 ? ",..], not [%" PRIu64 : "], not [%" PRIu64, rows);
+    n += (size_t)snprintf(why + n, sizeof why - n,
+                          t->dims > 4 ? ",..], not [%" PRIu64 : "], not [%" PRIu64, rows);
     snprintf(why + n, sizeof why - n, cols ? ",%" PRIu64 "]" : "]", cols);
     return bad(s, t, why, f);
 }

@@ -96,7 +96,8 @@ static bool take(struct reader *r, const struct tensor *t, uint64_t first, size_
 }
 
 /* A vector of n elements, padded with zeros. */
-static void read_vector(struct reader *r, const char *name, const char *old, uint32_t n, float **out)
+static void read_vector(struct reader *r, const char *name, const char *old, uint32_t n,
+                        float **out)
 {
     const struct tensor *t = find(r, name, old, n, 0);
     *out = room(r, weights_padded(n) * sizeof **out);
@@ -113,7 +114,8 @@ static const struct tensor *read_table(struct reader *r, const char *name, uint3
     return t;
 }
 
-void weights_pack(const float *from, size_t ld, uint32_t rows, uint32_t in, uint32_t width, float *to)
+void weights_pack(const float *from, size_t ld, uint32_t rows, uint32_t in, uint32_t width,
+                  float *to)
 {
     for (uint32_t k = 0; k < in; k++, to += width) {
         for (uint32_t i = 0; i < rows; i++) to[i] = from[i * ld + k];
@@ -122,8 +124,8 @@ void weights_pack(const float *from, size_t ld, uint32_t rows, uint32_t in, uint
 }
 
 /* Rows [rows][ld] of int8, zeros behind their end, as one panel [in / group][width][group]. */
-static void pack_int8(const int8_t *from, size_t ld, uint32_t rows, uint32_t in, const struct kernels *k,
-                      int8_t *to)
+static void pack_int8(const int8_t *from, size_t ld, uint32_t rows, uint32_t in,
+                      const struct kernels *k, int8_t *to)
 {
     memset(to, 0, (size_t)k->width * ((in + k->group - 1) / k->group * k->group));
     for (uint32_t i = 0; i < in; i += k->group, to += k->width * k->group)
@@ -161,9 +163,11 @@ static void read_linear(struct reader *r, const char *name, enum part part, stru
                 w->kernels->quantize_weights(row, l->in, r->bytes + i * ld, &l->scale[first + i],
                                              &l->sum[first + i]);
         }
-        if (w->int8) pack_int8(r->bytes, ld, rows, l->in, w->kernels, (int8_t *)l->weight + first * depth);
+        if (w->int8)
+            pack_int8(r->bytes, ld, rows, l->in, w->kernels, (int8_t *)l->weight + first * depth);
         else
-            weights_pack(r->rows, ld, rows, l->in, width, (float *)l->weight + (size_t)first * l->in);
+            weights_pack(r->rows, ld, rows, l->in, width,
+                         (float *)l->weight + (size_t)first * l->in);
     }
 }
 
@@ -196,9 +200,11 @@ static int read_all(struct reader *r)
     r->used = 0;
     r->seen = 0;
     w->words = read_table(r, "embeddings.word_embeddings.weight", m->vocabulary);
-    if (!r->failed) w->positions = read_table(r, "embeddings.position_embeddings.weight", m->positions);
+    if (!r->failed)
+        w->positions = read_table(r, "embeddings.position_embeddings.weight", m->positions);
     if (r->failed) return -1;
-    const struct tensor *t = find(r, "embeddings.token_type_embeddings.weight", NULL, m->types, m->hidden);
+    const struct tensor *t = find(r, "embeddings.token_type_embeddings.weight", NULL, m->types,
+                                  m->hidden);
     if (r->failed) return -1;
     float *types = room(r, (uint64_t)m->types * m->hidden * sizeof *types);
     w->type = room(r, weights_padded(m->hidden) * sizeof *types);
@@ -206,8 +212,12 @@ static int read_all(struct reader *r)
         if (!take(r, t, 0, (size_t)m->types * m->hidden, types)) return -1;
         memcpy(w->type, types, m->hidden * sizeof *types);
     }
-    if (!r->failed) read_vector(r, "embeddings.LayerNorm.weight", "embeddings.LayerNorm.gamma", m->hidden, &w->gamma);
-    if (!r->failed) read_vector(r, "embeddings.LayerNorm.bias", "embeddings.LayerNorm.beta", m->hidden, &w->beta);
+    if (!r->failed)
+        read_vector(r, "embeddings.LayerNorm.weight", "embeddings.LayerNorm.gamma", m->hidden,
+                    &w->gamma);
+    if (!r->failed)
+        read_vector(r, "embeddings.LayerNorm.bias", "embeddings.LayerNorm.beta", m->hidden,
+                    &w->beta);
     for (uint32_t i = 0; i < m->layers && !r->failed; i++) read_layer(r, i);
     return r->failed ? -1 : 0;
 }
@@ -231,7 +241,8 @@ static int check_unknown(struct reader *r)
         n += mine;
     }
     if (n == r->seen) return 0;
-    return fault_set(r->f, 65, "%s: %zu tensors that config.json does not call for (more than %u layers?)",
+    return fault_set(r->f, 65,
+                     "%s: %zu tensors that config.json does not call for (more than %u layers?)",
                      s->path, n - r->seen, r->w->model.layers);
 }
 
@@ -243,8 +254,9 @@ static int begin_fingerprint(struct reader *r, const char *dir)
     uint32_t eps;
     memcpy(&eps, &m->eps, sizeof eps);
     fingerprint_init(&r->fingerprint);
-    const uint64_t numbers[] = { m->hidden, m->layers, m->heads, m->intermediate, m->positions, m->types,
-                                 m->vocabulary, eps, m->act, m->pooling, m->max_tokens };
+    const uint64_t numbers[] = { m->hidden,    m->layers,  m->heads,      m->intermediate,
+                                 m->positions, m->types,   m->vocabulary, eps,
+                                 m->act,       m->pooling, m->max_tokens };
     for (size_t i = 0; i < sizeof numbers / sizeof *numbers; i++)
         fingerprint_number(&r->fingerprint, "config", numbers[i]);
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
@@ -261,14 +273,16 @@ static int begin_fingerprint(struct reader *r, const char *dir)
 static int allocate(struct reader *r)
 {
     struct weights *w = r->w;
-    uint32_t deepest = w->model.intermediate > w->model.hidden ? w->model.intermediate : w->model.hidden;
+    uint32_t deepest = w->model.intermediate > w->model.hidden ? w->model.intermediate
+                                                               : w->model.hidden;
     size_t huge = (size_t)2 << 20, bytes = (r->used + huge - 1) / huge * huge;
     void *p = mmap(NULL, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     r->rows = malloc(w->kernels->width * panel_ld(deepest) * sizeof *r->rows);
     r->bytes = malloc(w->kernels->width * panel_ld(deepest));
     if (p == MAP_FAILED || !r->rows || !r->bytes) {
         if (p != MAP_FAILED) munmap(p, bytes);
-        return fault_set(r->f, 71, "%s: no memory for %zu MB of weights", w->file.path, bytes >> 20);
+        return fault_set(r->f, 71, "%s: no memory for %zu MB of weights", w->file.path,
+                         bytes >> 20);
     }
 #ifdef MADV_HUGEPAGE
     madvise(p, bytes, MADV_HUGEPAGE);
@@ -282,7 +296,8 @@ static int read_weights(struct weights *w, const char *dir, struct fault *f)
 {
     struct reader r = { .w = w, .f = f, .prefix = "" };
     if (safetensors_find(&w->file, "bert.embeddings.word_embeddings.weight")) r.prefix = "bert.";
-    int bad = read_all(&r) || check_unknown(&r) || allocate(&r) || begin_fingerprint(&r, dir) || read_all(&r);
+    int bad = read_all(&r) || check_unknown(&r) || allocate(&r) || begin_fingerprint(&r, dir) ||
+        read_all(&r);
     fingerprint_end(&r.fingerprint, w->fingerprint);
     free(r.rows);
     free(r.bytes);

@@ -52,6 +52,7 @@ static inline size_t weights_padded(size_t n)
 
 /* Pack rows first.. of a float matrix [out][in] (out of which `rows` are there, each `ld`
  * floats apart) as one panel [in][width]; what is missing becomes zero. */
-void weights_pack(const float *from, size_t ld, uint32_t rows, uint32_t in, uint32_t width, float *to);
+void weights_pack(const float *from, size_t ld, uint32_t rows, uint32_t in, uint32_t width,
+                  float *to);
 
 #endif
