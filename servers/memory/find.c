@@ -214,6 +214,7 @@ void find_retrieve(struct request *rq)
     if (t->c.sort == 3) {
         if (t->c.embedding.n || task_has_text(t)) task_embed(t, retrieve_ready, true);
     } else {
+        t->drop = true;
         retrieve_ready(t);
     }
 }

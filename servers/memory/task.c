@@ -208,6 +208,7 @@ static void embedded(struct embed_request *ask)
 void task_embed(struct task *t, void (*ready)(struct task *), bool drop)
 {
     t->ready = ready;
+    t->drop = drop;
     if (t->c.embedding.n) {
         ready(t);
         return;
@@ -230,6 +231,11 @@ void task_embed(struct task *t, void (*ready)(struct task *), bool drop)
 
 static bool scan_open(struct task *t)
 {
+    if (t->drop && !request_alive(t->rq)) {
+        reply_drop(t->rq);
+        task_free(t);
+        return false;
+    }
     memory_wall(t->rq->ep);
     if (t->search.filter.n_tags) t->search.filter.tags = t->c.tag;
     if (store_scan(t->ms->store, &t->scan, &t->search)) {

@@ -35,6 +35,7 @@ struct task {
     uint32_t               tokens;              /* `embed_only` */
     bool                   truncated;
     bool                   scanning;
+    bool                   drop;                /* nobody else cares when its client is gone */
     void                 (*ready)(struct task *);  /* the vector is there */
     struct scan_config     search;
     struct scan            scan;
