@@ -166,8 +166,8 @@ static void mark_when_idle(struct journal *j)
 {
     bool due = j->c.sync_ms >= 0 && !j->fill && j->data > j->marked &&
                j->data <= j->seal.watermark;
-    if (!due) return;
-    if (j->mark_at == INT64_MAX) j->mark_at = j->now + IDLE_MS;
+    if (!due) j->mark_at = INT64_MAX;
+    else if (j->mark_at == INT64_MAX) j->mark_at = j->now + IDLE_MS;
     if (j->now >= j->mark_at && append(j, RECORD_MARK, NULL) == 0) journal_sync(j);
 }
 

@@ -186,9 +186,8 @@ static bool step_compaction(struct job *j)
 
 /* Turns of the loop. */
 
-static void arm(struct memory_service *ms)
+static void arm(struct memory_service *ms, int64_t at)
 {
-    int64_t at = journal_due(ms->journal);
     if (ms->options->forget > 0 && ms->next_sweep < at) at = ms->next_sweep;
     loop_at(ms->ep.server.loop, &ms->due, at == INT64_MAX ? LOOP_NEVER : at);
 }
@@ -198,10 +197,12 @@ static void on_flush(struct hook *h)
 {
     struct memory_service *ms = of_flush(h);
     int64_t now = loop_now(ms->ep.server.loop);
+    bool at_once = journal_fd(ms->journal) < 0 && journal_due(ms->journal) <= now;
     journal_flush(ms->journal, now);
     if (journal_compacting(ms->journal)) loop_job(ms->ep.server.loop, &ms->compaction);
     else if (journal_compact_due(ms->journal, store_log_bytes(ms->store), now)) memory_compact(ms);
-    arm(ms);
+    /* Without a helper the answers are there already, and what sends them has run. */
+    arm(ms, at_once ? now : journal_due(ms->journal));
 }
 
 static void on_due(struct timer *t, int64_t now)

@@ -123,6 +123,23 @@ def helper_dies():
         assert [m["text"] for m in everything(server.memory)] == ["before"]
 
 
+def inline_answers():
+    """Without a helper a single client is answered at once, in every mode, and when idle
+    the server sleeps."""
+    for mode in ("always", "0.2", "never"):
+        with Server("--inline-sync", "--sync", mode) as server:
+            with Client(server.memory, timeout=10) as client:
+                for i in range(5):
+                    data = client.ok("store", {"text": f"number {i}"})
+                    assert data["durable"] == (mode == "always"), (mode, data)
+                assert client.ok("sync")["durable"]
+                client.ok("compact")
+                time.sleep(1.5)
+                began = ticks(server.process.pid)
+                time.sleep(0.5)
+                assert ticks(server.process.pid) - began < 5, "it does not sleep"
+
+
 def ticks(pid):
     fields = pathlib.Path(f"/proc/{pid}/stat").read_text().split()
     return int(fields[13]) + int(fields[14])
@@ -154,7 +171,8 @@ def main():
     print(f"kill: {kills} kills, {len(ledger.sent)} stores sent, {live} live at the end, {compactions} killed "
           f"while a compaction ran: all there")
     helper_dies()
-    print(f"{kills + 1} passed, 0 failed")
+    inline_answers()
+    print(f"{kills + 2} passed, 0 failed")
 
 
 main()
