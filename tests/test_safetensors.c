@@ -200,6 +200,20 @@ Test(safetensors, hundreds_of_tensors_in_any_order)
     free(json);
 }
 
+Test(safetensors, more_tensors_than_anybody_has_are_refused)
+{
+    char *json = malloc(100001 * 60), *at = json;
+    size_t size;
+    for (int i = 0; i <= 100000; i++)
+        at += sprintf(at, "%c\"%x\":{\"dtype\":\"U8\",\"shape\":[0],\"data_offsets\":[0,0]}",
+                      i ? ',' : '{', i);
+    strcpy(at, "}");
+    uint8_t *p = file_of(json, strlen(json), 0, &size);
+    check(p, size, "more than 100,000 tensors", "100,001 tensors");
+    free(p);
+    free(json);
+}
+
 Test(safetensors, long_names_and_shapes_are_cut_in_messages)
 {
     char json[1000], name[300], path[400];

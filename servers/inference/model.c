@@ -92,13 +92,13 @@ static void read_module(struct config_file *c, char *pooling, size_t cap, bool *
     }
     json_enter(&c->in);
     while (config_next(c)) {
-        bool is_type = json_key(&c->in, "type"), is_path = json_key(&c->in, "path");
-        struct slice s = is_type || is_path ? json_slice(&c->in) : (struct slice){ "", 0 };
-        const char *dot = s.p;
-        if (is_type) {
-            for (size_t i = 0; i < s.len; i++) if (s.p[i] == '.') dot = s.p + i + 1;
-            snprintf(type, sizeof type, "%.*s", (int)(s.p + s.len - dot), s.len ? dot : "");
-        } else if (is_path) snprintf(path, sizeof path, "%.*s", (int)s.len, s.len ? s.p : "");
+        bool is_path = json_key(&c->in, "path");
+        if (!is_path && !json_key(&c->in, "type")) continue;
+        struct slice s = json_slice(&c->in);
+        size_t from = is_path ? 0 : s.len;  /* of the type its last word */
+        while (from && s.p[from - 1] != '.') from--;
+        snprintf(is_path ? path : type, is_path ? sizeof path : sizeof type, "%.*s",
+                 (int)(s.len - from), s.len ? s.p + from : "");
     }
     if (!strcmp(type, "Transformer")) {
         *transformer = true;

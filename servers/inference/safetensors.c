@@ -146,6 +146,7 @@ static int read_table(struct safetensors *s, size_t len, struct fault *f)
             if ((wrong = read_metadata(&in)) != NULL) return bad(s, NULL, wrong, f);
             continue;
         }
+        if (s->n == SAFETENSORS_MAX) return bad(s, NULL, "more than 100,000 tensors", f);
         struct tensor *t = add(s, &cap, &names, in.key);
         if (!t) return fault_set(f, 71, "%s: out of memory", s->path);
         if ((wrong = read_entry(&in, t)) != NULL && !in.err) return bad(s, t, wrong, f);
