@@ -42,9 +42,9 @@ struct journal_events {
     void (*durable)(void *user, uint64_t seq);
     /* Everything from `from` on is lost and to be undone in reverse; numbers are
      * given anew from there. With `full` the disk is full and the caller may
-     * append deletes again: they use the reserve (once; they may fail too). Else nothing can be written any
-     * more, ever. With --sync always `from` is the first that is not durable, else
-     * the first that is not written. */
+     * append deletes again: they use the reserve (once; they may fail too). Else
+     * nothing can be written any more, ever. In both cases `from` is the first number
+     * that was not reported as written, or with --sync always as durable. */
     void (*failed)(void *user, uint64_t from, bool full, const char *why);
     /* A compaction has ended; why is NULL when the log is new, else what kept it. */
     void (*compacted)(void *user, const char *why);

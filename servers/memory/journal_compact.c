@@ -182,7 +182,8 @@ int journal_compact_all(struct journal *j, const struct journal_living *living, 
 {
     struct compact *c = &j->compact;
     if (journal_wait(j, now) < 0 || journal_compact_begin(j, living) < 0)
-        return fault_set(f, 74, "Storage failed: %s", j->why[0] ? j->why : "compaction cannot begin");
+        return fault_set(f, 74, "Storage failed: %s",
+                         j->why[0] ? j->why : "compaction cannot begin");
     while (c->stage != COMPACT_OFF && !j->why[0]) {
         bool more = journal_compact_step(j, now);
         journal_flush(j, now);

@@ -125,7 +125,8 @@ static int judge_head(struct journal *j, int found, struct fault *f)
     char ours[65], theirs[65];
     hex(ours, j->c.fingerprint);
     hex(theirs, j->head.fingerprint);
-    if (memcmp(j->head.fingerprint, j->c.fingerprint, 32) != 0 || j->head.dimension != j->c.dimension)
+    if (memcmp(j->head.fingerprint, j->c.fingerprint, 32) != 0 ||
+        j->head.dimension != j->c.dimension)
         return fault_set(f, 65, "%s was made with embedder %s (%u dimensions), this is %s (%u): "
                          "start with that one, or embed all anew with --reembed", dir, theirs,
                          j->head.dimension, ours, j->c.dimension);
@@ -247,8 +248,8 @@ static int replay(struct journal *j, struct walk *w, struct fault *f)
     enum walk_found found;
     while ((found = walk_next(w)) == WALK_RECORD) {
         if (w->r.type > RECORD_MARK && !(w->r.flags & RECORD_FLAG_SKIP))
-            return fault_set(f, 65, "%s/" DISK_LOG " holds a record of an unknown type %u at offset "
-                             "%llu: it was written by a newer version", j->c.dir, w->r.type,
+            return fault_set(f, 65, "%s/" DISK_LOG " holds a record of an unknown type %u at "
+                             "offset %llu: it was written by a newer version", j->c.dir, w->r.type,
                              (unsigned long long)(w->at - w->r.payload_bytes - RECORD_HEAD_BYTES));
         if (!replay_one(j, w)) return fault_set(f, 71, "No memory for what %s holds", j->c.dir);
     }

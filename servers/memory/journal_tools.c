@@ -24,7 +24,8 @@ static size_t find(const struct living *l, const uint8_t *id)
     uint64_t h = 0;
     for (int i = 0; i < MEMORY_ID; i++) h = (h ^ id[i]) * 0x9e3779b97f4a7c15u;
     size_t i = (size_t)(h >> 20) & (l->cap - 1);
-    while (l->slot[i].bytes && memcmp(l->slot[i].id, id, MEMORY_ID) != 0) i = (i + 1) & (l->cap - 1);
+    while (l->slot[i].bytes && memcmp(l->slot[i].id, id, MEMORY_ID) != 0)
+        i = (i + 1) & (l->cap - 1);
     return i;
 }
 
@@ -46,7 +47,8 @@ static int count(struct living *l, const struct walk *w, struct journal_report *
 {
     r->records++;
     r->closed = w->r.type == RECORD_CLOSE;
-    if (w->r.type != RECORD_PUT && w->r.type != RECORD_CHANGE && w->r.type != RECORD_DELETE) return 0;
+    if (w->r.type != RECORD_PUT && w->r.type != RECORD_CHANGE && w->r.type != RECORD_DELETE)
+        return 0;
     if (grow(l) < 0) return -1;
     size_t i = find(l, w->r.id);
     uint32_t bytes = l->slot[i].bytes;
@@ -68,7 +70,9 @@ static int count(struct living *l, const struct walk *w, struct journal_report *
     return 0;
 }
 
-static void damage(struct journal_report *r, uint64_t from, uint64_t to, uint64_t seq, uint64_t next)
+/* Bytes from..to, between the records of numbers seq and next. */
+static void damage(struct journal_report *r, uint64_t from, uint64_t to, uint64_t seq,
+                   uint64_t next)
 {
     r->damaged++;
     r->damaged_bytes += to - from;

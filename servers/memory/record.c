@@ -190,7 +190,8 @@ static bool length_fits(const struct record_head *r, uint32_t dimension)
            r->payload_bytes == payload_bytes((enum record_type)r->type, dimension, n);
 }
 
-bool record_get(const uint8_t *p, const uint8_t file_id[16], uint32_t dimension, struct record_head *r)
+bool record_get(const uint8_t *p, const uint8_t file_id[16], uint32_t dimension,
+                struct record_head *r)
 {
     if (memcmp(p + 4, record_magic, 4) != 0) return false;
     r->crc = get32(p);
@@ -214,7 +215,8 @@ bool record_whole(const struct record_head *r, const uint8_t *payload)
     return r->payload_crc == crc32c(0, payload, r->payload_bytes);
 }
 
-void record_memory(const struct record_head *r, uint8_t *payload, uint32_t dimension, struct memory *m)
+void record_memory(const struct record_head *r, uint8_t *payload, uint32_t dimension,
+                   struct memory *m)
 {
     memset(m, 0, sizeof *m);
     memcpy(m->id, r->id, MEMORY_ID);
