@@ -1,4 +1,3 @@
-#include <stdio.h>
 #include <string.h>
 
 #include "servers/conn_impl.h"
@@ -30,17 +29,38 @@ static void put_text(struct conn *c, const char *text)
     conn_put(c, text, strlen(text));
 }
 
+static void put_number(struct conn *c, size_t v)
+{
+    char digits[20], *p = digits + sizeof digits;
+    do *--p = (char)('0' + v % 10);
+    while (v /= 10);
+    conn_put(c, p, (size_t)(digits + sizeof digits - p));
+}
+
+/* Text into a buffer of `cap` bytes that holds n; cut where it does not fit. */
+static size_t append(char *to, size_t cap, size_t n, const char *text)
+{
+    size_t len = strlen(text);
+    if (len > cap - 1 - n) len = cap - 1 - n;
+    memcpy(to + n, text, len);
+    to[n + len] = '\0';
+    return n + len;
+}
+
 void conn_answer(struct conn *c, const struct conn_answer *a)
 {
-    char line[128];
     if (c->state != CONN_HEAD || c->u.http.answered) return;
     c->u.http.answered = true;
     if (a->status >= 400 || a->close || c->server->ending) c->keep = false;
-    snprintf(line, sizeof line, "HTTP/1.1 %d %s\r\n", a->status, phrase(a->status));
-    put_text(c, line);
+    put_text(c, "HTTP/1.1 ");
+    put_number(c, (size_t)a->status);
+    put_text(c, " ");
+    put_text(c, phrase(a->status));
+    put_text(c, "\r\n");
     if (a->status != 204 && a->status != 304) {
-        snprintf(line, sizeof line, "Content-Length: %zu\r\n", a->body.len);
-        put_text(c, line);
+        put_text(c, "Content-Length: ");
+        put_number(c, a->body.len);
+        put_text(c, "\r\n");
     }
     if (a->type) {
         put_text(c, "Content-Type: ");
@@ -62,10 +82,15 @@ static void told_refused(struct conn *c, int status, const char *why)
 void conn_refuse(struct conn *c, int status, const char *headers, const char *why)
 {
     char body[256];
-    int n = snprintf(body, sizeof body, "%d %s: %s\n", status, phrase(status), why);
-    if (n >= (int)sizeof body) n = sizeof body - 1;
+    char code[] = { (char)('0' + status / 100), (char)('0' + status / 10 % 10),
+                    (char)('0' + status % 10), ' ', '\0' };
+    size_t n = append(body, sizeof body - 1, 0, code);
+    n = append(body, sizeof body - 1, n, phrase(status));
+    n = append(body, sizeof body - 1, n, ": ");
+    n = append(body, sizeof body - 1, n, why);
+    n = append(body, sizeof body, n, "\n");
     struct conn_answer a = { .status = status, .type = "text/plain; charset=utf-8",
-                             .headers = headers, .body = { body, (size_t)n } };
+                             .headers = headers, .body = { body, n } };
     told_refused(c, status, why);
     conn_answer(c, &a);
 }
@@ -79,9 +104,9 @@ int conn_upgrade(struct conn *c, const struct http_head *h, struct slice protoco
     int status = ws_check_request(h, &why);
     if (status != 101) {
         char lines[512];
-        snprintf(lines, sizeof lines, "%s%s", headers ? headers : "",
-                 status == 426 ? "Sec-WebSocket-Version: 13\r\n" :
-                 status == 405 ? "Allow: GET\r\n" : "");
+        size_t n = append(lines, sizeof lines, 0, headers ? headers : "");
+        append(lines, sizeof lines, n, status == 426 ? "Sec-WebSocket-Version: 13\r\n" :
+                                       status == 405 ? "Allow: GET\r\n" : "");
         conn_refuse(c, status, lines, why);
         return status;
     }
