@@ -191,8 +191,8 @@ bench: all $(BENCHES:%=$(BUILD)/bench/%)
 # Static binaries of musl: one file to drop in.
 static:
 	@command -v musl-gcc >/dev/null || tests/install
-	@$(MAKE) --no-print-directory CC=musl-gcc BUILD=build/static CFLAGS="-Os -ffunction-sections -fdata-sections -isystem build/static/kernel" \
-	  LDFLAGS="-static -Wl,--gc-sections -s" kernel-headers all
+	@$(MAKE) --no-print-directory CC=musl-gcc BUILD=build/static CFLAGS="-Os -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -isystem build/static/kernel" \
+	  LDFLAGS="-static -Wl,--gc-sections,-z,noseparate-code -s" kernel-headers all
 
 # musl-gcc looks in no directory of the system: lend it the kernel's headers.
 kernel-headers:
