@@ -108,7 +108,7 @@ static void put_codes(const struct endpoint *ep, struct json_out *out)
 {
     open_at(out, "closes");
     for (int i = 0; i < 17; i++) {
-        char code[8];
+        char code[16];
         snprintf(code, sizeof code, "%d", 1000 + i);
         if (ep->server.n.closes[i]) put_int(out, i < 16 ? code : "other", ep->server.n.closes[i]);
     }
@@ -207,7 +207,7 @@ static void counters(struct text *t, const struct endpoint *ep)
     line(t, "counter", "bytes_out_total", (double)n->bytes_out);
     heading(t, "counter", "closes_total");
     for (int i = 0; i < 17; i++) {
-        char code[8];
+        char code[16];
         snprintf(code, sizeof code, "%d", 1000 + i);
         if (n->closes[i]) labelled(t, "closes_total", "code", i < 16 ? code : "other", (double)n->closes[i]);
     }
