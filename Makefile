@@ -216,6 +216,9 @@ install: all
 uninstall:
 	rm -f $(DESTDIR)$(PREFIX)/bin/recalld $(DESTDIR)$(PREFIX)/bin/recall $(DESTDIR)$(PREFIX)/share/man/man1/recalld.1
 
+layers: all
+	@tests/layers build
+
 clean:
 	rm -rf $(BUILD)
 
