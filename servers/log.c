@@ -14,10 +14,11 @@
 static struct {
     enum log_level level;
     bool     as_json, on;
-    char     buf[32768];
     size_t   len, line;      /* filled; start of the line being written */
     uint64_t lost;
 } lg = { .level = LOG_INFO };
+
+static char buf[32768];
 
 static const char *const names[] = { "error", "warn", "info", "debug" };
 static const char *const upper[] = { "ERROR", "WARN", "INFO", "DEBUG" };
@@ -32,14 +33,14 @@ bool log_on(enum log_level level) { return level <= lg.level; }
 
 static size_t room(void)
 {
-    size_t left = sizeof lg.buf - lg.len, line = LOG_LINE - (lg.len - lg.line);
+    size_t left = sizeof buf - lg.len, line = LOG_LINE - (lg.len - lg.line);
     return left < line ? left : line;
 }
 
 static void put(const char *s, size_t n)
 {
     if (n > room()) n = room();
-    memcpy(lg.buf + lg.len, s, n);
+    memcpy(buf + lg.len, s, n);
     lg.len += n;
 }
 
@@ -49,7 +50,7 @@ static void put_text(const char *s) { put(s, strlen(s)); }
 static void put_json(struct slice s)
 {
     struct json_out out;
-    json_out(&out, lg.buf + lg.len, room() > 64 ? room() - 64 : 0);
+    json_out(&out, buf + lg.len, room() > 64 ? room() - 64 : 0);
     json_put_str(&out, s.p, s.len);
     if (out.full) put_text("\"\"");
     else lg.len += out.len;
@@ -71,8 +72,8 @@ void log_begin(enum log_level level, const char *endpoint, const char *message)
 {
     lg.on = log_on(level);
     if (!lg.on) return;
-    if (sizeof lg.buf - lg.len < LOG_LINE) log_flush();
-    if (sizeof lg.buf - lg.len < LOG_LINE) { lg.lost++; lg.on = false; return; }
+    if (sizeof buf - lg.len < LOG_LINE) log_flush();
+    if (sizeof buf - lg.len < LOG_LINE) { lg.lost++; lg.on = false; return; }
     lg.line = lg.len;
     if (!*endpoint) endpoint = "recalld";
     if (lg.as_json) put_text("{\"time\":\"");
@@ -155,8 +156,8 @@ void log_end(void)
     lg.on = false;
     size_t end = lg.line + LOG_LINE - 2;      /* always room for the end of the line */
     if (lg.len > end) lg.len = end;
-    if (lg.as_json) lg.buf[lg.len++] = '}';
-    lg.buf[lg.len++] = '\n';
+    if (lg.as_json) buf[lg.len++] = '}';
+    buf[lg.len++] = '\n';
 }
 
 void log_say(enum log_level level, const char *endpoint, const char *fmt, ...)
@@ -176,13 +177,13 @@ void log_flush(void)
     struct pollfd p = { .fd = 2, .events = POLLOUT };
     while (lg.len && poll(&p, 1, 0) == 1 && (p.revents & POLLOUT)) {
         /* A pipe that polls writable takes 4,096 bytes (PIPE_BUF) without waiting. */
-        ssize_t n = write(2, lg.buf, lg.len < 4096 ? lg.len : 4096);
+        ssize_t n = write(2, buf, lg.len < 4096 ? lg.len : 4096);
         if (n <= 0) break;
-        memmove(lg.buf, lg.buf + n, lg.len - (size_t)n);
+        memmove(buf, buf + n, lg.len - (size_t)n);
         lg.len -= (size_t)n;
     }
     if (p.revents & (POLLERR | POLLNVAL)) lg.len = 0;   /* nobody will ever read it */
-    if (lg.lost && sizeof lg.buf - lg.len > 2 * LOG_LINE) {
+    if (lg.lost && sizeof buf - lg.len > 2 * LOG_LINE) {
         uint64_t lost = lg.lost;
         lg.lost = 0;
         log_say(LOG_WARN, "", "log lines lost, the reader of stderr is slow lost=%llu",
