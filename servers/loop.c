@@ -19,15 +19,12 @@ struct due {
 };
 
 struct loop {
-    struct poll_set  few;
-#ifdef LOOP_HAS_EPOLL
-    struct epoll_set many;
-#endif
+    struct watch_set set;
     struct due *due;                      /* [due_cap], due_n used, in no order */
     uint32_t    due_n, due_cap;
     int64_t     earliest;                 /* no deadline is before it */
     int64_t     now;
-    int64_t     began_us;                 /* when this turn's poll() came back */
+    int64_t     began_us;                 /* when this turn's wait was over */
     struct job *job, **job_end;
     struct hook *flush, **flush_end, *reap, **reap_end;
     bool        stop;
@@ -58,53 +55,32 @@ struct loop *loop_new(void)
     loop->reap_end = &loop->reap;
     loop->began_us = clock_us();
     loop->now = loop->began_us / 1000;
-#ifdef LOOP_HAS_EPOLL
-    if (epoll_set_open(&loop->many) || poll_set_watch(&loop->few, &loop->many.top, LOOP_READ)) {
-        loop_free(loop);
-        return NULL;
-    }
-#endif
-    return loop;
+    if (!set_open(&loop->set)) return loop;
+    free(loop);
+    return NULL;
 }
 
 void loop_free(struct loop *loop)
 {
     if (!loop) return;
-#ifdef LOOP_HAS_EPOLL
-    epoll_set_free(&loop->many);
-#endif
-    poll_set_free(&loop->few);
+    set_free(&loop->set);
     free(loop->due);
     free(loop);
 }
 
 int loop_watch(struct loop *loop, struct watch *w, unsigned events)
 {
-    if (w->on && w->events == events) return 0;
-#ifdef LOOP_HAS_EPOLL
-    if (w->many) return epoll_set_watch(&loop->many, w, events);
-#endif
-    return poll_set_watch(&loop->few, w, events);
+    return w->on && w->events == events ? 0 : set_watch(&loop->set, w, events);
 }
 
 void loop_unwatch(struct loop *loop, struct watch *w)
 {
-    if (!w->on) return;
-#ifdef LOOP_HAS_EPOLL
-    if (w->many) {
-        epoll_set_unwatch(&loop->many, w);
-        return;
-    }
-#endif
-    poll_set_unwatch(&loop->few, w);
+    if (w->on) set_unwatch(&loop->set, w);
 }
 
 void loop_close(struct loop *loop, struct watch *w)
 {
-#ifdef LOOP_HAS_EPOLL
-    if (w->many) w->on = 0;               /* the kernel takes a closed descriptor out itself */
-#endif
-    loop_unwatch(loop, w);
+    if (w->on) set_closing(&loop->set, w);
     close(w->fd);
     w->fd = -1;
 }
@@ -263,14 +239,14 @@ void loop_lag(const struct loop *loop, struct loop_lag *lag)
     if (lag->p99_ms > lag->max_ms) lag->p99_ms = lag->max_ms;
 }
 
-int loop_turn(struct loop *loop, int max_wait_ms)
+/* One turn from loop->now on, which is when the last one ended. */
+static int turn(struct loop *loop, int max_wait_ms)
 {
-    loop->now = loop_clock();
-    int ready = poll_set_wait(&loop->few, wait_ms(loop, max_wait_ms));
+    int ready = set_wait(&loop->set, wait_ms(loop, max_wait_ms));
     int failed = ready < 0 && errno != EINTR && errno != EAGAIN ? errno : 0;
     loop->began_us = clock_us();
     loop->now = loop->began_us / 1000;
-    poll_set_run(&loop->few, ready);
+    set_run(&loop->set, ready);
     run_timers(loop);
     run_hooks(loop->flush);
     if (loop->job) {
@@ -278,16 +254,25 @@ int loop_turn(struct loop *loop, int max_wait_ms)
         run_hooks(loop->flush);
     }
     run_hooks(loop->reap);
-    count_turn(loop, clock_us() - loop->began_us);
+    int64_t ended_us = clock_us();
+    count_turn(loop, ended_us - loop->began_us);
+    loop->now = ended_us / 1000;
     errno = failed;
     return failed ? -1 : 0;
+}
+
+int loop_turn(struct loop *loop, int max_wait_ms)
+{
+    loop->now = loop_clock();
+    return turn(loop, max_wait_ms);
 }
 
 int loop_run(struct loop *loop)
 {
     loop->stop = false;
+    loop->now = loop_clock();
     while (!loop->stop)
-        if (loop_turn(loop, -1)) return -1;
+        if (turn(loop, -1)) return -1;
     return 0;
 }
 
@@ -295,7 +280,7 @@ void loop_stop(struct loop *loop) { loop->stop = true; }
 
 const char *loop_backend(void)
 {
-#ifdef LOOP_HAS_EPOLL
+#ifdef LOOP_EPOLL
     return "epoll";
 #else
     return "poll";

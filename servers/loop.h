@@ -1,14 +1,10 @@
 /* The loop that everything runs on: descriptors, deadlines and jobs, in one
- * thread around one poll().
+ * thread around one wait: epoll_wait() on Linux, else poll(). `make LOOP=poll` chooses.
  *
- * A turn: clock, poll, clock, reads and writes, deadlines, flush hooks, slices
+ * A turn: wait, clock, reads and writes, deadlines, flush hooks, slices
  * of jobs while less than LOOP_SLICE_US of the turn are used, flush hooks
- * again, reap hooks (which free what was closed). So a byte that lies in the
+ * again, reap hooks (which free what was closed), clock. So a byte that lies in the
  * kernel's buffer is read before a deadline that it would have moved.
- *
- * Watches with `many` set (connections) live, where there is epoll, in one
- * epoll set whose descriptor is polled beside the few others; loop_poll.c keeps
- * all of them in one array. `make LOOP=poll` chooses.
  *
  * The structs below are embedded in their owners; the loop keeps pointers, so
  * they stay where they are, and their memory lives until the end of the turn
@@ -30,10 +26,9 @@ enum { LOOP_READ = 1, LOOP_WRITE = 2, LOOP_HUP = 4, LOOP_END = 8 };
 
 struct watch {
     int      fd;
-    uint32_t at     : 26;         /* the loop's own */
+    uint32_t at     : 27;         /* the loop's own */
     uint32_t events : 4;          /* watched for (the loop's own) */
     uint32_t on     : 1;          /* in the set (the loop's own) */
-    uint32_t many   : 1;          /* one of thousands; set before loop_watch() */
     void   (*ready)(struct watch *w, unsigned events);
 };
 
@@ -65,7 +60,7 @@ void loop_free(struct loop *loop);
 int  loop_watch(struct loop *loop, struct watch *w, unsigned events);
 void loop_unwatch(struct loop *loop, struct watch *w);
 
-/* Close w->fd and take w out, without a system call for the taking out. */
+/* Close w->fd, which no other process holds, and take w out without a call for that. */
 void loop_close(struct loop *loop, struct watch *w);
 
 /* Arm t for exactly `at` (LOOP_NEVER: disarm). 0, or -1 when memory is lacking
@@ -88,14 +83,14 @@ void loop_on_reap(struct loop *loop, struct hook *h);
 int64_t loop_now(const struct loop *loop);   /* of this turn */
 int64_t loop_clock(void);                    /* the clock itself */
 
-/* Turn until loop_stop(), then 0; -1 with errno when poll() fails for good. */
+/* Turn until loop_stop(), then 0; -1 with errno when the wait fails for good. */
 int  loop_run(struct loop *loop);
 void loop_stop(struct loop *loop);
 
 /* One turn, waiting at most max_wait_ms (-1: as long as nothing is due). For tests and clients. */
 int  loop_turn(struct loop *loop, int max_wait_ms);
 
-/* How long turns kept others waiting, from poll() to poll(): p99 of about the
+/* How long turns kept others waiting, from wait to wait: p99 of about the
  * last 65,000 turns, max since the start. */
 struct loop_lag { double p99_ms, max_ms; uint64_t turns; };
 void loop_lag(const struct loop *loop, struct loop_lag *lag);

@@ -1,5 +1,7 @@
 #include "servers/loop_set.h"
 
+#ifndef LOOP_EPOLL
+
 #include <errno.h>
 #include <stdlib.h>
 
@@ -13,7 +15,13 @@ static short poll_events(unsigned events)
                    (events & LOOP_END ? POLLRDHUP : 0));
 }
 
-static int grow(struct poll_set *s)
+int set_open(struct watch_set *s)
+{
+    (void)s;                    /* zeroed: empty */
+    return 0;
+}
+
+static int grow(struct watch_set *s)
 {
     size_t cap = s->cap ? 2 * s->cap : 16;
     struct pollfd *fd = realloc(s->fd, cap * sizeof *fd);
@@ -26,7 +34,7 @@ static int grow(struct poll_set *s)
     return 0;
 }
 
-int poll_set_watch(struct poll_set *s, struct watch *w, unsigned events)
+int set_watch(struct watch_set *s, struct watch *w, unsigned events)
 {
     if (!w->on) {
         if (s->n == s->cap && grow(s)) {
@@ -35,7 +43,7 @@ int poll_set_watch(struct poll_set *s, struct watch *w, unsigned events)
         }
         s->fd[s->n] = (struct pollfd){ .fd = w->fd };
         s->watch[s->n] = w;
-        w->at = (uint32_t)s->n++ & 0x3ffffffu;
+        w->at = (uint32_t)s->n++ & 0x7ffffffu;
         w->on = 1;
     }
     s->fd[w->at].events = poll_events(events);
@@ -44,7 +52,7 @@ int poll_set_watch(struct poll_set *s, struct watch *w, unsigned events)
 }
 
 /* The place stays, so that a walk in progress meets every other watch once. */
-void poll_set_unwatch(struct poll_set *s, struct watch *w)
+void set_unwatch(struct watch_set *s, struct watch *w)
 {
     s->fd[w->at].fd = -1;
     s->fd[w->at].revents = 0;
@@ -53,7 +61,9 @@ void poll_set_unwatch(struct poll_set *s, struct watch *w)
     w->on = 0;
 }
 
-static void close_holes(struct poll_set *s)
+void set_closing(struct watch_set *s, struct watch *w) { set_unwatch(s, w); }
+
+static void close_holes(struct watch_set *s)
 {
     for (size_t i = 0; s->holes; ) {
         if (s->watch[i]) {
@@ -64,17 +74,17 @@ static void close_holes(struct poll_set *s)
         if (i == --s->n) continue;
         s->fd[i] = s->fd[s->n];
         s->watch[i] = s->watch[s->n];
-        if (s->watch[i]) s->watch[i]->at = (uint32_t)i & 0x3ffffffu;
+        if (s->watch[i]) s->watch[i]->at = (uint32_t)i & 0x7ffffffu;
     }
 }
 
-int poll_set_wait(struct poll_set *s, int timeout_ms)
+int set_wait(struct watch_set *s, int timeout_ms)
 {
     if (s->holes) close_holes(s);
     return poll(s->fd, (nfds_t)s->n, timeout_ms);
 }
 
-void poll_set_run(struct poll_set *s, int ready)
+void set_run(struct watch_set *s, int ready)
 {
     size_t n = s->n;
     for (size_t i = 0; ready > 0 && i < n; i++) {
@@ -89,8 +99,12 @@ void poll_set_run(struct poll_set *s, int ready)
     }
 }
 
-void poll_set_free(struct poll_set *s)
+void set_free(struct watch_set *s)
 {
     free(s->fd);
     free(s->watch);
 }
+
+#else
+typedef int loop_poll_is_not_built;    /* ISO C wants a declaration */
+#endif

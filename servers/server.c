@@ -87,7 +87,7 @@ static void open_conn(struct server *s, int fd, const struct sockaddr_storage *f
         return;
     }
     net_from_sockaddr(&c->peer, from);
-    c->watch = (struct watch){ .fd = fd, .ready = conn_ready, .many = 1 };
+    c->watch = (struct watch){ .fd = fd, .ready = conn_ready };
     c->timer.fire = conn_fire;
     c->since = (uint32_t)(loop_now(s->loop) >> 4);
     c->u.http.deadline = loop_now(s->loop) + s->handshake_timeout_ms;
@@ -160,7 +160,10 @@ void server_stop_accepting(struct server *s)
     s->accepting = false;
     loop_at(s->loop, &s->resume, LOOP_NEVER);
     for (int i = 0; i < 2; i++)
-        if (s->listener[i].on) loop_close(s->loop, &s->listener[i]);
+        if (s->listener[i].on) {          /* who handed it over may have it open still */
+            loop_unwatch(s->loop, &s->listener[i]);
+            loop_close(s->loop, &s->listener[i]);
+        }
 }
 
 /* The end of all. */

@@ -41,11 +41,11 @@ static void on_ready(struct watch *w, unsigned events)
     }
 }
 
-static void open_end(struct loop *loop, struct end *e, bool many, unsigned events)
+static void open_end(struct loop *loop, struct end *e, unsigned events)
 {
     int fd[2];
     cr_assert_eq(socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fd), 0);
-    *e = (struct end){ .watch = { .fd = fd[0], .ready = on_ready, .many = many },
+    *e = (struct end){ .watch = { .fd = fd[0], .ready = on_ready },
                        .loop = loop, .other = fd[1], .drain = true };
     cr_assert_eq(loop_watch(loop, &e->watch, events), 0);
 }
@@ -54,95 +54,101 @@ static void poke(struct end *e) { cr_assert_eq(write(e->other, "x", 1), 1); }
 
 Test(loop_watch, readable_socket_is_reported_and_a_quiet_one_is_not)
 {
-    for (int many = 0; many < 2; many++) {
-        struct loop *loop = loop_new();
-        struct end a, b;
-        open_end(loop, &a, many, LOOP_READ);
-        open_end(loop, &b, many, LOOP_READ);
-        poke(&a);
-        loop_turn(loop, 100);
-        cr_assert_eq(a.calls, 1);
-        cr_assert_eq(a.events, LOOP_READ);
-        cr_assert_eq(b.calls, 0);
-        loop_turn(loop, 0);
-        cr_assert_eq(a.calls, 1, "nothing new came");
-        loop_free(loop);
-    }
+    struct loop *loop = loop_new();
+    struct end a, b;
+    open_end(loop, &a, LOOP_READ);
+    open_end(loop, &b, LOOP_READ);
+    poke(&a);
+    loop_turn(loop, 100);
+    cr_assert_eq(a.calls, 1);
+    cr_assert_eq(a.events, LOOP_READ);
+    cr_assert_eq(b.calls, 0);
+    loop_turn(loop, 0);
+    cr_assert_eq(a.calls, 1, "nothing new came");
+    loop_free(loop);
 }
 
 Test(loop_watch, what_is_watched_for_can_be_changed)
 {
-    for (int many = 0; many < 2; many++) {
-        struct loop *loop = loop_new();
-        struct end a;
-        open_end(loop, &a, many, 0);
-        poke(&a);
-        loop_turn(loop, 0);
-        cr_assert_eq(a.calls, 0, "watched for nothing");
-        loop_watch(loop, &a.watch, LOOP_READ | LOOP_WRITE);
-        loop_turn(loop, 100);
-        cr_assert_eq(a.events, LOOP_READ | LOOP_WRITE);
-        loop_watch(loop, &a.watch, LOOP_WRITE);
-        loop_turn(loop, 100);
-        cr_assert_eq(a.events, LOOP_WRITE);
-        loop_unwatch(loop, &a.watch);
-        loop_turn(loop, 0);
-        cr_assert_eq(a.calls, 2);
-        loop_free(loop);
-    }
+    struct loop *loop = loop_new();
+    struct end a;
+    open_end(loop, &a, 0);
+    poke(&a);
+    loop_turn(loop, 0);
+    cr_assert_eq(a.calls, 0, "watched for nothing");
+    loop_watch(loop, &a.watch, LOOP_READ | LOOP_WRITE);
+    loop_turn(loop, 100);
+    cr_assert_eq(a.events, LOOP_READ | LOOP_WRITE);
+    loop_watch(loop, &a.watch, LOOP_WRITE);
+    loop_turn(loop, 100);
+    cr_assert_eq(a.events, LOOP_WRITE);
+    loop_unwatch(loop, &a.watch);
+    loop_turn(loop, 0);
+    cr_assert_eq(a.calls, 2);
+    loop_free(loop);
 }
 
 Test(loop_watch, hang_up_is_reported_whatever_is_watched_for)
 {
-    for (int many = 0; many < 2; many++) {
-        struct loop *loop = loop_new();
-        struct end a;
-        open_end(loop, &a, many, 0);
-        close(a.other);
-        loop_turn(loop, 100);
-        cr_assert(a.events & LOOP_HUP);
-        loop_free(loop);
-    }
+    struct loop *loop = loop_new();
+    struct end a;
+    open_end(loop, &a, 0);
+    close(a.other);
+    loop_turn(loop, 100);
+    cr_assert(a.events & LOOP_HUP);
+    loop_free(loop);
 }
 
 Test(loop_watch, one_that_another_closed_in_the_same_turn_is_not_called)
 {
-    for (int many = 0; many < 2; many++) {
-        struct loop *loop = loop_new();
-        struct end a, b;
-        open_end(loop, &a, many, LOOP_READ);
-        open_end(loop, &b, many, LOOP_READ);
-        a.close_too = &b;
-        b.close_too = &a;
-        poke(&a);
-        poke(&b);
-        loop_turn(loop, 100);
-        loop_turn(loop, 0);
-        cr_assert_eq(a.calls + b.calls, 1);
-        loop_free(loop);
-    }
+    struct loop *loop = loop_new();
+    struct end a, b;
+    open_end(loop, &a, LOOP_READ);
+    open_end(loop, &b, LOOP_READ);
+    a.close_too = &b;
+    b.close_too = &a;
+    poke(&a);
+    poke(&b);
+    loop_turn(loop, 100);
+    loop_turn(loop, 0);
+    cr_assert_eq(a.calls + b.calls, 1);
+    loop_free(loop);
+}
+
+Test(loop_watch, one_whose_descriptor_somebody_else_holds_is_not_called_when_it_was_taken_out)
+{
+    struct loop *loop = loop_new();
+    struct end a;
+    open_end(loop, &a, LOOP_READ);
+    int held = dup(a.watch.fd);
+    loop_unwatch(loop, &a.watch);
+    loop_close(loop, &a.watch);
+    cr_assert_eq(a.watch.fd, -1);
+    poke(&a);
+    loop_turn(loop, 0);
+    cr_assert_eq(a.calls, 0);
+    close(held);
+    loop_free(loop);
 }
 
 Test(loop_watch, every_one_of_hundreds_is_served)
 {
     enum { N = 400 };
     static struct end end[N];
-    for (int many = 0; many < 2; many++) {
-        struct loop *loop = loop_new();
-        for (int i = 0; i < N; i++) open_end(loop, &end[i], many, LOOP_READ);
-        for (int i = 0; i < N; i += 3) loop_close(loop, &end[i].watch);
-        for (int i = 0; i < N; i++) if (i % 3) poke(&end[i]);
-        for (int i = 0; i < 4; i++) {
-            loop_turn(loop, 0);
-            told[0] = '\0';
-        }
-        for (int i = 0; i < N; i++) cr_assert_eq(end[i].calls, i % 3 ? 1 : 0, "%d", i);
-        for (int i = 0; i < N; i++) {
-            if (i % 3) close(end[i].watch.fd);
-            close(end[i].other);
-        }
-        loop_free(loop);
+    struct loop *loop = loop_new();
+    for (int i = 0; i < N; i++) open_end(loop, &end[i], LOOP_READ);
+    for (int i = 0; i < N; i += 3) loop_close(loop, &end[i].watch);
+    for (int i = 0; i < N; i++) if (i % 3) poke(&end[i]);
+    for (int i = 0; i < 4; i++) {
+        loop_turn(loop, 0);
+        told[0] = '\0';
     }
+    for (int i = 0; i < N; i++) cr_assert_eq(end[i].calls, i % 3 ? 1 : 0, "%d", i);
+    for (int i = 0; i < N; i++) {
+        if (i % 3) close(end[i].watch.fd);
+        close(end[i].other);
+    }
+    loop_free(loop);
 }
 
 /* Deadlines. */
@@ -259,7 +265,7 @@ Test(loop_time, byte_that_is_already_here_is_read_before_a_deadline_that_passed)
     struct loop *loop = loop_new();
     struct alarm a = make_alarm(loop);
     struct end e;
-    open_end(loop, &e, true, LOOP_READ);
+    open_end(loop, &e, LOOP_READ);
     loop_at(loop, &a.timer, clock_ms() - 100);
     poke(&e);
     told[0] = '\0';
@@ -319,7 +325,7 @@ Test(loop_job, events_are_served_between_slices_of_a_long_job)
     struct loop *loop = loop_new();
     struct work a = { { .step = on_step }, 40, "a", 1000 };
     struct end e;
-    open_end(loop, &e, true, LOOP_READ);
+    open_end(loop, &e, LOOP_READ);
     told[0] = '\0';
     loop_job(loop, &a.job);
     loop_turn(loop, -1);
@@ -343,7 +349,7 @@ Test(loop_turn, runs_events_deadlines_flush_jobs_flush_reap_in_this_order)
     struct work a = { { .step = on_step }, 1, "j", 0 };
     struct alarm t = make_alarm(loop);
     struct end e;
-    open_end(loop, &e, true, LOOP_READ);
+    open_end(loop, &e, LOOP_READ);
     loop_on_flush(loop, &f.hook);
     loop_on_flush(loop, &g.hook);
     loop_on_reap(loop, &x.hook);

@@ -102,7 +102,7 @@ int __wrap_epoll_ctl(int epoll, int op, int fd, struct epoll_event *ev)
 
 int __wrap_epoll_wait(int epoll, struct epoll_event *ev, int n, int ms)
 {
-    return hit(WAIT) ? give_up(EINTR) : __real_epoll_wait(epoll, ev, n, ms);
+    return hit(WAIT) ? give_up(ENOMEM) : __real_epoll_wait(epoll, ev, n, ms);
 }
 
 int __wrap_poll(struct pollfd *fds, nfds_t n, int ms)
@@ -209,7 +209,8 @@ static unsigned session_with(enum kind kind, enum how how, unsigned at, bool for
 
 static bool is_used(enum kind kind)
 {
-    return (kind != CTL && kind != WAIT) || !strcmp(loop_backend(), "epoll");
+    bool epoll = !strcmp(loop_backend(), "epoll");
+    return kind == CTL || kind == WAIT ? epoll : kind != POLL || !epoll;
 }
 
 static void every_place(enum kind kind)
