@@ -75,7 +75,7 @@ class Chart {
 
   /** @param {number} back which value, counted from the end */
   show(back) {
-    const text = this.series[0].length ? this.series.map((v) => figure(v.at(back), 2)).join(' / ') : '–';
+    const text = this.series[0].length ? this.series.map((v) => figure(v.at(back), 2)).join('/') : '–';
     this.now.textContent = `${text} ${this.unit}${back < -1 ? `, ${(-1 - back) * 2} s ago` : ''}`;
     this.svg.setAttribute('aria-label', `${this.title}: ${text} ${this.unit}`);
   }
