@@ -286,7 +286,7 @@ static void throw_away(struct conn *c)
 /* Bytes for the shared buffer at most: what may have to be kept must have room. */
 static size_t read_limit(const struct conn *c, size_t room)
 {
-    size_t limit = c->big && c->state == CONN_OPEN ? LOOK_FIRST : CONN_IN;
+    size_t limit = c->big && c->state == CONN_OPEN ? LOOK_FIRST : c->server->pool->share;
     return room < limit ? room : limit;
 }
 
@@ -313,7 +313,8 @@ static void read_private(struct conn *c, size_t want, size_t room)
     if (used + room < b->counted) room = b->counted - used;   /* counted already */
     if (!room) { conn_starve(c); return; }
     bool alone = room < CONN_IN || want - len > FAIR || (len > GATHER && want - len < GATHER);
-    if (len > GATHER && want - len < GATHER) want = len + GATHER;
+    size_t gather = pool->share < GATHER ? pool->share : GATHER;
+    if (len > GATHER && want - len < gather) want = len + gather;
     if (want - len > room) want = len + room;
     if (b->cap - b->from < want) {
         if (!conn_keep(c, b->p + b->from, len, want)) { conn_lost(c); return; }

@@ -13,6 +13,7 @@
 #include "servers/conn.h"
 
 #define CONN_IN        131072  /* bytes of the shared receive buffer */
+#define CONN_SHARE     4096    /* bytes of it that are read at least */
 #define CONN_OUT_SLACK 1048576 /* of the shared send buffer, beyond the largest reply */
 #define CONN_BIG       65536   /* a payload so long leaves from where it lies */
 #define CONN_STALL_MS  20000   /* for --ping-timeout 0 where somebody must go */
@@ -91,6 +92,7 @@ struct conn_pool {
     struct conn   *corked;          /* whose frames are in out */
     struct conn   *pumped;          /* whose bytes are being looked at */
     size_t         held, budget;
+    size_t         share;           /* bytes read of a connection in a turn at most */
     struct block  *spare;           /* mapped, for the next large message */
     size_t         spare_bytes;
     struct conn   *dirty, *starved, *dead;

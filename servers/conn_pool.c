@@ -8,6 +8,8 @@
 #define PAGE      4096
 #define SPARE_PART 8        /* of the budget: mapped blocks kept for the next large messages, */
 #define SPARE_MS  1000      /* for so long */
+#define LONG_TURN_US 8000   /* a turn that takes longer reads less the next time, */
+#define SHARE_STEP 1024     /* one that takes half of it at most so much more */
 
 static void *map(size_t bytes)
 {
@@ -291,9 +293,23 @@ static void flush(struct hook *hook)
     if (pool->starved) feed_starved(pool);
 }
 
+/* Whoever waits for his turn waits for what the others have sent: where that takes
+ * long, less is read of each; slowly more again. */
+static void adjust_share(struct conn_pool *pool)
+{
+    int64_t us = loop_took_us(pool->loop);
+    if (us > LONG_TURN_US) {
+        pool->share /= 2;
+        if (pool->share < CONN_SHARE) pool->share = CONN_SHARE;
+    } else if (us < LONG_TURN_US / 2 && pool->share < CONN_IN) {
+        pool->share += SHARE_STEP;
+    }
+}
+
 static void reap(struct hook *hook)
 {
     struct conn_pool *pool = CONTAINER(struct conn_pool, reap, hook);
+    adjust_share(pool);
     while (pool->dead) {
         struct conn *c = pool->dead;
         pool->dead = c->next;
@@ -358,6 +374,7 @@ struct conn_pool *conn_pool_new(struct loop *loop, size_t max_reply, size_t budg
     pool->loop = loop;
     pool->max_reply = max_reply;
     pool->budget = budget;
+    pool->share = CONN_IN;
     pool->out_cap = whole_pages(max_reply + CONN_OUT_SLACK);
     pool->in = map(CONN_IN);
     pool->out_base = map(pool->out_cap);

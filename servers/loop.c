@@ -25,6 +25,7 @@ struct loop {
     int64_t     earliest;                 /* no deadline is before it */
     int64_t     now;
     int64_t     began_us;                 /* when this turn's wait was over */
+    int64_t     took_us;                  /* from there to the reaping */
     struct job *job, **job_end;
     struct hook *flush, **flush_end, *reap, **reap_end;
     bool        stop;
@@ -192,6 +193,8 @@ static void run_hooks(struct hook *h)
 
 int64_t loop_now(const struct loop *loop) { return loop->now; }
 
+int64_t loop_took_us(const struct loop *loop) { return loop->took_us; }
+
 static int wait_ms(const struct loop *loop, int max_wait_ms)
 {
     if (loop->job) return 0;
@@ -253,10 +256,10 @@ static int turn(struct loop *loop, int max_wait_ms)
         run_jobs(loop);
         run_hooks(loop->flush);
     }
+    loop->took_us = clock_us() - loop->began_us;
+    count_turn(loop, loop->took_us);
     run_hooks(loop->reap);
-    int64_t ended_us = clock_us();
-    count_turn(loop, ended_us - loop->began_us);
-    loop->now = ended_us / 1000;
+    loop->now = (loop->began_us + loop->took_us) / 1000;
     errno = failed;
     return failed ? -1 : 0;
 }

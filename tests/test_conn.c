@@ -4,6 +4,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
+#include <time.h>
 
 #include "conn_rig.h"
 #include "test.h"
@@ -639,6 +640,50 @@ Test(conn_pressure, pings_of_one_that_does_not_read_are_not_hoarded)
         loop_turn(r.loop, 1);
         cr_assert(conn_pool_held(r.pool) < 4 * CONN_HIGH_WATER, "%zu held", conn_pool_held(r.pool));
     }
+    bytes_free(&wire);
+    rig_close(&r);
+}
+
+static int heard;
+
+/* One that costs half a millisecond. */
+static void hear(struct conn *c, enum ws_op op, uint8_t *p, size_t n)
+{
+    struct timespec a, b;
+    (void)c, (void)op, (void)p, (void)n;
+    clock_gettime(CLOCK_MONOTONIC, &a);
+    do clock_gettime(CLOCK_MONOTONIC, &b);
+    while ((b.tv_sec - a.tv_sec) * 1000000000LL + b.tv_nsec - a.tv_nsec < 500000);
+    heard++;
+}
+
+static const struct server_ops hearing = { .message = hear };
+
+Test(conn_pressure, where_turns_take_long_less_is_read_of_each_and_later_more_again)
+{
+    struct rig r;
+    enum { CLIENTS = 2, LEN = 1000 };
+    static char payload[LEN];
+    struct bytes wire = { 0 };
+    size_t at[CLIENTS] = { 0 };
+    int fd[CLIENTS], first = 0;
+    rig_open(&r, &hearing);
+    for (int i = 0; i < CLIENTS; i++) fd[i] = rig_upgrade(&r);
+    for (int i = 0; i < 100; i++) rig_put_frame(&wire, 0x82, payload, LEN);
+    for (int turn = 0; turn < 12; turn++) {
+        for (int i = 0; i < CLIENTS; i++) {
+            for (ssize_t n; (n = send(fd[i], wire.p + at[i], wire.n - at[i], MSG_NOSIGNAL)) > 0; )
+                at[i] = (at[i] + (size_t)n) % wire.n;
+        }
+        heard = 0;
+        loop_turn(r.loop, 100);
+        if (heard > first) first = heard;
+    }
+    cr_assert(first > 40, "%d messages in the longest turn", first);
+    cr_assert(heard > 0 && heard <= CLIENTS * (CONN_SHARE / LEN + 1), "%d messages in the last turn", heard);
+    for (int i = 0; i < CLIENTS; i++) shutdown(fd[i], SHUT_RDWR);
+    for (int i = 0; i < 5000 && r.pool->share < CONN_IN; i++) loop_turn(r.loop, 0);
+    cr_assert_eq(r.pool->share, CONN_IN);
     bytes_free(&wire);
     rig_close(&r);
 }
