@@ -41,7 +41,7 @@ objs    = $(patsubst %.c,$(BUILD)/%.o,$(1)) \
 all: $(MAINS:%=$(BUILD)/%)
 
 $(BUILD)/recalld: $(call objs,servers/recalld.c $(SOURCES))
-$(BUILD)/recall:  $(call objs,servers/recall.c $(LIB:=.c) servers/net.c servers/log.c)
+$(BUILD)/recall:  $(call objs,servers/recall.c $(LIB:=.c) servers/net.c servers/log.c servers/values.c)
 $(BUILD)/echo:    $(call objs,servers/echo.c sha1.c base64.c utf8.c http.c ws.c ws_handshake.c $(wildcard servers/loop*.c servers/conn*.c) servers/net.c servers/server.c)
 $(MAINS:%=$(BUILD)/%):
 	@echo "  LD    $@"

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "json.h"
+#include "servers/values.h"
 
 #define LOG_LINE 2048   /* bytes of one line; what is longer is cut */
 
@@ -59,13 +60,10 @@ static void put_json(struct slice s)
 static void put_time(void)
 {
     struct timespec t;
-    struct tm tm;
-    char s[40];
+    char s[24];
     clock_gettime(CLOCK_REALTIME, &t);
-    gmtime_r(&t.tv_sec, &tm);
-    size_t n = strftime(s, sizeof s, "%Y-%m-%dT%H:%M:%S", &tm);
-    n += (size_t)snprintf(s + n, sizeof s - n, ".%03dZ", (int)(t.tv_nsec / 1000000));
-    put(s, n);
+    time_print(s, (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000);
+    put(s, sizeof s);
 }
 
 void log_begin(enum log_level level, const char *endpoint, const char *message)

@@ -1,4 +1,4 @@
-// uses: servers/log.c json.c number.c base64.c utf8.c
+// uses: servers/log.c servers/values.c json.c number.c base64.c utf8.c
 #include "json.h"
 #include "servers/log.h"
 #include "test.h"

@@ -1,4 +1,4 @@
-// uses: servers/options.c servers/log.c json.c number.c base64.c utf8.c
+// uses: servers/options.c servers/log.c servers/values.c json.c number.c base64.c utf8.c
 #include "servers/options.h"
 #include "test.h"
 

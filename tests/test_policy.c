@@ -1,4 +1,4 @@
-// uses: servers/policy.c servers/net.c servers/log.c http.c json.c number.c base64.c utf8.c
+// uses: servers/policy.c servers/net.c servers/log.c servers/values.c http.c json.c number.c base64.c utf8.c
 #include "servers/policy.h"
 #include "test.h"
 

@@ -1,4 +1,4 @@
-// uses: servers/inference/vocab.c servers/log.c utf8.c json.c number.c base64.c
+// uses: servers/inference/vocab.c servers/log.c servers/values.c utf8.c json.c number.c base64.c
 #include "servers/inference/vocab.h"
 
 #include <stdio.h>

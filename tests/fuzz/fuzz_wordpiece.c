@@ -1,4 +1,4 @@
-// uses: servers/inference/wordpiece.c servers/inference/vocab.c servers/inference/unicode.c servers/log.c json.c number.c utf8.c base64.c
+// uses: servers/inference/wordpiece.c servers/inference/vocab.c servers/inference/unicode.c servers/log.c servers/values.c json.c number.c utf8.c base64.c
 /* WordPiece on any bytes: pieces lie inside the text and are tokens; less room gives the
  * same beginning; a space parts a text into two that are cut alone alike; a whole word is
  * the longest match that a plain search finds. The first byte chooses the options,
