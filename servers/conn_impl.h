@@ -98,7 +98,7 @@ struct conn_pool {
     struct conn   *dirty, *starved, *dead;
     int64_t        moved;           /* when room was last made */
     struct timer   stuck;           /* armed while there are starved */
-    struct timer   trim;            /* armed while there are spare blocks */
+    struct timer   trim;            /* memory goes back to the system */
     struct hook    flush, reap;
     struct job     resume;          /* goes on with the dirty */
 };

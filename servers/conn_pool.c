@@ -1,6 +1,9 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#ifdef __GLIBC__
+#include <malloc.h>
+#endif
 
 #include "servers/conn_impl.h"
 
@@ -8,6 +11,7 @@
 #define PAGE      4096
 #define SPARE_PART 8        /* of the budget: mapped blocks kept for the next large messages, */
 #define SPARE_MS  1000      /* for so long */
+#define TRIM_PART 16        /* of the budget: the heap is trimmed when less is held again */
 #define LONG_TURN_US 8000   /* a turn that takes longer reads less the next time, */
 #define SHARE_STEP 1024     /* one that takes half of it at most so much more */
 
@@ -58,8 +62,11 @@ struct block *block_new(struct conn_pool *pool, size_t cap)
 
 static void room_made(struct conn_pool *pool, size_t bytes)
 {
+    size_t before = pool->held, much = pool->budget / TRIM_PART;
     pool->held -= bytes;
     pool->moved = loop_now(pool->loop);
+    if (before > much && pool->held <= much)
+        loop_by(pool->loop, &pool->trim, pool->moved + SPARE_MS);
 }
 
 void block_free(struct conn_pool *pool, struct block *b)
@@ -91,6 +98,9 @@ static void on_trim(struct timer *t, int64_t now)
 {
     (void)now;
     free_spare(CONTAINER(struct conn_pool, trim, t));
+#ifdef __GLIBC__
+    malloc_trim(0);                       /* glibc keeps what is free below anything that is not */
+#endif
 }
 
 void block_count(struct conn_pool *pool, struct block *b)
