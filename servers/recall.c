@@ -1,6 +1,7 @@
 /* recall: the command-line client of recalld. One connection, one command. */
 #include <errno.h>
 #include <netdb.h>
+#include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -16,12 +17,13 @@
 
 #define MAX_MESSAGE (16u << 20)   /* bytes of a reply */
 #define WAIT_S      60            /* for a reply */
+#define BYE_S       2             /* for the end of TCP behind our close */
 #define LOST        "connection lost"
 
 static struct {
     int             fd;
     struct ws       ws;
-    struct ws_out   out;
+    struct ws_out   out, bye;     /* bye: a close frame, ready to be sent */
     struct ws_masks masks;
     uint8_t        *in;
     size_t          kept, cap;
@@ -58,8 +60,6 @@ static void *need(size_t n)
     return p;
 }
 
-/* Connection. */
-
 static void send_all(const void *p, size_t n)
 {
     for (const char *s = p; n;) {
@@ -73,6 +73,28 @@ static void flush(void)
 {
     send_all(r.out.p, r.out.len);
     r.out.len = 0;
+}
+
+/* For each recv(); 0: for ever. */
+static void wait_at_most(int seconds)
+{
+    setsockopt(r.fd, SOL_SOCKET, SO_RCVTIMEO, &(struct timeval){ .tv_sec = seconds }, sizeof(struct timeval));
+}
+
+static bool say_bye(void) { return send(r.fd, r.bye.p, r.bye.len, MSG_NOSIGNAL | MSG_DONTWAIT) > 0; }
+
+static void on_signal(int sig)
+{
+    say_bye();
+    signal(sig, SIG_DFL), raise(sig);
+}
+
+/* At exit: our close, or the answer to the server's; then it ends TCP. */
+static void hang_up(void)
+{
+    if (r.ws.closed ? send(r.fd, r.out.p, r.out.len, MSG_NOSIGNAL | MSG_DONTWAIT) <= 0 : !say_bye()) return;
+    wait_at_most(BYE_S);
+    recv(r.fd, r.in, r.cap, MSG_WAITALL);
 }
 
 /* Room for n bytes behind those that are kept. */
@@ -98,8 +120,7 @@ static void dial(const char *host, const char *port)
     }
     freeaddrinfo(list);
     if (r.fd < 0) die(69, "nobody answers at %s port %s: %s; is recalld running?", host, port, strerror(e));
-    struct timeval t = { .tv_sec = WAIT_S };
-    setsockopt(r.fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
+    wait_at_most(WAIT_S);
 }
 
 static void shake_hands(const char *authority, const char *path)
@@ -129,6 +150,8 @@ static void shake_hands(const char *authority, const char *path)
 static void open_connection(void)
 {
     static char host[256], port[8] = "80", authority[300];
+    static uint8_t bye[WS_MAX_CTRL];
+    struct ws closing;
     const char *p = r.url, *slash;
     if (strncmp(p, "ws://", 5)) die(64, "--url %s: want ws://HOST:PORT", r.url);
     p += 5;
@@ -145,6 +168,11 @@ static void open_connection(void)
     shake_hands(authority, slash ? slash : "/");
     ws_init(&r.ws, WS_CLIENT, &config, &r.out, &r.masks, now_ms());
     ws_received(&r.ws, r.in, r.kept, now_ms());
+    r.bye = (struct ws_out){ .p = bye, .cap = sizeof bye };
+    ws_init(&closing, WS_CLIENT, &config, &r.bye, &r.masks, now_ms());
+    ws_close(&closing, 1000, "", now_ms());
+    atexit(hang_up);
+    signal(SIGINT, on_signal), signal(SIGTERM, on_signal);
 }
 
 static void ask(const char *text, size_t len)
@@ -173,15 +201,20 @@ static struct slice next_message(void)
     return (struct slice){ (char *)ev.data, ev.len };
 }
 
-/* Reading replies. */
+/* Inside an object or a list; anything else is found empty. */
+static struct json inside(struct slice s)
+{
+    struct json in;
+    json_init(&in, (char *)s.p, s.len);
+    json_next(&in);
+    json_enter(&in);
+    return in;
+}
 
 /* The member of that name: its text, or an empty slice. */
 static struct slice member(struct slice object, const char *name)
 {
-    struct json in;
-    json_init(&in, (char *)object.p, object.len);
-    if (json_next(&in) != JSON_OBJECT) return (struct slice){ 0 };
-    json_enter(&in);
+    struct json in = inside(object);
     while (json_next(&in) > JSON_END)
         if (json_key(&in, name)) return json_raw(&in);
     return (struct slice){ 0 };
@@ -215,8 +248,7 @@ static void print_raw(struct slice s)
 
 static bool success(struct slice reply)
 {
-    struct slice s = member(reply, "status");
-    return s.len == 9 && !memcmp(s.p, "\"success\"", 9);
+    return slice_is(member(reply, "status"), "\"success\"");
 }
 
 /* `data` of a reply; an error ends the program with its sentence. */
@@ -230,8 +262,6 @@ static struct slice data_of(struct slice reply)
     }
     return member(reply, "data");
 }
-
-/* Writing requests. */
 
 static struct json_out begin(const char *type)
 {
@@ -264,8 +294,6 @@ static struct slice request_text(const char *type, const char *text)
     return data_of(next_message());
 }
 
-/* Commands. */
-
 static void on_store(const char *text)
 {
     struct slice data = request_text("store", text);
@@ -277,13 +305,8 @@ static void on_store(const char *text)
 
 static void on_search(const char *text)
 {
-    struct slice data = request_text("search", text), list = member(data, "results");
-    struct json in;
-    if (r.json) return;
-    json_init(&in, (char *)list.p, list.len);
-    json_next(&in);
-    json_enter(&in);
-    while (json_next(&in) > JSON_END) {
+    struct json in = inside(member(request_text("search", text), "results"));
+    while (!r.json && json_next(&in) > JSON_END) {
         struct slice m = json_raw(&in);
         print("", member(m, "score"), "  ");
         print("", plain(member(m, "text")), "\n");
@@ -292,10 +315,7 @@ static void on_search(const char *text)
 
 static void print_members(struct slice object, const char *indent)
 {
-    struct json in;
-    json_init(&in, (char *)object.p, object.len);
-    json_next(&in);
-    json_enter(&in);
+    struct json in = inside(object);
     while (json_next(&in) > JSON_END) {
         struct slice key = in.key;
         bool group = in.type == JSON_OBJECT;
@@ -317,13 +337,8 @@ static void on_stats(const char *text)
 
 static void on_embed(const char *text)
 {
-    struct slice list = member(request_text("embeddings", text), "embeddings");
-    struct json in;
-    if (r.json) return;
-    json_init(&in, (char *)list.p, list.len);
-    json_next(&in);
-    json_enter(&in);
-    if (json_next(&in) > JSON_END) print("", json_raw(&in), "\n");
+    struct json in = inside(member(request_text("embeddings", text), "embeddings"));
+    if (!r.json && json_next(&in) > JSON_END) print("", json_raw(&in), "\n");
 }
 
 static void on_export(const char *text)
@@ -339,10 +354,7 @@ static void on_export(const char *text)
         r.json = false;                  /* lines are JSON already */
         struct slice data = data_of(next_message()), list = member(data, "memories");
         r.json = json;
-        struct json in;
-        json_init(&in, (char *)list.p, list.len);
-        json_next(&in);
-        json_enter(&in);
+        struct json in = inside(list);
         while (json_next(&in) > JSON_END) print_raw(json_raw(&in));
         static char next[64];
         after = member(data, "next");
@@ -406,8 +418,7 @@ static void on_watch(const char *text)
     json_close(&out, ']');
     end(&out);
     data_of(next_message());
-    struct timeval forever = { 0 };
-    setsockopt(r.fd, SOL_SOCKET, SO_RCVTIMEO, &forever, sizeof forever);
+    wait_at_most(0);
     for (;;) {
         struct slice ev = next_message(), data = member(ev, "data"), m = member(data, "memory");
         if (r.json) print_raw(ev);

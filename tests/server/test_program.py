@@ -300,6 +300,39 @@ def test_recall_stores_searches_and_embeds():
         assert recalld("stats", "--url", f"ws://localhost:{free_port()}", program="recall").returncode == 69
 
 
+def test_recall_says_goodbye_however_it_ends():
+    with Server("--log-level", "info") as s:
+        memory = f"--url=ws://localhost:{s.memory}"
+        took = []
+        for args in (["store", "x", memory], ["stats", memory], ["--json", "search", " ", memory]):
+            began = time.monotonic()
+            recalld(*args, program="recall")
+            took.append(time.monotonic() - began)
+        assert min(took) < 2, "the server's answer is not seen"
+        for sig in (signal.SIGINT, signal.SIGTERM):
+            p = subprocess.Popen([BUILD / "recall", "watch", memory])
+            time.sleep(0.5)
+            p.send_signal(sig)
+            assert p.wait(10) == -sig
+        codes = [line.split("code=")[1].split()[0] for line in logged(s, "connection closed", 5)]
+        assert codes == ["1000"] * 5, codes
+        p = subprocess.Popen([BUILD / "recall", "watch", memory], stderr=subprocess.PIPE, text=True)
+        time.sleep(0.5)
+        assert s.stop() == 0
+        assert p.wait(10) == 69 and "1001" in p.stderr.read()
+        assert "code=1001" in s.log() and "code=1006" not in s.log()
+
+
+def logged(server, what, n):
+    """The first n lines of the log that hold this, waited for."""
+    for _ in range(500):
+        lines = [line for line in server.log().splitlines() if what in line]
+        if len(lines) >= n:
+            break
+        time.sleep(0.01)
+    return lines
+
+
 def test_recall_watches():
     with Server() as s, Client(s.memory) as c:
         p = subprocess.Popen([BUILD / "recall", "watch", "--url", f"ws://localhost:{s.memory}"], stdout=subprocess.PIPE, text=True)
