@@ -541,6 +541,34 @@ Test(journal, what_does_not_fit_is_refused_and_changes_nothing)
     remove_all(dir);
 }
 
+Test(journal, numbers_can_be_spent_on_marks)
+{
+    char dir[64];
+    struct model s = { 0 }, got = { 0 };
+    struct told t;
+    struct fault f;
+    struct item one;
+    struct journal_state st;
+    uint64_t seq;
+    struct journal *j = open_at(&s, &t, temporary(dir), &f);
+    model_op(&s, 1, 1, &one);
+    cr_assert_eq(journal_pad(j, 1), 0, "the next number needs none");
+    journal_state(j, &st);
+    cr_assert_eq(st.seq, 0);
+    cr_assert_eq(journal_pad(j, 5), 0);
+    cr_assert_eq(journal_append(j, MEMORY_PUT, &one.m, &seq), 0);
+    cr_assert_eq(seq, 5);
+    cr_assert_eq(journal_wait(j, 0), 0);
+    cr_assert_eq(t.durable, 5);
+    cr_assert_eq(journal_pad(j, 100000), JOURNAL_BUSY, "not more than a batch holds");
+    journal_close(j, 0, &f);
+    j = open_at(&got, &t, dir, &f);
+    cr_assert_not_null(j, "%s", f.why);
+    cr_assert_eq(got.n, 1, "marks carry nothing");
+    journal_close(j, 0, &f);
+    remove_all(dir);
+}
+
 Test(journal, a_helper_that_dies_is_a_storage_failure)
 {
     char dir[64];

@@ -400,6 +400,28 @@ Test(store, unknown_ids_are_not_found)
     store_free(st);
 }
 
+Test(store, tells_which_deletes_are_not_on_disk)
+{
+    struct log log;
+    uint64_t seq;
+    struct store_gone gone[2];
+    struct store *st = open_store(&log, 10, false, 0.1);
+    struct store_added a = add_rated(st, "one", 0.9, START, false), b = add_rated(st, "two", 0.9, START, false);
+    struct store_added c = add_rated(st, "three", 0.9, START, false);
+    add_rated(st, "weak", 0.05, START, false);
+    store_delete(st, a.id, &seq);
+    store_durable(st, seq);
+    store_forget(st, true, &seq);
+    cr_assert_eq(store_deletes(st, 0, NULL, 0), 0, "what is on disk and what was forgotten are none");
+    store_delete(st, b.id, &seq);
+    store_delete(st, c.id, &seq);
+    cr_assert_eq(store_deletes(st, 0, gone, 1), 2, "of more than there is room for, the first");
+    cr_assert(gone[0].seq == seq - 1 && !memcmp(gone[0].id, b.id, MEMORY_ID));
+    cr_assert_eq(store_deletes(st, seq, gone, 2), 1);
+    cr_assert(gone[0].seq == seq && !memcmp(gone[0].id, c.id, MEMORY_ID));
+    store_free(st);
+}
+
 Test(store, clear_removes_pinned_ones_and_streams_too)
 {
     struct log log;

@@ -128,6 +128,13 @@ int journal_append(struct journal *j, enum memory_change kind, const struct memo
     return 0;
 }
 
+int journal_pad(struct journal *j, uint64_t seq)
+{
+    int r = 0;
+    while (j->seq + 1 < seq && r == 0) r = append(j, RECORD_MARK, NULL);
+    return r;
+}
+
 bool journal_room(const struct journal *j, size_t bytes)
 {
     return bytes <= DISK_AREA_BYTES - j->fill;

@@ -42,7 +42,8 @@ struct journal_events {
     void (*durable)(void *user, uint64_t seq);
     /* Everything from `from` on is lost and to be undone in reverse; numbers are
      * given anew from there. With `full` the disk is full and the caller may
-     * append deletes again: they use the reserve (once; they may fail too). Else
+     * append deletes again: they use the reserve (once; they may fail too), and
+     * journal_pad() gives them the numbers that they had. Else
      * nothing can be written any more, ever. In both cases `from` is the first number
      * that was not reported as written, or with --sync always as durable. */
     void (*failed)(void *user, uint64_t from, bool full, const char *why);
@@ -83,6 +84,9 @@ struct journal *journal_open(const struct journal_config *c, struct fault *f);
  * m->id, a change id and f. Its number, previous + 1, goes to *seq. */
 int journal_append(struct journal *j, enum memory_change kind, const struct memory *m,
                    uint64_t *seq);
+
+/* Spend numbers on marks until the next change would get seq. 0, or as journal_append(). */
+int journal_pad(struct journal *j, uint64_t seq);
 
 /* True when n more changes of `bytes` in all (journal_bytes_of()) would find room:
  * to be asked before changes that belong together. */

@@ -9,6 +9,7 @@
 #include "servers/memory/resend.h"
 #include "servers/memory/task.h"
 #include "servers/sandbox.h"
+#include "servers/session.h"
 
 #define SWEEP_MS 60000
 
@@ -129,18 +130,58 @@ static void on_durable(void *user, uint64_t seq)
     memory_synced(ms, seq, NULL);
 }
 
+/* Deletes need not fail with the stores beside them, which a full disk refused: append them
+ * once more, alone, under the numbers that their replies tell. Those that could be are moved
+ * to the front; how many. */
+static size_t delete_again(struct memory_service *ms, struct store_gone *gone, size_t n)
+{
+    uint64_t tried = ms->again, seq;
+    size_t kept = 0;
+    ms->again = 0;
+    for (size_t i = 0; i < n; i++) {
+        if (gone[i].seq <= tried || store_find(ms->store, gone[i].id) == ROW_NONE) continue;
+        if (journal_pad(ms->journal, gone[i].seq)) break;
+        if (store_delete(ms->store, gone[i].id, &seq)) break;
+        ms->again = seq;
+        gone[kept++] = gone[i];
+    }
+    return kept;
+}
+
+static int by_seq(const void *key, const void *element)
+{
+    uint64_t a = *(const uint64_t *)key, b = ((const struct store_gone *)element)->seq;
+    return (a > b) - (a < b);
+}
+
+/* The replies to these deletes seem unfinished (or wait again), so that they do not fail. */
+static void spare(struct memory_service *ms, const struct store_gone *gone, size_t n, bool on)
+{
+    for (struct session *s = ms->ep.waiting; s; s = s->next_waiting)
+        for (struct request *rq = s->first; rq; rq = rq->next)
+            if (rq->state == (on ? READY : RUNNING) &&
+                bsearch(&rq->seq, gone, n, sizeof *gone, by_seq))
+                rq->state = on ? RUNNING : READY;
+}
+
 static void on_failed(void *user, uint64_t from, bool full, const char *why)
 {
     struct memory_service *ms = user;
-    (void)full;
+    size_t n = full ? store_deletes(ms->store, from, NULL, 0) : 0;
+    struct store_gone *gone = n ? malloc(n * sizeof *gone) : NULL;
+    n = gone ? store_deletes(ms->store, from, gone, n) : 0;
     log_begin(LOG_ERROR, "memory", "storage failed");
     log_text("reason", why);
     log_int("from_seq", (int64_t)from);
     log_end();
     store_failed(ms->store, from);
     resend_failed(ms->resend, from);
+    n = delete_again(ms, gone, n);
+    spare(ms, gone, n, true);
     endpoint_failed(&ms->ep, from, why);
+    spare(ms, gone, n, false);
     memory_synced(ms, UINT64_MAX, why);
+    free(gone);
 }
 
 static void on_compacted(void *user, const char *why)

@@ -20,6 +20,7 @@ struct memory_service {
     struct timer          due;           /* when the journal or the sweep wants a turn */
     struct job            compaction;
     int64_t               next_sweep;    /* forgetting, monotonic ms */
+    uint64_t              again;         /* deletes up to here were appended a second time, or 0 */
     struct request       *syncing;       /* `sync` commands that wait, kept by their next in user[0] */
     struct request       *compacting;    /* `compact` commands that wait for its end, likewise */
     struct standing      *standing;      /* standing queries (standing.c) */

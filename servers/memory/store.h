@@ -139,6 +139,11 @@ void store_durable(struct store *st, uint64_t seq);
 /* Nothing from seq on will be: undo it in reverse. */
 void store_failed(struct store *st, uint64_t seq);
 
+/* What store_delete() removed from seq on and is not on disk, in that order: the first
+ * `cap` of them into out. Returns how many there are. */
+struct store_gone { uint64_t seq; uint8_t id[MEMORY_ID]; };
+size_t store_deletes(const struct store *st, uint64_t seq, struct store_gone *out, size_t cap);
+
 /* Begin a scan of the rows (index.h) by the store's clock; go on with it, true
  * while there is more; all that is left at once. 0, or STORE_NO_ROOM. A scan that
  * is gone on with only through these outlives store_clear(). */

@@ -186,6 +186,18 @@ void store_failed(struct store *st, uint64_t seq)
     }
 }
 
+size_t store_deletes(const struct store *st, uint64_t seq, struct store_gone *out, size_t cap)
+{
+    size_t n = 0;
+    for (const struct change *c = st->oldest; c; c = c->newer) {
+        if (c->seq < seq || c->kind != REMOVED || c->reason != STORE_DELETED) continue;
+        if (n++ >= cap) continue;
+        out[n - 1].seq = c->seq;
+        memcpy(out[n - 1].id, records_at(&c->state->records, c->row)->id, MEMORY_ID);
+    }
+    return n;
+}
+
 void store_free(struct store *st)
 {
     st->c.event = NULL;

@@ -1,0 +1,141 @@
+"""A disk that is full for stores but not for deletes, which have a reserve: a delete that lies in
+one batch with a refused store is done all the same, under the number that its reply tells."""
+import json
+import os
+import pathlib
+import signal
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from harness import BUILD, Client, Server, run, scratch  # noqa: E402
+
+# Allocation fails while the first byte of a shared file is set, and every sync takes so many ms
+# as the second says, so that a batch can be filled. Mapped before the sandbox.
+SEAM = """
+#define _GNU_SOURCE
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+static volatile unsigned char *state;
+__attribute__((constructor)) static void map(void)
+{
+    int fd = open(getenv("SEAM"), O_RDWR);
+    state = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    close(fd);
+}
+int fallocate(int fd, int mode, off_t at, off_t n)
+{
+    (void)fd, (void)mode, (void)at, (void)n;
+    if (state[0]) return errno = ENOSPC, -1;
+    return 0;
+}
+int fallocate64(int fd, int mode, off_t at, off_t n) { return fallocate(fd, mode, at, n); }
+int fdatasync(int fd)
+{
+    if (state[1]) poll(NULL, 0, state[1]);
+    return (int)syscall(SYS_fdatasync, fd);
+}
+"""
+
+
+class Disk:
+    def __init__(self, d):
+        self.path = d / "state"
+        self.path.write_bytes(bytes(4096))
+        (d / "seam.c").write_text(SEAM)
+        subprocess.run([os.environ.get("CC", "cc"), "-shared", "-fPIC", "-O", "-o", d / "seam.so", d / "seam.c"],
+                       check=True)
+        self.env = {"LD_PRELOAD": str(d / "seam.so"), "SEAM": str(self.path),
+                    "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
+
+    def set(self, full, ms):
+        with open(self.path, "r+b") as f:
+            f.write(bytes([full, ms]))
+
+
+def send(client, kind, data):
+    client.text(json.dumps({"type": kind, "data": data}))
+
+
+def big(n):
+    return {"text": f"{n} ".ljust(15000, "y")}
+
+
+def session(disk, end):
+    """Stores and deletes in one batch, twice; then another start."""
+    with Server("--log-level", "error", env=disk.env) as s:
+        with Client(s.memory) as a, Client(s.memory) as b, Client(s.memory) as c:
+            kept = [a.ok("store", {"text": f"kept {i}"})["id"] for i in range(4)]
+            gone = [a.ok("store", {"text": f"gone {i}"})["id"] for i in range(4)]
+            for turn in range(2):
+                disk.set(False, 200)
+                send(a, "store", {"text": f"in the batch before {turn}"})
+                time.sleep(0.1)
+                disk.set(True, 200)
+                for i in range(6):
+                    send(b, "store", big(100 * turn + i))
+                time.sleep(0.02)
+                for i in gone[2 * turn:2 * turn + 2]:
+                    send(c, "delete", {"id": i})
+                    send(b, "store", big(100 * turn + 50 + len(i)))
+                before = a.reply()
+                assert before["status"] == "success", before
+                refused = [b.reply() for _ in range(8)]
+                assert all(r["error"] == "Storage failed: disk full" and r["data"]["code"] == "storage" for r in refused), refused
+                deleted = [c.reply() for _ in range(2)]
+                assert all(r["status"] == "success" and r["data"]["deleted"] for r in deleted), deleted
+                seqs = [r["data"]["seq"] for r in deleted]
+                assert before["data"]["seq"] < seqs[0] < seqs[1] <= a.ok("sync")["seq"]
+                assert a.ok("stats")["memory_count"] == 4 + 2 - 2 * turn + turn + 1
+                disk.set(False, 0)
+            after = a.ok("store", {"text": "room again"})
+            assert after["seq"] > seqs[1]
+        s.stop(end)
+        s.start()
+        with Client(s.memory) as a:
+            for i in kept + [after["id"]]:
+                a.ok("get", {"id": i})
+            for i in gone:
+                a.fails("not_found", "get", {"id": i})
+            assert a.ok("stats")["memory_count"] == 4 + 2 + 1
+
+
+def test_a_delete_beside_a_refused_store_is_done():
+    with scratch() as d:
+        session(Disk(d), signal.SIGTERM)
+
+
+def test_and_is_on_disk_when_its_reply_comes():
+    with scratch() as d:
+        session(Disk(d), signal.SIGKILL)
+
+
+def test_a_delete_of_what_was_refused_with_it_fails():
+    with scratch() as d:
+        disk = Disk(d)
+        with Server("--log-level", "error", env=disk.env) as s, Client(s.memory) as a, Client(s.memory) as b, Client(s.memory) as c:
+            a.ok("store", {"text": "there"})
+            disk.set(False, 250)
+            send(a, "store", {"text": "in the batch before"})
+            time.sleep(0.1)
+            disk.set(True, 0)
+            for i in range(6):
+                send(b, "store", big(i))
+            time.sleep(0.05)
+            found = c.ok("retrieve", {"sort": "recent", "count": 1})["memories"][0]
+            assert len(found["text"]) == 15000, found["text"][:20]
+            send(c, "delete", {"id": found["id"]})
+            assert a.reply()["status"] == "success"
+            assert all(b.reply()["error"] == "Storage failed: disk full" for _ in range(6))
+            assert c.reply()["error"] == "Storage failed: disk full"
+            assert a.ok("stats")["memory_count"] == 2
+
+
+run(globals())
