@@ -174,19 +174,18 @@ coverage:
 	@for s in $(SCRIPTS); do BUILD=build/coverage $(RUN_PY) $$s >/dev/null || exit 1; done
 	@gcovr --branches --exclude-throw-branches --exclude 'tests/|.*tables' --print-summary -r . build/coverage
 
-# Benchmarks beside peers, one after the other; tables on stdout, CSV and plots in bench/results/.
-BENCHES = small search/scan search/serve
+# Benchmarks beside peers, one after the other: tables on stdout, CSV and plots in bench/results/, from
+# which bench/measurements.py writes the figures of docs/measurements.md. ROUNDS=1 is a short run.
+BENCHES = small/small search/scan search/serve embed/embed
+ROUNDS ?=
+BENCH   = $(RUN_PY) bench/$(1)/run.py --build $(BUILD) $(if $(ROUNDS),--rounds $(ROUNDS))
 $(BENCHES:%=$(BUILD)/bench/%): $(BUILD)/bench/%: bench/%.c $(call objs,$(SOURCES))
 	@mkdir -p $(@D)
 	$(Q)$(CC) $(FLAGS) -D_GNU_SOURCE $(if $(JANSSON),-DHAVE_JANSSON) -o $@ $^ $(LINK) $(if $(JANSSON),-ljansson)
-bench: all $(BENCHES:%=$(BUILD)/bench/%)
-	@mkdir -p bench/results
-	@for d in search embed; do (cd bench/$$d && npm install --silent --no-audit --no-fund --no-package-lock --ignore-scripts) || echo "no peers for bench/$$d"; done
-	$(BUILD)/bench/small
-	$(RUN_PY) bench/echo/run.py
-	$(RUN_PY) bench/search/compare.py $(BUILD)/bench/search/serve 10000 100000
-	$(RUN_PY) bench/search/wire.py $(BUILD)/recalld 10000
-	$(RUN_PY) bench/embed/run.py
+bench:
+	@bench/install
+	@$(MAKE) --no-print-directory -s $(JOBS) all $(BENCHES:%=$(BUILD)/bench/%)
+	@bench/alone $(foreach b,small echo search store embed latency size,'$(call BENCH,$(b))')
 
 # Static binaries of musl: one file to drop in.
 static:

@@ -1,4 +1,4 @@
-// usearch's exact search for compare.py, one thread; the same lines as serve.c.
+// usearch's exact search for run.py, one thread; the same lines as serve.c.
 import { createRequire } from 'node:module';
 import { readFileSync } from 'node:fs';
 import { createInterface } from 'node:readline';

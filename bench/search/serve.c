@@ -1,4 +1,4 @@
-/* The search of the store for compare.py: serve FILE COUNT DIM loads vectors,
+/* The search of the store for run.py: serve FILE COUNT DIM loads vectors,
  * then answers each line "i", the number of a query (they stand behind the vectors),
  * with milliseconds passed, milliseconds of CPU, and the ten best rows. */
 #include <stdio.h>
