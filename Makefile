@@ -143,6 +143,7 @@ soak:
 	  'unit in memory checks=tests/memory-errors' \
 	  'mutants=tests/mutants.sh' \
 	  $(call scripts,long) \
+	  $(foreach f,$(SCRIPTS),'sandboxed, $(f:tests/%=%)=env -u LONG BUILD=build $(RUN_PY) $(f)') \
 	  $(foreach f,$(FUZZERS),'$(f)=tests/fuzz/run build/fuzz/$(f) 60')
 
 # Hours: print counts that go into docs/measurements.md.

@@ -97,6 +97,8 @@ class Server {
     if (this.child.exitCode === null && this.child.signalCode === null) this.child.kill(signal);
     await this.gone;
     running.delete(this.child);
+    const { exitCode, signalCode } = this.child;
+    if (exitCode || (signalCode && signalCode !== 'SIGKILL')) throw new Error(`recalld ended with ${exitCode ?? signalCode}`);
   }
 
   get page() { return `http://localhost:${this.memory}/`; }
