@@ -422,6 +422,55 @@ Test(store, tells_which_deletes_are_not_on_disk)
     store_free(st);
 }
 
+Test(store, a_sweep_in_parts_looks_at_every_row_once)
+{
+    struct log log;
+    uint64_t seq = 0;
+    uint32_t row = 0;
+    struct store *st = open_store(&log, 100, false, 0.1);
+    static const char *const weak[] = { "a", "b", "c", "d", "e" };
+    for (int i = 0; i < 5; i++) add_rated(st, weak[i], i == 2 ? 0.9 : 0.05, START, false);
+    cr_assert(store_sweep(st, false) && !store_sweep(st, false), "once a minute");
+    cr_assert_eq(store_sweep_part(st, &row, 2, &seq), 2);
+    cr_assert_eq(row, 2);
+    cr_assert_eq(store_sweep_part(st, &row, 2, &seq), 1);
+    cr_assert_eq(row, 4);
+    log.refuse_after = 0;
+    cr_assert_eq(store_sweep_part(st, &row, 2, &seq), STORE_LOG);
+    cr_assert_eq(row, 4, "and is asked for again");
+    log.refuse_after = -1;
+    cr_assert_eq(store_sweep_part(st, &row, 2, &seq), 1);
+    cr_assert_eq(row, ROW_NONE);
+    row = 9;
+    cr_assert_eq(store_sweep_part(st, &row, 2, &seq), 0, "rows that are not there any more");
+    cr_assert_eq(row, ROW_NONE);
+    store_free(st);
+}
+
+Test(store, what_was_cleared_is_given_back_in_parts)
+{
+    struct log log;
+    uint64_t seq;
+    char text[16];
+    struct store *st = open_store(&log, 10000, false, 0);
+    for (int round = 0; round < 2; round++) {
+        for (unsigned i = 0; i < CHUNK_ROWS + 10; i++) {
+            snprintf(text, sizeof text, "%u", i);
+            struct memory m = memory_of(i + 1, (struct slice){ text, strlen(text) }, X);
+            cr_assert_eq(store_import(st, &m, &seq), 0);
+        }
+        store_clear(st, &seq);
+        cr_assert_eq(store_cleared(st), round > 0, "not before it is durable");
+        store_durable(st, seq);
+        cr_assert(store_cleared(st));
+    }
+    int parts = 1;
+    while (store_give_back(st)) parts++;
+    cr_assert_eq(parts, 4, "two chunks each");
+    cr_assert(!store_cleared(st) && !store_give_back(st));
+    store_free(st);
+}
+
 Test(store, clear_removes_pinned_ones_and_streams_too)
 {
     struct log log;

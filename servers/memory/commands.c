@@ -7,7 +7,6 @@
 #include "servers/values.h"
 
 #define AHEAD_MS   60000    /* how far a memory's time may be ahead of the clock */
-#define CLEAR_PART 40000    /* deletes that surely find room in one batch of the log */
 
 static struct memory_service *service(const struct request *rq) { return rq->ep->app; }
 
@@ -143,7 +142,19 @@ static void near_ready(struct task *t, void (*found)(struct task *))
     task_scan(t, found);
 }
 
-static void store_ready(struct task *t) { near_ready(t, store_found); }
+static void store_go(struct task *t) { near_ready(t, store_found); }
+static void store_ready(struct task *t) { task_room(t, store_go); }
+
+/* A duplicate wants no vector, if it is one still when its turn comes. */
+static void store_same(struct task *t)
+{
+    if (store_duplicate(t->ms->store, t->c.text, text_of(t).metadata) == ROW_NONE) {
+        task_embed(t, store_ready, false);
+        return;
+    }
+    t->scan.status = -1; /* not wanted */
+    store_found(t);
+}
 
 /* What can be said without a vector: was it stored before, is it a duplicate, is there room?
  * False: go on; t is over else. */
@@ -156,8 +167,7 @@ static bool store_early(struct task *t)
         task_error(t, REPLY_INVALID_TIMESTAMP,
                    "Invalid timestamp: more than 60 s ahead of the server's clock");
     } else if (store_duplicate(t->ms->store, t->c.text, metadata) != ROW_NONE) {
-        t->scan.status = -1; /* not wanted */
-        store_found(t);
+        task_room(t, store_same);
     } else if (store_full(t->ms->store)) {
         task_status(t, STORE_FULL);
     } else {
@@ -293,6 +303,8 @@ static void update_ready(struct task *t)
     task_free(t);
 }
 
+static void update_embedded(struct task *t) { task_room(t, update_ready); }
+
 static void on_update(struct request *rq)
 {
     uint8_t id[MEMORY_ID];
@@ -304,9 +316,9 @@ static void on_update(struct request *rq)
     } else if (!task_id(rq, t->c.id, id)) {
         task_free(t);
     } else if (t->c.text.p) {
-        task_embed(t, update_ready, false);
+        task_embed(t, update_embedded, false);
     } else {
-        update_ready(t);
+        update_embedded(t);
     }
 }
 
@@ -315,15 +327,18 @@ static const struct param id_params[] = {
     { 0 }
 };
 
-static void on_delete(struct request *rq)
+static void delete_ready(struct task *t)
 {
-    struct call c = { .significance = -1 };
+    struct request *rq = t->rq;
     uint8_t id[MEMORY_ID];
     uint64_t seq;
-    if (!params_read(rq, id_params, &c) || !task_id(rq, c.id, id) || task_storage_failed(rq))
+    if (!task_id(rq, t->c.id, id) || task_storage_failed(rq)) {
+        task_free(t);
         return;
-    if (store_delete(service(rq)->store, id, &seq)) {
-        reply_error(rq, REPLY_STORAGE, "Storage failed: the log takes nothing more");
+    }
+    int status = store_delete(t->ms->store, id, &seq);
+    if (status) {
+        task_status(t, status);
         return;
     }
     struct json_out *out = reply_begin(rq);
@@ -332,11 +347,18 @@ static void on_delete(struct request *rq)
     put_durable(rq, out, seq);
     json_close(out, '}');
     reply_end_durable(rq, seq);
+    task_free(t);
 }
 
-/* ---- clear, cleanup, compact, sync */
+static void on_delete(struct request *rq)
+{
+    struct task *t = task_new(rq, id_params, &store_call);
+    if (t) task_room(t, delete_ready);
+}
 
-static void reply_removed(struct request *rq, int64_t removed, uint64_t seq)
+/* ---- compact, sync */
+
+void reply_removed(struct request *rq, int64_t removed, uint64_t seq)
 {
     struct json_out *out = reply_begin(rq);
     json_open(out, '{');
@@ -344,46 +366,6 @@ static void reply_removed(struct request *rq, int64_t removed, uint64_t seq)
     put_int(out, "memory_count", (int64_t)store_records(service(rq)->store)->live);
     json_close(out, '}');
     reply_end_durable(rq, seq);
-}
-
-static const struct param clear_params[] = {
-    { "confirm", PARAM_BOOL, AT(confirm), .required = true },
-    { 0 }
-};
-
-static void on_clear(struct request *rq)
-{
-    struct memory_service *ms = service(rq);
-    struct call c = { .confirm = false };
-    uint64_t seq = 0;
-    long n = 0, all = 0;
-    if (!params_read(rq, clear_params, &c)) return;
-    if (!c.confirm) {
-        reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: confirm (must be true)");
-        return;
-    }
-    do {
-        if (task_storage_failed(rq)) return;
-        if (!journal_room(ms->journal, CLEAR_PART * 64))
-            journal_wait(ms->journal, loop_now(rq->ep->server.loop));
-        n = store_records(ms->store)->live > CLEAR_PART
-                ? store_clear_oldest(ms->store, CLEAR_PART, &seq)
-                : store_clear(ms->store, &seq);
-        all += n;
-    } while (n == CLEAR_PART);
-    if (n >= 0) reply_removed(rq, all, seq);
-    else if (!task_storage_failed(rq)) reply_error(rq, REPLY_INTERNAL, "Internal error");
-}
-
-static void on_cleanup(struct request *rq)
-{
-    struct memory_service *ms = service(rq);
-    uint64_t seq;
-    if (task_storage_failed(rq)) return;
-    memory_wall(rq->ep);
-    long n = store_forget(ms->store, true, &seq);
-    if (n >= 0) reply_removed(rq, n, seq);
-    else reply_error(rq, REPLY_STORAGE, "Storage failed: the log takes nothing more");
 }
 
 /* Requests that wait for something: a list through user[0]. */
@@ -495,13 +477,13 @@ const struct command memory_commands[] = {
     { "search",     find_search,   CMD_LATER },
     { "get",        find_get,      0 },
     { "update",     on_update,     CMD_LATER },
-    { "delete",     on_delete,     0 },
+    { "delete",     on_delete,     CMD_LATER },
     { "score",      on_score,      CMD_LATER },
     { "embed",      on_embed,      CMD_LATER },
     { "embed_only", on_embed_only, CMD_LATER },
     { "compact",    on_compact,    CMD_LATER },
-    { "clear",      on_clear,      0 },
-    { "cleanup",    on_cleanup,    0 },
+    { "clear",      memory_clear,  CMD_LATER },
+    { "cleanup",    memory_cleanup, CMD_LATER },
     { "export",     find_export,   0 },
     { "sync",       on_sync,       CMD_LATER },
     { NULL, NULL, 0 }

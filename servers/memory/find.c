@@ -157,6 +157,12 @@ static void search_ready(struct task *t)
     task_scan(t, search_found);
 }
 
+static void search_embedded(struct task *t)
+{
+    if (t->c.reinforce) task_room(t, search_ready);
+    else search_ready(t);
+}
+
 void find_search(struct request *rq)
 {
     const struct memory_service *ms = rq->ep->app;
@@ -164,7 +170,7 @@ void find_search(struct request *rq)
                       .min_similarity = embedder_min_similarity(ms->embedder) };
     struct task *t = task_new(rq, search_params, &c);
     if (!t || (!t->c.embedding.n && !task_has_text(t))) return;
-    task_embed(t, search_ready, true);
+    task_embed(t, search_embedded, true);
 }
 
 static const struct param retrieve_params[] = {

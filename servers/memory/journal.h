@@ -76,6 +76,8 @@ struct journal;
  * is open and mapped, and closes every descriptor but its own. */
 struct journal *journal_open(const struct journal_config *c, struct fault *f);
 
+#define JOURNAL_BATCH_BYTES ((size_t)4 << 20) /* that a batch has room for */
+
 #define JOURNAL_BUSY    (-1) /* no room in the batch until a flush has been answered */
 #define JOURNAL_STOPPED (-2) /* storage failed: journal_state() says why */
 #define JOURNAL_MISUSE  (-3) /* text, metadata or tags too long for a record */

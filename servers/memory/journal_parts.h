@@ -6,6 +6,8 @@
 #include "servers/memory/journal.h"
 #include "servers/memory/walk.h"
 
+_Static_assert(JOURNAL_BATCH_BYTES == DISK_AREA_BYTES, "a batch fills an area");
+
 enum compact_stage {
     COMPACT_OFF,
     COMPACT_STREAM, /* what lives goes to the new file */

@@ -191,10 +191,19 @@ void records_open(struct records *rs, uint32_t dimension, const uint64_t key[2])
                             .last = ROW_NONE, .key = { key[0], key[1] } };
 }
 
+bool records_close_part(struct records *rs)
+{
+    if (!rs->n_chunks) return false;
+    uint32_t first = --rs->n_chunks * CHUNK_ROWS;
+    struct chunk *c = &rs->chunks[rs->n_chunks];
+    for (; rs->used > first; rs->used--) free(c->record[rs->used - first - 1].bytes);
+    munmap(c->vectors, c->bytes);
+    return rs->n_chunks > 0;
+}
+
 void records_close(struct records *rs)
 {
-    for (uint32_t row = 0; row < rs->used; row++) free(records_at(rs, row)->bytes);
-    for (uint32_t i = 0; i < rs->n_chunks; i++) munmap(rs->chunks[i].vectors, rs->chunks[i].bytes);
+    while (records_close_part(rs)) { }
     free(rs->chunks);
     free(rs->by_id.row);
     free(rs->by_text.row);

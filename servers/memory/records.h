@@ -71,6 +71,9 @@ void meta_read(struct meta *meta, struct slice metadata);
 void records_open(struct records *rs, uint32_t dimension, const uint64_t key[2]);
 void records_close(struct records *rs);
 
+/* Close the last chunk, its rows out of use already; true while there is one more. */
+bool records_close_part(struct records *rs);
+
 /* Take a row for m, all of it copied, as the newest, or in the place of a row
  * that was hidden just before. ROW_NONE: no room. */
 uint32_t records_put(struct records *rs, const struct memory *m, uint32_t instead);

@@ -181,6 +181,7 @@ static void on_failed(void *user, uint64_t from, bool full, const char *why)
     endpoint_failed(&ms->ep, from, why);
     spare(ms, gone, n, false);
     memory_synced(ms, UINT64_MAX, why);
+    memory_bulk_failed(ms, why);
     free(gone);
 }
 
@@ -241,7 +242,10 @@ static void on_flush(struct hook *h)
     bool at_once = journal_fd(ms->journal) < 0 && journal_due(ms->journal) <= now;
     journal_flush(ms->journal, now);
     if (journal_compacting(ms->journal)) loop_job(ms->ep.server.loop, &ms->compaction);
-    else if (journal_compact_due(ms->journal, store_log_bytes(ms->store), now)) memory_compact(ms);
+    else if (!ms->clearing && journal_compact_due(ms->journal, store_log_bytes(ms->store), now))
+        memory_compact(ms);
+    if (task_may_go(ms)) loop_job(ms->ep.server.loop, &ms->going);
+    if (memory_bulk_wants(ms)) loop_job(ms->ep.server.loop, &ms->bulk);
     /* Without a helper the answers are there already, and what sends them has run. */
     arm(ms, at_once ? now : journal_due(ms->journal));
 }
@@ -250,9 +254,7 @@ static void on_due(struct timer *t, int64_t now)
 {
     struct memory_service *ms = of_due(t);
     if (ms->options->forget > 0 && now >= ms->next_sweep) {
-        uint64_t seq = 0;
-        memory_wall(&ms->ep);
-        store_forget(ms->store, false, &seq);
+        memory_sweep(ms);
         ms->next_sweep = now + SWEEP_MS;
     }
     /* What else is due is done by on_flush(), in this turn. */
@@ -308,6 +310,9 @@ void memory_attach(struct memory_service *ms, struct loop *loop)
     ms->due.fire = on_due;
     ms->compaction.step = step_compaction;
     ms->scanning.step = task_step;
+    ms->going.step = task_go;
+    ms->bulk.step = memory_bulk_step;
+    ms->sweep_row = ROW_NONE;
     ms->ep.slow = true;                  /* scans, compactions and syncs may take their time */
     ms->next_sweep = loop_clock() + SWEEP_MS;
     loop_on_flush(loop, &ms->flush);

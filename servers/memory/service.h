@@ -27,6 +27,13 @@ struct memory_service {
     struct resend        *resend;        /* answers that may be asked for again */
     struct task          *first, *last;  /* scans that wait, oldest first (task.h) */
     struct job            scanning;      /* works on the first */
+    struct task          *parked, *last_parked; /* changes that wait for room in the log */
+    struct job            going;         /* lets the first go on */
+    size_t                admitted;      /* that have the room and have yet to use it */
+    struct task          *clearing;      /* `clear` commands, the first under way */
+    struct task          *cleaning;      /* `cleanup` commands that wait, the first perhaps under way */
+    uint32_t              sweep_row;     /* where a sweep goes on, ROW_NONE: none is under way */
+    struct job            bulk;          /* works on them, part by part */
 };
 
 /* Open the data and replay it; options, loop-independent. 0, or -1 with f. */
@@ -55,6 +62,14 @@ extern const struct command memory_commands[];
 void memory_stats(struct endpoint *ep, struct json_out *out);
 void memory_synced(struct memory_service *ms, uint64_t durable, const char *why);  /* answers `sync` up to there */
 void memory_compacted(struct memory_service *ms, const char *why);    /* answers `compact` */
+
+/* bulk.c: what removes many memories, in parts: `clear`, `cleanup` and the sweep of --forget. */
+void memory_clear(struct request *rq);
+void memory_cleanup(struct request *rq);
+void memory_sweep(struct memory_service *ms);
+bool memory_bulk_wants(const struct memory_service *ms);  /* a turn of ms->bulk, now */
+bool memory_bulk_step(struct job *job);
+void memory_bulk_failed(struct memory_service *ms, const char *why); /* what a part has lost */
 
 /* standing.c: standing queries. */
 void memory_watch(struct request *rq, struct slice query, uint32_t query_id);

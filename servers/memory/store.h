@@ -107,15 +107,24 @@ int store_update(struct store *st, const uint8_t *id, const struct store_update 
 int store_delete(struct store *st, const uint8_t *id, uint64_t *seq);
 int store_reinforce(struct store *st, uint32_t row, uint64_t *seq);
 
-/* Remove the n oldest, one by one: clear in parts, where the log cannot take it all at once. */
+/* Remove the n oldest, one by one: clear in parts, which store_clear() ends. */
 long store_clear_oldest(struct store *st, size_t n, uint64_t *seq);
 
 /* Remove everything, pinned ones and streams too; how many there were, or a status. */
 long store_clear(struct store *st, uint64_t *seq);
 
+/* After that became durable its memory is given back in parts: true while there is more. */
+bool store_cleared(const struct store *st);
+bool store_give_back(struct store *st);
+
 /* Forget what is too weak (5.6), at most once a minute unless `now` is asked
  * for; how many. *seq is 0 when there was none. */
 long store_forget(struct store *st, bool now, uint64_t *seq);
+
+/* The same in parts: may a sweep begin now? Then look at `most` rows from *row on (0 at
+ * first), which is ROW_NONE when those were the last; how many were removed, or a status. */
+bool store_sweep(struct store *st, bool now);
+long store_sweep_part(struct store *st, uint32_t *row, uint32_t most, uint64_t *seq);
 
 /* Components of a text that is not stored (`score`). */
 int store_score(struct store *st, const struct store_text *t, struct scan *near,

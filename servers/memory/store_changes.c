@@ -131,6 +131,18 @@ static void tell(const struct store *st, enum store_event what, const struct cha
     st->c.event(st->c.user, what, c->reason, &m);
 }
 
+bool store_cleared(const struct store *st) { return st->cleared != NULL; }
+
+bool store_give_back(struct store *st)
+{
+    struct state *s = st->cleared;
+    if (s && !records_close_part(&s->records)) {
+        st->cleared = s->next;
+        state_free(s);
+    }
+    return st->cleared != NULL;
+}
+
 static void settle(struct store *st, struct change *c)
 {
     struct records *rs = &c->state->records;
@@ -157,7 +169,8 @@ static void settle(struct store *st, struct change *c)
         for (uint32_t row = rs->first; row != ROW_NONE; row = records_at(rs, row)->next) {
             tell(st, STORE_REMOVED, c, row);
         }
-        state_free(c->state);
+        c->state->next = st->cleared;
+        st->cleared = c->state;
         break;
     }
 }
@@ -202,6 +215,7 @@ void store_free(struct store *st)
 {
     st->c.event = NULL;
     store_durable(st, UINT64_MAX);
+    while (store_give_back(st)) { }
     state_free(st->s);
     free(st);
 }

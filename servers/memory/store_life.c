@@ -108,23 +108,35 @@ uint32_t weakest(const struct store *st, uint32_t keep)
     return best;
 }
 
-long store_forget(struct store *st, bool now, uint64_t *seq)
+bool store_sweep(struct store *st, bool now)
+{
+    if (st->c.forget <= 0 || quiet(st)) return false;
+    if (!now && st->swept_ms != INT64_MIN && st->steady_ms - st->swept_ms < MINUTE_MS) return false;
+    st->swept_ms = st->steady_ms;
+    return true;
+}
+
+long store_sweep_part(struct store *st, uint32_t *row, uint32_t most, uint64_t *seq)
 {
     struct records *rs = &st->s->records;
+    uint32_t end = rs->used < *row || rs->used - *row < most ? rs->used : *row + most;
     long n = 0;
-    *seq = 0;
-    if (st->c.forget <= 0 || quiet(st)) return 0;
-    if (!now && st->swept_ms != INT64_MIN && st->steady_ms - st->swept_ms < MINUTE_MS) return 0;
-    st->swept_ms = st->steady_ms;
-    for (uint32_t row = 0; row < rs->used; row++) {
-        const struct record *r = records_at(rs, row);
-        if (r->state != ROW_LIVE || r->f.pinned || store_strength(st, row) >= st->c.forget)
-            continue;
-        int failed = remove_logged(st, row, STORE_FORGOTTEN, seq);
+    for (uint32_t i = *row; i < end; i++) {
+        const struct record *r = records_at(rs, i);
+        if (r->state != ROW_LIVE || r->f.pinned || store_strength(st, i) >= st->c.forget) continue;
+        int failed = remove_logged(st, i, STORE_FORGOTTEN, seq);
         if (failed) return n ? n : failed;
         n++;
     }
+    *row = end == rs->used ? ROW_NONE : end;
     return n;
+}
+
+long store_forget(struct store *st, bool now, uint64_t *seq)
+{
+    uint32_t row = 0;
+    *seq = 0;
+    return store_sweep(st, now) ? store_sweep_part(st, &row, UINT32_MAX, seq) : 0;
 }
 
 long store_clear_oldest(struct store *st, size_t n, uint64_t *seq)

@@ -9,6 +9,7 @@ struct state {
     struct records    records;
     struct vocabulary words;
     struct streams    streams;
+    struct state     *next;      /* of those that were cleared and are to be freed */
 };
 
 enum kind { ADDED, REMOVED, REPLACED, FIELDS, CLEARED };
@@ -33,6 +34,7 @@ struct store {
     struct state *s;
     struct change *oldest, *newest;
     size_t   pending;
+    struct state *cleared;
     uint64_t era, puts, seq;     /* seq: without a log */
     int64_t  now_ms;             /* the clock that counts */
     int64_t  newest_ms;          /* stored_ms of the newest */

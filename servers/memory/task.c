@@ -21,6 +21,7 @@ double task_ms(const struct request *rq)
 
 void task_free(struct task *t)
 {
+    t->ms->admitted -= t->admitted;
     scan_end(&t->scan);
     free(t);
 }
@@ -46,7 +47,6 @@ bool task_storage_failed(struct request *rq)
 {
     struct memory_service *ms = rq->ep->app;
     struct journal_state s;
-    if (!journal_room(ms->journal, ROOM)) journal_wait(ms->journal, loop_now(rq->ep->server.loop));
     journal_state(ms->journal, &s);
     if (s.why) storage_failed(rq);
     return s.why != NULL;
@@ -227,6 +227,52 @@ void task_embed(struct task *t, void (*ready)(struct task *), bool drop)
     embedded(&t->ask);
 }
 
+/* ---- room in the log */
+
+bool task_has_room(const struct memory_service *ms, size_t bytes)
+{
+    return journal_room(ms->journal, ms->admitted * ROOM + bytes);
+}
+
+bool task_may_go(const struct memory_service *ms)
+{
+    return ms->parked && task_has_room(ms, ROOM);
+}
+
+static void admit(struct task *t)
+{
+    t->ms->admitted++;
+    t->admitted = true;
+    t->go(t);
+}
+
+void task_room(struct task *t, void (*go)(struct task *))
+{
+    struct memory_service *ms = t->ms;
+    t->go = go;
+    if (t->admitted) {
+        go(t);
+    } else if (!ms->parked && task_has_room(ms, ROOM)) {
+        admit(t);
+    } else {
+        if (ms->parked) ms->last_parked->next = t;
+        else ms->parked = t;
+        ms->last_parked = t;
+    }
+}
+
+bool task_go(struct job *job)
+{
+    struct memory_service *ms =
+        (struct memory_service *)(void *)((char *)job - offsetof(struct memory_service, going));
+    struct task *t = ms->parked;
+    if (!task_may_go(ms)) return false;
+    ms->parked = t->next;
+    t->next = NULL;
+    admit(t);
+    return task_may_go(ms);
+}
+
 /* ---- scans */
 
 static bool scan_open(struct task *t)
@@ -255,6 +301,7 @@ void task_scan(struct task *t, void (*found)(struct task *))
 {
     struct memory_service *ms = t->ms;
     t->found = found;
+    t->next = NULL;
     if (!ms->first &&
         store_records(ms->store)->used * COSINE_STRIDE(t->rq->ep->dimension) <= AT_ONCE) {
         if (scan_open(t)) scan_close(t);

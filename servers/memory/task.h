@@ -1,7 +1,8 @@
 /* A command of the memory endpoint under way: its parameters, then perhaps a
  * vector from the embedder, then perhaps a scan, each of which may take longer
  * than a turn of the loop. Scans, and with them the stores that they precede,
- * are worked off in the order in which they came; short ones at once. */
+ * are worked off in the order in which they came; short ones at once. What changes
+ * something waits, before its scan, until the log's batch has room for it. */
 #ifndef TASK_H
 #define TASK_H
 
@@ -32,6 +33,9 @@ struct task {
     struct resend_key      key;                 /* of a store with an id */
     int                    adapter;
     bool                   want_embedding;      /* `embed` */
+    bool                   begun;               /* `clear`, `cleanup`: so many are removed, */
+    int64_t                removed;
+    uint64_t               seq;                 /* the last of them under this number */
     uint32_t               tokens;              /* `embed_only` */
     bool                   truncated;
     bool                   scanning;
@@ -40,6 +44,8 @@ struct task {
     struct scan_config     search;
     struct scan            scan;
     void                 (*found)(struct task *);  /* the scan is over */
+    void                 (*go)(struct task *);     /* there is room in the log */
+    bool                   admitted;            /* and it is kept for this one */
     struct task           *next;
     float                  vector[];            /* [dimension], of unit length once it is ready */
 };
@@ -60,13 +66,22 @@ void task_embed(struct task *t, void (*ready)(struct task *), bool drop);
 void task_scan(struct task *t, void (*found)(struct task *));
 bool task_step(struct job *job);                /* of memory_service.scanning */
 
+/* go(t) when the log's batch has room for its change, now or later; the room is kept
+ * until task_free(). Those that wait are served in the order in which they came. */
+void task_room(struct task *t, void (*go)(struct task *));
+bool task_has_room(const struct memory_service *ms, size_t bytes); /* for these too? */
+bool task_may_go(const struct memory_service *ms);  /* the first of those that wait */
+bool task_go(struct job *job);                      /* of memory_service.going */
+
 /* Reply an error and end the task. */
 void task_error(struct task *t, enum reply_code code, const char *text);
 void task_status(struct task *t, int store_status);
 
-/* Why the log takes nothing: `Storage failed: …` was replied and true is
- * returned; else there is room in its batch for a change. */
+/* Does the log take nothing more? Then `Storage failed: …` was replied. */
 bool task_storage_failed(struct request *rq);
+
+/* The reply of what removes many. */
+void reply_removed(struct request *rq, int64_t removed, uint64_t seq);
 
 /* find.c: commands that look for memories; a memory of the store as an object. */
 void find_put(struct memory_service *ms, uint32_t row, bool embedding, struct json_out *out);

@@ -287,6 +287,34 @@ async def test_update_replaces_whole_and_keeps_the_rest(server):
     assert (await c.ask("get", {"id": r["id"].upper()}))["memory"]["id"] == r["id"]
 
 
+@flags("--forget", "0.5", "--sync", "never")
+async def test_many_are_removed_in_parts(server):
+    async def fill(n, significance):
+        for at in range(0, n, 15):
+            for i in range(at, at + 15):
+                await c.ws.send(json.dumps({"type": "store", "data": {"text": "%d %g" % (i, significance), "significance": significance}}))
+            for _ in range(15):
+                assert (await c.reply())["status"] == "success"
+
+    c, other = await server.client(), await server.client()
+    await fill(1500, 0.1)
+    kept = await c.store("kept", significance=0.9)
+    await c.ws.send(json.dumps({"type": "cleanup"}))   # one joins a sweep that is under way
+    assert await other.ask("cleanup") in ({"removed": n, "memory_count": 1} for n in (0, 1500))
+    assert (await c.reply())["data"]["removed"] in (0, 1500)
+    assert (await other.ask("retrieve", {"sort": "recent"}))["memories"][0]["id"] == kept["id"]
+    await fill(1500, 0.8)
+    await c.ws.send(json.dumps({"type": "clear", "data": {"confirm": True}}))
+    seqs = [(await other.store("meanwhile %d" % i))["seq"] for i in range(50)]
+    r = (await c.reply())["data"]
+    count = (await other.ask("stats"))["memory_count"]
+    assert r["removed"] == 1501 + 50 - count and count <= 50 and seqs == sorted(seqs), (r, count)
+    await server.close()
+    server.stop()
+    server.start()
+    assert (await (await server.client()).ask("stats"))["memory_count"] == count
+
+
 async def test_delete_clear_and_counts(server):
     c = await server.client()
     ids = [(await c.store("text %d" % i, pinned=i == 0))["id"] for i in range(5)]
