@@ -228,6 +228,7 @@ static void advance(struct conn *c, size_t n)
 
 void conn_write(struct conn *c)
 {
+    if (c->overrun) return;               /* the queue may end within a frame */
     while (conn_queued(c)) {
         struct iovec v[WRITE_BLOCKS];
         size_t bytes = 0;

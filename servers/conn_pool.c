@@ -350,7 +350,10 @@ static void end_greatest(struct conn_pool *pool)
     struct conn *c = greatest(pool);
     if (!c) return;
     c->overrun = true;
-    if (c != pool->pumped) conn_drop_queue(c);
+    if (c != pool->pumped && conn_queued(c)) {
+        conn_drop_queue(c);
+        c->broken = true;                 /* perhaps within a frame: nothing can follow */
+    }
     conn_make_dirty(c);
 }
 

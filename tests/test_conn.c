@@ -966,6 +966,81 @@ Test(conn_budget, beyond_the_overdraft_the_greatest_holder_goes_at_once)
     rig_close(&r);
 }
 
+enum { FRAME = 100000 };
+static char frame[FRAME];
+
+/* One whose queue is dropped may be within a frame, and what follows would be its payload. */
+static void expect_no_close_within(struct rig *r)
+{
+    size_t at = 0;
+    const uint8_t *p = (const uint8_t *)r->got;
+    while (r->n - at >= 10 && p[at] == 0x82 && r->n - at - 10 >= FRAME) at += 10 + FRAME;
+    cr_assert(at < r->n);
+    for (at += 10; at < r->n; at++) cr_assert_eq(p[at], 'p', "%02x at %zu of %zu", p[at], at, r->n);
+}
+
+Test(conn_budget, who_goes_within_a_frame_is_not_told_in_it)
+{
+    struct rig r;
+    uint32_t i = 0;
+    rig_open_budget(&r, &rig_echo, 100000);
+    int fd = rig_upgrade(&r);
+    struct conn *c = server_each(&r.server, &i);
+    memset(frame, 'p', FRAME);
+    for (int n = 0; n < 500 && !c->overrun; n++) {
+        if (conn_queued(c)) rig_read_now(&r, fd);
+        conn_send(c, WS_BINARY, frame, FRAME);
+    }
+    cr_assert(c->overrun);
+    rig_read(&r, fd, SLACK_MS);
+    cr_assert(r.ended);
+    cr_assert(strstr(r.told, "closed(1013 "), "%s", r.told);
+    expect_no_close_within(&r);
+    rig_close(&r);
+}
+
+static bool on_long_step(struct job *job)
+{
+    int64_t began = loop_clock();
+    (void)job;
+    while (loop_clock() < began + 2 * LOOP_SLICE_US / 1000 + 1) {}
+    return true;
+}
+
+/* The budget ends where the header of its last message is queued. */
+static void on_flooded(struct conn *c, enum ws_op op, uint8_t *p, size_t n)
+{
+    struct conn_pool *pool = c->server->pool;
+    (void)p;
+    (void)n;
+    while (conn_queued(c) < 2 * pool->out_cap) conn_send(c, op, frame, FRAME);
+    pool->budget = pool->held - pool->out_cap;
+    conn_send(c, op, frame, FRAME);
+}
+
+static const struct server_ops flooded = { .message = on_flooded, .closed = rig_closed };
+
+Test(conn_budget, nor_where_the_end_comes_a_turn_later)
+{
+    struct rig r;
+    struct job job = { .step = on_long_step };
+    rig_open(&r, &flooded);
+    int fd = rig_upgrade(&r);
+    memset(frame, 'p', FRAME);
+    loop_job(r.loop, &job);
+    send(fd, "\x82\x81\0\0\0\0a", 7, MSG_NOSIGNAL);
+    for (int n = 0; n < 2000 && !strstr(r.told, "closed"); n++) {
+        loop_turn(r.loop, 0);
+        rig_read_now(&r, fd);
+    }
+    loop_unjob(r.loop, &job);
+    rig_read(&r, fd, SLACK_MS);
+    cr_assert(r.ended);
+    cr_assert(strstr(r.told, "closed(1013 "), "%s", r.told);
+    expect_no_close_within(&r);
+    rig_close(&r);
+}
+
 Test(conn_budget, what_the_endpoint_takes_counts_and_is_given_back)
 {
     struct rig r;
