@@ -38,7 +38,7 @@ GROUPS = [
     [Cell("10x16, 125 B", 10, 16, 125),
      Cell(f"10x16, 125 B + {IDLE:,} idle", 10, 16, 125, idle=IDLE, base="10x16, 125 B", goal="<= 1.10 x without idle")],
 ]
-FEW, MANY = 1000, 5000                                          # idle connections between which memory is taken
+FEW, MANY = 1000, min(9000, IDLE)                               # idle connections between which memory is taken
 
 
 def peers(build):

@@ -27,8 +27,8 @@ def lines(path, requests):
     return path
 
 
-def ask(a, port, *flags):
-    return subprocess.Popen([*report.core("load"), f"{a.build}/bench/ask", "--port", str(port), "--seconds", str(a.seconds),
+def ask(a, seconds, port, *flags):
+    return subprocess.Popen([*report.core("load"), f"{a.build}/bench/ask", "--port", str(port), "--seconds", str(seconds),
                              *map(str, flags)], stdout=subprocess.PIPE, text=True)
 
 
@@ -40,31 +40,35 @@ def model(a):
 
 
 def under(a, d, what):
-    """What the probes and the busy ones saw: (ping, stats, encoder, disk)."""
+    """What the probes, ping and stats, and the busy ones, encoder and disk, saw: name -> figures, None when one lost its connection."""
+    seconds = a.seconds if what else min(a.seconds, 5)
     slow = report.compile_c(a.build, "slow_sync.so", ["bench/latency/slow_sync.c"], ["-shared", "-fPIC"])
     env = {"LD_PRELOAD": slow, "SLOW_SYNC_MS": str(SYNC_MS)} if "disk" in what else {}
     texts = lines(f"{d}/texts", ({"type": "embeddings", "data": {"text": " ".join(WORDS[(i + k) % len(WORDS)] for k in range(60)),
                                   "config": {"encoding_format": "base64"}}} for i in range(len(WORDS))))
     stores = lines(f"{d}/stores", ({"type": "store", "data": {"text": f"number {i} {random.getrandbits(60):x}"}} for i in range(100000)))
     stats = lines(f"{d}/stats", [{"type": "stats"}])
-    # Texts of the model would wait for it: what is stored then comes with its vector's cost, as in earnest.
     with report.Recalld(a.build, f"{d}/data", "--sync", "always", *(["--model", model(a)] if "encoder" in what else []), env=env) as s:
         busy = {}
         if "encoder" in what:
-            busy["encoder"] = ask(a, s.ports["inference"], "--lines", texts, "--connections", 64, "--depth", 1)
+            busy["encoder"] = ask(a, seconds, s.ports["inference"], "--lines", texts, "--connections", 64, "--depth", 1)
         if "disk" in what:
-            busy["disk"] = ask(a, s.ports["memory"], "--lines", stores, "--connections", 64, "--depth", 1)
+            busy["disk"] = ask(a, seconds, s.ports["memory"], "--lines", stores, "--connections", 64, "--depth", 1)
         probed = s.ports["inference" if "encoder" in what else "memory"]
-        probes = {"ping": ask(a, probed, "--ping", "--every-ms", 10), "stats": ask(a, probed, "--lines", stats, "--every-ms", 20)}
-        said = {}
-        for name, p in {**busy, **probes}.items():
-            text = p.communicate(timeout=a.seconds + 90)[0]
-            said[name] = report.key_values(text) if text else None          # None: it lost its connection
+        probes = {"ping": ask(a, seconds, probed, "--ping", "--every-ms", 10), "stats": ask(a, seconds, probed, "--lines", stats, "--every-ms", 20)}
+        said, asking = {}, {**busy, **probes}
+        try:
+            for name, p in asking.items():
+                text = p.communicate(timeout=seconds + 90)[0]
+                said[name] = report.key_values(text) if text else None
+        finally:
+            for p in asking.values():
+                p.kill()
         return said
 
 
 def main():
-    a = report.arguments(3, seconds=10.0)
+    a = report.arguments(3, seconds=20.0)
     report.compile_c(a.build, "ask", ["bench/ask.c", *report.WS])
     out = report.Report("latency", "Under work: pings and stats, 99 of 100 answered within", a.rounds, {})
     cases = {"nothing else": (), "encoder": ("encoder",), f"syncs of {SYNC_MS} ms": ("disk",),

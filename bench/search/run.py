@@ -4,7 +4,7 @@
     bench/search/run.py [--build build] [--rounds 3] [--counts 10000,100000,1000000]
 
 A round is QUERIES queries, each asked of all one after the other; recall is against a scan in
-double precision. A count that does not fit in memory five times over is left out and named.
+double precision. A count that does not fit in memory eight times over is left out and named.
 usearch and sqlite-vec come from npm (bench/install), numpy and faiss from Debian.
 """
 import os
@@ -157,7 +157,7 @@ def main():
              "numpy": numpy.__version__, "faiss": report.debian("python3-faiss")}
     out = report.Report("search", "Search: exact top 10, 384 dimensions, CPU time of one query", a.rounds, found)
     for count in map(int, a.counts.split(",")):
-        need = 5.5 * 4 * DIMENSION * count / 2**30
+        need = 8 * 4 * DIMENSION * count / 2**30
         if need > report.available_gib():
             print(f"{count:,} vectors are left out: they need {need:.0f} GiB of memory", flush=True)
             continue
