@@ -107,7 +107,7 @@ static bool fits(const struct memory *m)
 static int append(struct journal *j, enum record_type type, const struct memory *m)
 {
     if (j->why[0]) return JOURNAL_STOPPED;
-    if (type == RECORD_PUT && !fits(m)) return JOURNAL_MISUSE;
+    if (type == RECORD_PUT && (!m || !fits(m))) return JOURNAL_MISUSE;
     size_t n = record_bytes(type, j->c.dimension, m);
     if (j->fill + n > DISK_AREA_BYTES) return JOURNAL_BUSY;
     record_put(disk_area(j->disk, j->area) + j->fill, type, j->c.dimension, m);

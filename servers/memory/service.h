@@ -63,7 +63,7 @@ void memory_stats(struct endpoint *ep, struct json_out *out);
 void memory_synced(struct memory_service *ms, uint64_t durable, const char *why);  /* answers `sync` up to there */
 void memory_compacted(struct memory_service *ms, const char *why);    /* answers `compact` */
 
-/* bulk.c: what removes many memories, in parts: `clear`, `cleanup` and the sweep of --forget. */
+/* task.c: what removes many memories, in parts: `clear`, `cleanup` and the sweep of --forget. */
 void memory_clear(struct request *rq);
 void memory_cleanup(struct request *rq);
 void memory_sweep(struct memory_service *ms);

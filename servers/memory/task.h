@@ -69,7 +69,6 @@ bool task_step(struct job *job);                /* of memory_service.scanning */
 /* go(t) when the log's batch has room for its change, now or later; the room is kept
  * until task_free(). Those that wait are served in the order in which they came. */
 void task_room(struct task *t, void (*go)(struct task *));
-bool task_has_room(const struct memory_service *ms, size_t bytes); /* for these too? */
 bool task_may_go(const struct memory_service *ms);  /* the first of those that wait */
 bool task_go(struct job *job);                      /* of memory_service.going */
 
