@@ -288,7 +288,7 @@ Test(journal_faults, without_a_reserve_the_log_goes_on_and_asks_once)
         struct journal *j = open_at(&s, &t, temporary(dir), &f);
         call_faults[0] = (struct call_fault){ FALLOCATE, 0, errors[i], true };
         call_counts[FALLOCATE] = 0;
-        run(j, &s, 7, 0, 300);
+        run(j, &s, 7, 0, 1500); /* many times the reserve */
         cr_assert_eq(call_counts[FALLOCATE], 1, "asked %d times", call_counts[FALLOCATE]);
         cr_assert(calls_mended() && !t.failures, "and nothing fails");
         cr_assert_eq(journal_close(j, 0, &f), 0, "%s", f.why);

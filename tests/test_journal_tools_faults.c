@@ -1,0 +1,157 @@
+// uses: servers/memory/journal.c servers/memory/journal_open.c servers/memory/journal_compact.c servers/memory/journal_tools.c servers/memory/walk.c servers/memory/record.c servers/memory/disk.c servers/memory/disk_work.c servers/crc32c.c
+// flags: -Wl,--wrap=open -Wl,--wrap=openat -Wl,--wrap=pread -Wl,--wrap=pwrite -Wl,--wrap=fdatasync -Wl,--wrap=fsync -Wl,--wrap=renameat -Wl,--wrap=linkat -Wl,--wrap=unlinkat -Wl,--wrap=ftruncate -Wl,--wrap=fallocate -Wl,--wrap=fstat -Wl,--wrap=mkdir -Wl,--wrap=flock -Wl,--wrap=getrandom -Wl,--wrap=calloc -Wl,--wrap=aligned_alloc -Wl,--wrap=open64 -Wl,--wrap=openat64 -Wl,--wrap=pread64 -Wl,--wrap=pwrite64 -Wl,--wrap=ftruncate64 -Wl,--wrap=fallocate64 -Wl,--wrap=fstat64
+#include "servers/memory/offsets.h"
+#include "test.h"
+
+#include <sys/file.h>
+#include <sys/random.h>
+
+#include "journal_rig.h"
+#include "call_faults.h"
+
+/* A log whose record 20 is damaged; its bytes. */
+static uint8_t *make_damaged(char dir[64], size_t *n)
+{
+    char log[80];
+    struct model s;
+    make_log(temporary(dir), 60, true, &s);
+    snprintf(log, sizeof log, "%s/memory.log", dir);
+    uint8_t *p = read_file(log, n);
+    size_t at = JOURNAL_HEAD_BYTES;
+    for (int i = 0; i < 20; i++) at += 64 + (size_t)p[at + 8] + ((size_t)p[at + 9] << 8);
+    p[at + 70] ^= 1;
+    write_file(log, p, *n);
+    return p;
+}
+
+static bool same_log(const char *dir, const uint8_t *p, size_t n)
+{
+    char log[80];
+    size_t m;
+    snprintf(log, sizeof log, "%s/memory.log", dir);
+    uint8_t *q = read_file(log, &m);
+    bool same = q && m == n && !memcmp(p, q, n);
+    free(q);
+    return same;
+}
+
+static const struct { enum call call; int skip, error, exit; const char *why; bool check; } rows[] = {
+    { OPEN,      0, EACCES, 74, "Cannot open", true },
+    { OPENAT,    0, EACCES, 74, "Cannot open", true },
+    { OPENAT,    1, EACCES, 74, "Cannot open", true },
+    { FSTAT,     0, EIO,    74, "Cannot read", true },
+    { PREAD,     0, EIO,    74, "Cannot read", true },
+    { FSTAT,     1, EIO,    74, "Cannot read", true },
+    { ALIGNED,   0, ENOMEM, 71, "Cannot read", true },
+    { PREAD,     1, EIO,    74, "Cannot read", true },
+    { CALLOC,    0, ENOMEM, 71, "Cannot read", true },
+    { GETRANDOM, 0, ENOSYS, 74, "Cannot repair", false },
+    { OPENAT,    2, ENOSPC, 74, "Cannot repair", false },
+    { PWRITE,    0, ENOSPC, 74, "Cannot repair", false },
+    { ALIGNED,   1, ENOMEM, 71, "Cannot repair", false },
+    { PREAD,     2, EIO,    74, "Cannot repair", false },
+    { PWRITE,    1, ENOSPC, 74, "Cannot repair", false },
+    { PWRITE,   40, EIO,    74, "Cannot repair", false },
+    { FSYNC,     0, EIO,    74, "Cannot repair", false },
+    { LINKAT,    0, EPERM,  74, "Cannot repair", false },
+    { FSYNC,     1, EIO,    74, "Cannot repair", false },
+    { RENAMEAT,  0, EIO,    74, "Cannot repair", false },
+};
+
+Test(journal_tools_faults, a_repair_that_fails_leaves_the_log_and_can_be_tried_again)
+{
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char dir[64], kept[64], what[40];
+        size_t n;
+        struct journal_report r = { 0 };
+        struct fault f = { 0 };
+        uint8_t *p = make_damaged(dir, &n);
+        for (int check = 0; check < 1 + rows[i].check; check++) {
+            snprintf(what, sizeof what, "row %zu, %s", i, check ? "check" : "repair");
+            call_fault(rows[i].call, rows[i].skip, rows[i].error);
+            int bad = check ? journal_check(dir, &r, &f) : journal_repair(dir, &r, kept, &f);
+            cr_assert(calls_mended(), "%s: the call was made", what);
+            cr_assert_eq(bad, -1, "%s: %d", what, bad);
+            cr_assert_eq(f.exit, rows[i].exit, "%s: exit %d", what, f.exit);
+            cr_assert_not_null(strstr(f.why, rows[i].why), "%s: %s", what, f.why);
+            cr_assert(same_log(dir, p, n), "%s: the log is as it was", what);
+        }
+        cr_assert_eq(journal_repair(dir, &r, kept, &f), 1, "%s, then: %s", what, f.why);
+        cr_assert(r.lost == 1 && kept[0] && count_files(dir, kept) == 1, "%s: one lost, the old one kept", what);
+        cr_assert_eq(journal_check(dir, &r, &f), 0, "%s: whole", what);
+        cr_assert_eq(r.records, 60, "%s: %llu records", what, (unsigned long long)r.records);
+        free(p);
+        remove_all(dir);
+    }
+}
+
+Test(journal_tools_faults, a_file_that_has_the_old_ones_name_is_not_written_over)
+{
+    char dir[64], kept[64], name[160];
+    size_t n, m;
+    struct journal_report r = { 0 };
+    struct fault f = { 0 };
+    uint8_t *p = make_damaged(dir, &n);
+    cr_assert_eq(journal_check(dir, &r, &f), 1, "damaged");
+    snprintf(name, sizeof name, "%s/memory.damaged-%llu", dir, (unsigned long long)r.seq);
+    write_file(name, (const uint8_t *)"mine", 4);
+    cr_assert_eq(journal_repair(dir, &r, kept, &f), -1, "refused");
+    cr_assert(f.exit == 74 && strstr(f.why, "File exists"), "%d: %s", f.exit, f.why);
+    uint8_t *q = read_file(name, &m);
+    cr_assert(m == 4 && !memcmp(q, "mine", 4), "it is as it was");
+    cr_assert(same_log(dir, p, n), "and so is the log");
+    call_fault(FSTAT, 2, EIO);
+    cr_assert_eq(journal_repair(dir, &r, kept, &f), -1, "refused");
+    cr_assert(calls_mended() && strstr(f.why, "Cannot repair"), "for want of knowing which it is: %s", f.why);
+    free(p), free(q);
+    remove_all(dir);
+}
+
+Test(journal_tools_faults, a_header_that_cannot_be_read_is_told_by_every_tool)
+{
+    char dir[64], kept[64], log[80];
+    struct model s;
+    struct journal_report r = { 0 };
+    struct journal_head h;
+    struct fault f = { 0 };
+    size_t n;
+    make_log(temporary(dir), 10, true, &s);
+    snprintf(log, sizeof log, "%s/memory.log", dir);
+    call_fault(OPEN, 0, EACCES);
+    cr_assert_eq(journal_peek(dir, &h, &f), -1, "closed to us");
+    cr_assert(calls_mended() && f.exit == 74 && strstr(f.why, "Cannot open"), "%d: %s", f.exit, f.why);
+    uint8_t *p = read_file(log, &n);
+    memset(p, 0, JOURNAL_HEAD_BYTES);
+    write_file(log, p, n);
+    for (int i = 0; i < 3; i++) {
+        f = (struct fault){ 0 };
+        int bad = i == 0 ? journal_peek(dir, &h, &f) : i == 1 ? journal_check(dir, &r, &f) :
+                  journal_repair(dir, &r, kept, &f);
+        cr_assert_eq(bad, -1, "tool %d: %d", i, bad);
+        cr_assert(f.exit == 65 && strstr(f.why, "neither copy of its header"), "tool %d: %d, %s", i, f.exit, f.why);
+    }
+    cr_assert(same_log(dir, p, n), "and nothing is touched");
+    free(p);
+    remove_all(dir);
+}
+
+Test(journal_tools_faults, a_torn_tail_is_counted_and_a_repair_leaves_it)
+{
+    char dir[64], kept[64], log[80];
+    struct model s;
+    struct journal_report r = { 0 };
+    struct fault f = { 0 };
+    size_t n;
+    make_log(temporary(dir), 10, false, &s);
+    snprintf(log, sizeof log, "%s/memory.log", dir);
+    uint8_t *p = read_file(log, &n);
+    p = realloc(p, n + 200);
+    memset(p + n, 0x5a, 200);
+    write_file(log, p, n + 200);
+    cr_assert_eq(journal_check(dir, &r, &f), 0, "a torn tail is whole: %s", f.why);
+    cr_assert(r.torn_bytes == 200 && r.records == 10 && !r.damaged, "%llu torn", (unsigned long long)r.torn_bytes);
+    cr_assert_eq(journal_repair(dir, &r, kept, &f), 0, "nothing to repair");
+    cr_assert(!kept[0] && same_log(dir, p, n + 200), "and nothing is touched");
+    free(p);
+    remove_all(dir);
+}
