@@ -36,9 +36,11 @@ def goal(row):
     """One goal, what came of it, and whether it holds."""
     if not row["goal"]:
         return ""
-    of = f"{row['ratio']} × " if row["goal"].split()[2:3] == ["x"] else ""
-    who = f"{row['who']} " if of and row["who"] != "recalld" else ""
-    return f"{who}{of}{'' if not of else 'of '}{plain(row['goal'])}: {'yes' if row['holds'] == 'yes' else '**no**'}"
+    text = plain(row["goal"])
+    if row["goal"].split()[2:3] == ["x"]:
+        text = f"{row['ratio']} × ({text})"
+    who = f"{row['who']} " if row["who"] != "recalld" else ""
+    return f"{who}{text}: {'yes' if row['holds'] == 'yes' else '**no**'}"
 
 
 def table(rows):
