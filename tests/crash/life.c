@@ -52,6 +52,28 @@ static void rebuild(struct life *l, int n)
     l->sent = n;
 }
 
+/* As the server does: deletes of the batch that found no room are appended once more, under
+ * the numbers that they had. */
+static void delete_again(struct life *l, int sent)
+{
+    uint64_t tried = l->again, seq;
+    l->again = 0;
+    for (int i = l->sent; i < sent; i++) {
+        struct item gone = l->op[i].item;
+        uint64_t had = l->seq[i + 1];
+        model_refit(&gone);
+        if (l->op[i].kind != MEMORY_DELETE || had <= tried || !model_find(&l->now, gone.m.id)) continue;
+        if (journal_pad(l->j, had) < 0 || journal_append(l->j, MEMORY_DELETE, &gone.m, &seq) < 0) return;
+        if (seq != had) violated(l, "number %llu became %llu", (unsigned long long)had, (unsigned long long)seq);
+        l->op[l->sent].kind = MEMORY_DELETE;
+        l->op[l->sent].item = gone;
+        model_refit(&l->op[l->sent++].item);
+        l->seq[l->sent] = l->again = seq;
+        model_apply(&l->now, MEMORY_DELETE, &gone);
+        l->digest[l->sent] = model_digest(&l->now);
+    }
+}
+
 static void on_failed(void *user, uint64_t from, bool full, const char *why)
 {
     struct life *l = user;
@@ -59,8 +81,9 @@ static void on_failed(void *user, uint64_t from, bool full, const char *why)
     l->failures++;
     int n = ops_up_to(l, from - 1);
     if (n < l->written) violated(l, "failed from %llu, which was written", (unsigned long long)from);
-    if (full) rebuild(l, n);      /* undone: must never be seen again */
-    else l->stopped = true;       /* in doubt: may or may not be there */
+    int sent = l->sent;
+    if (full) rebuild(l, n), delete_again(l, sent); /* undone: must never be seen again */
+    else l->stopped = true;                         /* in doubt: may or may not be there */
 }
 
 static void on_compacted(void *user, const char *why)
@@ -108,7 +131,7 @@ int life_start(struct life *l, int64_t sync_ms, int least, struct fault *f)
     l->seq[0] = st.seq;
     l->written = l->durable = 0;
     l->durable_seq = st.durable;
-    l->witnessed = 0;
+    l->witnessed = l->again = 0;
     l->stopped = l->over = false;
     return 0;
 }

@@ -17,6 +17,7 @@ struct life {
     uint64_t        durable_seq;      /* greatest number told to be on disk */
     uint64_t        witnessed;        /* this and all before are called durable by a later record */
     bool            unmarked;         /* nothing was written since a compaction */
+    uint64_t        again;            /* deletes up to here were appended a second time, or 0 */
     int             failures;         /* batches that failed */
     bool            stopped;
     bool            over;             /* this session should end now */

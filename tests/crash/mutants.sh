@@ -56,5 +56,6 @@ plant "cut of half a batch not synced" $m/disk_work.c 's/else if (fdatasync(w->l
 plant "compaction survives a failed batch" $m/journal.c 's/^    compact_end(j, why);$//'
 plant "new log before what it shows is written" $m/journal_compact.c 's/if (j->seal.seq < c->last) return;//'
 plant "numbers begin anew after compaction" $m/journal_compact.c 's/h.base = j->seq - living->n;/h.base = 0;/'
+plant "other numbers for deletes of a refused batch" $m/journal.c 's/while (j->seq + 1 < seq \&\&/while (j->seq + 2 < seq \&\&/'
 echo "mutants: $planted planted, $missed not found"
 [ "$missed" = 0 ]
