@@ -155,3 +155,110 @@ Test(journal_tools_faults, a_torn_tail_is_counted_and_a_repair_leaves_it)
     free(p);
     remove_all(dir);
 }
+
+Test(journal_tools_faults, a_repair_is_done_or_not_when_only_its_last_sync_fails)
+{
+    char dir[64], kept[64];
+    size_t n;
+    struct journal_report r = { 0 };
+    struct fault f = { 0 };
+    uint8_t *p = make_damaged(dir, &n);
+    call_fault(FSYNC, 2, EIO);
+    cr_assert_eq(journal_repair(dir, &r, kept, &f), -1, "told");
+    cr_assert(calls_mended() && f.exit == 74 && strstr(f.why, "Cannot repair"), "%d: %s", f.exit, f.why);
+    cr_assert_eq(journal_check(dir, &r, &f), 0, "the new log has the name: %s", f.why);
+    cr_assert(r.records == 60 && count_files(dir, kept) == 1, "and the old one is kept");
+    free(p);
+    remove_all(dir);
+}
+
+/* The log of a directory: where record `nth` begins. */
+static size_t place(const uint8_t *p, int nth)
+{
+    size_t at = JOURNAL_HEAD_BYTES;
+    while (nth-- > 0) at += 64 + (size_t)p[at + 8] + ((size_t)p[at + 9] << 8);
+    return at;
+}
+
+Test(journal_tools_faults, foreign_bytes_between_records_are_damage_that_loses_nothing)
+{
+    char dir[64], kept[64], log[80];
+    struct model s, got = { 0 };
+    struct told t;
+    struct journal_report r = { 0 };
+    struct fault f = { 0 };
+    size_t n;
+    make_log(temporary(dir), 60, true, &s);
+    snprintf(log, sizeof log, "%s/memory.log", dir);
+    uint8_t *p = read_file(log, &n);
+    size_t at = place(p, 20);
+    p = realloc(p, n + 128);
+    memmove(p + at + 128, p + at, n - at);
+    memset(p + at, 0x5a, 128);
+    write_file(log, p, n + 128);
+    cr_assert_null(open_at(&got, &t, dir, &f), "refused");
+    cr_assert(f.exit == 65 && strstr(f.why, "lost: none"), "%d: %s", f.exit, f.why);
+    cr_assert_eq(journal_check(dir, &r, &f), 1, "damaged");
+    cr_assert(r.damaged == 1 && r.damaged_bytes == 128 && !r.lost, "%llu bytes, %llu lost",
+              (unsigned long long)r.damaged_bytes, (unsigned long long)r.lost);
+    cr_assert_eq(journal_repair(dir, &r, kept, &f), 1, "mended: %s", f.why);
+    memset(&got, 0, sizeof got);
+    struct journal *j = open_at(&got, &t, dir, &f);
+    cr_assert_not_null(j, "%s", f.why);
+    cr_assert_eq(model_digest(&got), model_digest(&s), "the same memories");
+    journal_close(j, 0, &f);
+    free(p);
+    remove_all(dir);
+}
+
+Test(journal_tools_faults, a_mended_log_cut_between_two_records_is_damage)
+{
+    char dir[64], kept[64], log[80];
+    struct model got = { 0 };
+    struct told t;
+    struct journal_report r = { 0 };
+    struct fault f = { 0 };
+    size_t n;
+    free(make_damaged(dir, &n));
+    cr_assert_eq(journal_repair(dir, &r, kept, &f), 1, "mended: %s", f.why);
+    snprintf(log, sizeof log, "%s/memory.log", dir);
+    uint8_t *p = read_file(log, &n);
+    write_file(log, p, place(p, 50)); /* all of it was on disk before it took its name */
+    cr_assert_eq(journal_check(dir, &r, &f), 1, "damaged");
+    cr_assert(r.damaged == 1 && r.lost == 10, "%llu lost", (unsigned long long)r.lost);
+    cr_assert_null(open_at(&got, &t, dir, &f), "refused");
+    cr_assert_eq(f.exit, 65, "%d: %s", f.exit, f.why);
+    free(p);
+    remove_all(dir);
+}
+
+Test(journal_tools_faults, no_read_of_a_long_log_may_fail)
+{
+    char dir[64], kept[64], log[80];
+    size_t n, more = (size_t)8 << 20;
+    struct journal_report r = { 0 };
+    uint8_t *p = make_damaged(dir, &n);
+    snprintf(log, sizeof log, "%s/memory.log", dir);
+    p = realloc(p, n + more);
+    memset(p + n, 0x5a, more);
+    write_file(log, p, n + more);
+    for (int tool = 0; tool < 3; tool++) {
+        int failed = 0;
+        for (int k = 0; k < 100; k++) {
+            struct fault f = { 0 };
+            struct model s = { 0 };
+            struct told t;
+            call_fault(PREAD, k, EIO);
+            int bad = tool == 1 ? journal_check(dir, &r, &f) : tool == 2 ? journal_repair(dir, &r, kept, &f) :
+                      open_at(&s, &t, dir, &f) ? 0 : -1;
+            if (!calls_mended()) break; /* there are no more */
+            failed++;
+            cr_assert_eq(bad, -1, "tool %d, read %d: %d", tool, k, bad);
+            cr_assert_eq(f.exit, 74, "tool %d, read %d: exit %d, %s", tool, k, f.exit, f.why);
+            cr_assert(same_log(dir, p, n + more), "tool %d, read %d: nothing is touched", tool, k);
+        }
+        cr_assert_gt(failed, 3, "tool %d read %d times", tool, failed);
+    }
+    free(p);
+    remove_all(dir);
+}

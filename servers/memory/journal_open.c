@@ -201,6 +201,8 @@ static int damage_fault(struct journal *j, struct walk *w, struct fault *f)
             n += (size_t)snprintf(lost + n, sizeof lost - n, ", more");
         if (found != WALK_RECORD) break;
     }
+    errno = w->error;
+    if (w->error) return io_fault(f, j->c.dir, DISK_LOG, "read");
     return fault_set(f, 65, "%s/" DISK_LOG " is damaged at offset %llu: sequence numbers lost: %s; "
                      "--check tells more, --repair keeps what is whole", j->c.dir,
                      (unsigned long long)offset, n ? lost : "none");
