@@ -1,5 +1,5 @@
 // uses: servers/memory/disk.c servers/memory/disk_work.c servers/memory/record.c servers/crc32c.c
-// flags: -Wl,--wrap=pwrite -Wl,--wrap=pwrite64 -Wl,--wrap=fdatasync -Wl,--wrap=fork -Wl,--wrap=mmap -Wl,--wrap=socketpair -Wl,--wrap=calloc
+// flags: -Wl,--wrap=pwrite -Wl,--wrap=pwrite64 -Wl,--wrap=fdatasync -Wl,--wrap=fork -Wl,--wrap=mmap -Wl,--wrap=socketpair -Wl,--wrap=calloc -Wl,--wrap=send -Wl,--wrap=recv -Wl,--wrap=waitpid
 #include "servers/memory/offsets.h"
 #include "test.h"
 
@@ -11,6 +11,7 @@
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -74,6 +75,38 @@ int __wrap_socketpair(int domain, int type, int protocol, int sv[2])
 void *__real_calloc(size_t n, size_t size);
 void *__wrap_calloc(size_t n, size_t size);
 void *__wrap_calloc(size_t n, size_t size) { return calloc_error ? NULL : __real_calloc(n, size); }
+
+/* What the next send(), recv() and waitpid() of each process fail with. */
+static int send_error, recv_error, wait_error;
+static pid_t send_fails_in; /* 0: in all */
+
+static bool once(int *error)
+{
+    errno = *error;
+    *error = 0;
+    return errno != 0;
+}
+
+ssize_t __real_send(int fd, const void *p, size_t n, int flags);
+ssize_t __wrap_send(int fd, const void *p, size_t n, int flags);
+ssize_t __wrap_send(int fd, const void *p, size_t n, int flags)
+{
+    return getpid() != send_fails_in && once(&send_error) ? -1 : __real_send(fd, p, n, flags);
+}
+
+ssize_t __real_recv(int fd, void *p, size_t n, int flags);
+ssize_t __wrap_recv(int fd, void *p, size_t n, int flags);
+ssize_t __wrap_recv(int fd, void *p, size_t n, int flags)
+{
+    return once(&recv_error) ? -1 : __real_recv(fd, p, n, flags);
+}
+
+pid_t __real_waitpid(pid_t pid, int *status, int flags);
+pid_t __wrap_waitpid(pid_t pid, int *status, int flags);
+pid_t __wrap_waitpid(pid_t pid, int *status, int flags)
+{
+    return once(&wait_error) ? -1 : __real_waitpid(pid, status, flags);
+}
 
 static char dir[64];
 static struct disk_files files;
@@ -240,6 +273,73 @@ Test(disk, a_start_that_cannot_be_says_so)
         struct disk *d = disk_start(&none, false, &f);
         *rows[i].error = 0;
         cr_assert(!d && f.exit == 71 && f.why[0], "%s: %s", rows[i].name, f.why);
+    }
+}
+
+Test(disk, interrupted_calls_are_made_again)
+{
+    uint8_t first;
+    recv_error = EINTR; /* of the helper and of us */
+    struct disk *d = start(false);
+    send_error = wait_error = EINTR;
+    memset(disk_area(d, DISK_BATCH_A), 'x', 1000);
+    struct disk_answer a = wait_for(d, (struct disk_order){ .kind = DISK_WRITE, .area = DISK_BATCH_A, .len = 1000 });
+    cr_assert_eq(a.state, DISK_DONE, "done");
+    cr_assert_eq(log_bytes(&first), 1000, "once");
+    cr_assert_eq(disk_stop(d), 0, "and it ends well");
+    cr_assert(!send_error && !recv_error && !wait_error, "all three were interrupted");
+    remove_all(dir);
+}
+
+Test(disk, a_helper_that_cannot_hear_or_answer_is_gone)
+{
+    for (int deaf = 0; deaf < 2; deaf++) {
+        struct disk_answer a;
+        recv_error = deaf ? ENOMEM : 0;
+        send_error = deaf ? 0 : ENOBUFS;
+        send_fails_in = getpid(); /* not in this one */
+        struct disk *d = start(false);
+        recv_error = send_error = 0;
+        struct disk_order o = { .kind = DISK_SYNC };
+        if (disk_order(d, &o) == 0) cr_assert_eq(disk_answer(d, true, &a), -1, "no answer comes");
+        wait_error = ECHILD; /* somebody else has waited for it */
+        cr_assert_eq(disk_stop(d), 0, "nothing is known against it");
+        while (__real_waitpid(-1, NULL, 0) > 0) continue;
+        send_fails_in = 0;
+        remove_all(dir);
+    }
+}
+
+Test(disk, only_whole_records_that_follow_are_copied)
+{
+    static const struct { const char *name; uint64_t at, end, seq; size_t wrong; int state; uint64_t copied; } rows[] = {
+        { "all three", 0, 384, 4, 0, DISK_DONE, 384 },
+        { "nothing", 128, 128, 5, 0, DISK_DONE, 128 },
+        { "from the second on", 128, 384, 5, 0, DISK_DONE, 384 },
+        { "of another number", 0, 384, 7, 0, DISK_FAILED, 0 },
+        { "a first one with a wrong byte", 0, 384, 4, 70, DISK_FAILED, 0 },
+        { "a second one with a wrong byte", 0, 384, 4, 198, DISK_DONE, 128 },
+        { "half a last one", 0, 320, 4, 0, DISK_DONE, 256 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        struct disk *d = start(true);
+        struct record_seal old = { .seq = 4 };
+        struct memory m = { .f = { .access_count = 7 } };
+        uint8_t *p = disk_area(d, DISK_BATCH_A);
+        for (int k = 0; k < 3; k++) {
+            record_put(p + 128 * k, RECORD_CHANGE, 4, &m);
+            record_seal(p + 128 * k, &old);
+        }
+        if (rows[i].wrong) p[rows[i].wrong] ^= 1;
+        wait_for(d, (struct disk_order){ .kind = DISK_WRITE, .area = DISK_BATCH_A, .len = 384 });
+        wait_for(d, (struct disk_order){ .kind = DISK_NEW, .area = DISK_COMPACT, .len = 4096 });
+        struct disk_answer a = wait_for(d, (struct disk_order){ .kind = DISK_COPY, .at = rows[i].at,
+            .end = rows[i].end, .seal = { .file_id = "new", .seq = rows[i].seq } });
+        cr_assert_eq((int)a.state, rows[i].state, "%s: %d", rows[i].name, a.state);
+        cr_assert_eq(a.at, rows[i].copied, "%s: to %llu", rows[i].name, (unsigned long long)a.at);
+        cr_assert_eq(count_files(dir, "memory.log.tmp"), rows[i].state == DISK_DONE, "%s: the new one", rows[i].name);
+        disk_stop(d);
+        remove_all(dir);
     }
 }
 

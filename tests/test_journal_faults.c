@@ -3,6 +3,7 @@
 #include "servers/memory/offsets.h"
 #include "test.h"
 
+#include <poll.h>
 #include <sys/file.h>
 #include <sys/random.h>
 
@@ -124,7 +125,7 @@ static const struct { enum state state; enum call call; int skip, error, torn; }
 Test(journal_faults, a_start_goes_on_after_what_does_no_harm)
 {
     for (size_t i = 0; i < sizeof harmless / sizeof *harmless; i++) {
-        char dir[64], what[40];
+        char dir[64], what[60];
         struct model s, got = { 0 };
         struct told t;
         struct fault f;
@@ -390,4 +391,120 @@ Test(journal_faults, a_compaction_ends_with_what_is_stored_meanwhile)
         expect_opens(why, dir, &s);
         remove_all(dir);
     }
+}
+
+/* A journal with a helper whose compaction has had so many answers, or -1: it ended before. */
+static int compact_for(struct journal *j, struct model *s, int answers)
+{
+    struct journal_living living = model_flag(s);
+    cr_assert_eq(journal_compact_begin(j, &living), 0, "begins");
+    for (int i = 0; i < answers; i++) {
+        struct pollfd p = { .fd = journal_fd(j), .events = POLLIN };
+        cr_assert_eq(poll(&p, 1, 10000), 1, "an answer");
+        journal_ready(j, 100);
+        while (journal_compact_step(j, 100)) continue;
+        if (!journal_compacting(j)) return -1;
+    }
+    return 0;
+}
+
+Test(journal_faults, a_compaction_may_be_met_at_any_stage)
+{
+    enum { STORE, SYNC, CLOSE, STORE_BEFORE, DEEDS };
+    for (int deed = 0; deed < DEEDS; deed++) {
+        int stage = 0, going = 0;
+        for (; going == 0 && stage < 12; stage++) {
+            char dir[64], what[60];
+            struct model s = { 0 };
+            struct told t = { 0 };
+            struct fault f;
+            struct journal_state st;
+            struct journal_config c = model_config(&s, temporary(dir));
+            snprintf(what, sizeof what, "deed %d after %d answers", deed, stage);
+            c.in_process = false;
+            c.sync_ms = deed == SYNC ? JOURNAL_SYNC_NEVER : JOURNAL_SYNC_ALWAYS;
+            c.events = (struct journal_events){ on_written, on_durable, on_failed, on_compacted, &t };
+            struct journal *j = journal_open(&c, &f);
+            cr_assert_not_null(j, "%s", f.why);
+            run(j, &s, 7, 0, 60);
+            going = compact_for(j, &s, stage);
+            if (deed == SYNC) {
+                journal_sync(j);
+                cr_assert_eq(journal_wait(j, 100), 0, "%s: waits", what);
+                journal_state(j, &st);
+                cr_assert_eq(st.durable, 60, "%s: all is on disk", what);
+            } else if (deed != CLOSE) {
+                struct item it;
+                uint64_t seq;
+                (void)model_op(&s, 7, 0, &it);
+                for (int n = 0; n < MEMORY_ID; n++) it.m.id[n] = (uint8_t)(200 + n); /* a new one */
+                cr_assert_eq(journal_append(j, MEMORY_PUT, &it.m, &seq), 0, "%s: stored", what);
+                model_apply(&s, MEMORY_PUT, &it);
+                if (deed == STORE) {
+                    cr_assert_eq(journal_wait(j, 100), 0, "%s: waits", what);
+                    cr_assert_eq(t.durable, 61, "%s: and is on disk", what);
+                } else {
+                    journal_flush(j, 100);
+                    while (journal_compact_step(j, 100)) continue;
+                    cr_assert_eq(journal_due(j), INT64_MAX, "%s: nothing is due meanwhile", what);
+                }
+            }
+            cr_assert_eq(journal_close(j, 101, &f), 0, "%s: %s", what, f.why);
+            cr_assert_eq(t.failures, 0, "%s: nothing failed", what);
+            cr_assert_eq(t.compactions, 1, "%s: told how it ended", what);
+            expect_opens(what, dir, &s);
+            remove_all(dir);
+        }
+        cr_assert(stage > 2 && going < 0, "all %d stages were met", stage);
+    }
+}
+
+Test(journal_faults, a_sync_asked_for_holds_for_what_a_failed_batch_leaves)
+{
+    char dir[64];
+    struct model s = { 0 };
+    struct fault f;
+    struct item it;
+    uint64_t seq;
+    struct journal_config c = model_config(&s, temporary(dir));
+    c.sync_ms = JOURNAL_SYNC_NEVER; /* and nobody who listens */
+    struct journal *j = journal_open(&c, &f);
+    run(j, &s, 7, 0, 10);
+    (void)model_op(&s, 7, 10, &it);
+    cr_assert_eq(journal_append(j, MEMORY_PUT, &it.m, &seq), 0, "stored");
+    cr_assert_eq(journal_due(j), 0, "a batch is due at once");
+    journal_sync(j);
+    call_fault(PWRITE, 0, ENOSPC);
+    journal_flush(j, 11);
+    cr_assert(calls_mended(), "the call was made");
+    struct journal_state st;
+    journal_state(j, &st);
+    cr_assert(st.full && st.seq == 10, "it is undone");
+    cr_assert(!st.durable && journal_due(j) == 0, "a sync of the rest is due");
+    journal_flush(j, 12);
+    journal_state(j, &st);
+    cr_assert(st.durable == 10 && journal_due(j) == INT64_MAX, "and is done");
+    journal_close(j, 12, &f);
+    expect_opens("later", dir, &s);
+    remove_all(dir);
+}
+
+Test(journal_faults, one_sync_serves_all_that_is_written_before_it)
+{
+    char dir[64];
+    struct model s = { 0 };
+    struct told t = { 0 };
+    struct fault f;
+    struct journal_config c = model_config(&s, temporary(dir));
+    c.sync_ms = 1000;
+    c.events = (struct journal_events){ on_written, on_durable, on_failed, on_compacted, &t };
+    struct journal *j = journal_open(&c, &f);
+    call_counts[FDATASYNC] = 0;
+    run(j, &s, 7, 0, 10);
+    cr_assert(t.written == 10 && t.durable == 0, "written, not synced");
+    cr_assert_eq(journal_due(j), 750, "due three quarters after the first: %lld", (long long)journal_due(j));
+    journal_flush(j, 750);
+    cr_assert(t.durable == 10 && call_counts[FDATASYNC] == 1, "one sync");
+    journal_close(j, 751, &f);
+    remove_all(dir);
 }

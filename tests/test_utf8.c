@@ -207,6 +207,23 @@ Test(utf8, one_wrong_byte_is_found_wherever_it_stands)
         }
 }
 
+Test(utf8, a_character_cut_off_before_a_long_plain_stretch_is_found)
+{
+    static const struct { size_t n; uint8_t p[3]; } rows[] = {
+        { 1, { 0xc3 } }, { 1, { 0xe2 } }, { 2, { 0xe2, 0x82 } }, { 1, { 0xf0 } }, { 2, { 0xf0, 0x9f } },
+        { 3, { 0xf0, 0x9f, 0x98 } },
+    };
+    for (size_t r = 0; r < sizeof rows / sizeof *rows; r++)
+        for (size_t at = 0; at < 400; at++) {
+            uint8_t text[900];
+            struct utf8 u = {0};
+            memset(text, 'a', sizeof text);
+            memcpy(text + at, rows[r].p, rows[r].n);
+            size_t got = utf8_check(&u, text, sizeof text);
+            cr_assert_eq(got, at + rows[r].n, "row %zu at %zu: %zu", r, at, got);
+        }
+}
+
 Test(utf8, the_state_says_how_much_of_a_character_is_missing)
 {
     struct utf8 u = {0};
