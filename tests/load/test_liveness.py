@@ -106,7 +106,7 @@ async def watch(port, seconds, clients, request, rest, ahead=1):
 
     await asyncio.gather(pinging(), asking(), *(busy() for _ in range(clients)))
     print(f"{rest}: {answered[0]} answered, ping p99 {p99(pings):.1f} ms of {len(pings)}, stats p99 {p99(stats):.1f} ms")
-    return p99(pings), p99(stats), answered[0]
+    return p99(pings), p99(stats), answered[0], len(pings)
 
 
 def test_pings_are_answered_while_the_encoder_never_rests():
@@ -116,7 +116,7 @@ def test_pings_are_answered_while_the_encoder_never_rests():
         model = next(p.parent for p in (d if LONG else ROOT / "tests/models/tiny").rglob("model.safetensors"))
         with Server("--model", str(model), "--log-level", "warn", "--max-queue", "1000", "--ping-interval", "1", "--ping-timeout", "2") as s:
             words = "the quick brown fox jumps over the lazy dog and runs away from it ".split()
-            ping, stats, n = asyncio.run(watch(s.inference, SECONDS, 64, lambda i: {
+            ping, stats, n, _ = asyncio.run(watch(s.inference, SECONDS, 64, lambda i: {
                 "type": "embeddings", "data": {"text": " ".join(words[(i + k) % len(words)] for k in range(60)), "config": {"encoding_format": "base64"}}},
                 "encoder"))
             assert n > 0 and ping < (2000 if SANITIZED else 500) and stats < (4000 if SANITIZED else 1000)
@@ -124,7 +124,7 @@ def test_pings_are_answered_while_the_encoder_never_rests():
 
 def test_pings_are_answered_while_sixty_four_clients_store():
     with Server("--log-level", "warn", "--ping-interval", "1", "--ping-timeout", "2") as s:
-        ping, _, n = asyncio.run(watch(s.memory, SECONDS, 64, lambda i: {
+        ping, _, n, _ = asyncio.run(watch(s.memory, SECONDS, 64, lambda i: {
             "type": "store", "data": {"text": f"number {i} {time.monotonic_ns()}"}}, "disk"))
         assert n > 0 and ping < 1000
 
@@ -134,7 +134,7 @@ def test_a_slow_disk_holds_up_nobody_and_its_syncs_are_shared():
         program, env, syncs = slow_disk(d)
         with Server("--log-level", "warn", "--sync", "always", program=program, env=env) as s:
             before, began = syncs(), time.monotonic()
-            ping, stats, n = asyncio.run(watch(s.memory, 20 if LONG else 4, 64, lambda i: {
+            ping, stats, n, _ = asyncio.run(watch(s.memory, 20 if LONG else 4, 64, lambda i: {
                 "type": "store", "data": {"text": f"number {i} {time.monotonic_ns()}"}}, f"syncs of {SYNC_MS} ms"))
             done, took = syncs() - before, time.monotonic() - began
             print(f"{n / took:.1f} stores and {done / took:.2f} syncs a second, {n / done:.1f} stores a sync")
@@ -145,15 +145,18 @@ def test_a_slow_disk_holds_up_nobody_and_its_syncs_are_shared():
 
 def test_stores_beyond_what_a_batch_holds_wait_without_the_loop():
     with scratch() as d:
-        program, env, _ = slow_disk(d)
+        program, env, syncs = slow_disk(d)
         with Server("--log-level", "warn", "--sync", "always", program=program, env=env) as s:
             # 40 x 17 x 17.5 KiB, where two batches have 8 MiB: the rest waits for room.
-            _, _, n = asyncio.run(watch(s.memory, 10 if LONG else 4, 40, lambda i: {
+            before = syncs()
+            _, _, n, pings = asyncio.run(watch(s.memory, 10 if LONG else 4, 40, lambda i: {
                 "type": "store", "data": {"text": f"{i} {time.monotonic_ns()}".ljust(16000) + "."}}, "batches filled", 17))
             with Client(s.memory) as client:
                 lag = client.ok("stats")["loop_lag_ms"]
             print(f"turns of the loop: p99 {lag['p99']:.1f} ms, max {lag['max']:.1f}")
-            assert n >= 200 and lag["max"] < (SYNC_MS * 0.8 if SANITIZED and not LONG else SYNC_MS / 2)
+            # A loop that stands still with every batch answers one ping a sync, or two.
+            assert n >= 200 and pings >= 5 * (syncs() - before)
+            assert not LONG or lag["max"] < SYNC_MS / 2
 
 
 run(globals())
