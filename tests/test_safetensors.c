@@ -1,4 +1,5 @@
 // uses: servers/inference/safetensors.c servers/log.c servers/values.c json.c number.c utf8.c base64.c
+// flags: -Wl,--wrap=malloc -Wl,--wrap=realloc
 #include "test.h"
 
 #include <fcntl.h>
@@ -13,6 +14,21 @@
 
 #include "../servers/inference/safetensors.h"
 #include "../servers/log.h"
+
+/* Which allocation from now on finds no memory; -1: none. */
+static int fails_at = -1;
+
+static bool no_memory(void)
+{
+    return fails_at >= 0 && fails_at-- == 0;
+}
+
+void *__real_malloc(size_t n);
+void *__wrap_malloc(size_t n);
+void *__wrap_malloc(size_t n) { return no_memory() ? NULL : __real_malloc(n); }
+void *__real_realloc(void *p, size_t n);
+void *__wrap_realloc(void *p, size_t n);
+void *__wrap_realloc(void *p, size_t n) { return no_memory() ? NULL : __real_realloc(p, n); }
 
 /* A file in memory: length, JSON, data of `data` bytes counting up. */
 static uint8_t *file_of(const char *json, uint64_t n, size_t data, size_t *size)
@@ -212,6 +228,39 @@ Test(safetensors, more_tensors_than_anybody_has_are_refused)
     check(p, size, "more than 100,000 tensors", "100,001 tensors");
     free(p);
     free(json);
+}
+
+Test(safetensors, a_table_that_finds_no_memory_is_refused_with_71)
+{
+    static char json[30000]; /* 200 tensors: the table grows once */
+    size_t len = 1, size;
+    json[0] = '{';
+    for (int i = 0; i < 200; i++)
+        len += (size_t)sprintf(json + len, "%s\"t%d\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[%d,%d]}",
+                               i ? "," : "", i, 4 * i, 4 * i + 4);
+    json[len++] = '}';
+    uint8_t *p = file_of(json, len, 800, &size);
+    for (int k = 0; k < 4; k++) {
+        struct safetensors s;
+        struct fault f = { 0 };
+        fails_at = k;
+        int r = safetensors_read(&s, p, size, "f", &f);
+        cr_assert_eq(r, k < 3 ? -1 : 0, "allocation %d: %s", k, f.why);
+        if (r) cr_assert(f.exit == 71 && !strcmp(f.why, "f: out of memory"), "%d: %d %s", k, f.exit, f.why);
+        else cr_assert_not_null(safetensors_find(&s, "t199"), "with memory all are there");
+        safetensors_close(&s);
+    }
+    fails_at = -1;
+    free(p);
+}
+
+Test(safetensors, names_are_told_in_printable_characters)
+{
+    static const char json[] = "{\"a \xc3\xa4\\u0000\\u001b~\":{\"dtype\":\"F31\",\"shape\":[1],\"data_offsets\":[0,4]}}";
+    size_t size;
+    uint8_t *p = file_of(json, sizeof json - 1, 4, &size);
+    check(p, size, "tensor a?????~: has an unknown dtype", "a terminal's commands in a name");
+    free(p);
 }
 
 Test(safetensors, long_names_and_shapes_are_cut_in_messages)
