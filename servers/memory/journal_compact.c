@@ -85,8 +85,7 @@ static void stream(struct journal *j)
 {
     struct compact *c = &j->compact;
     struct memory m;
-    bool more = true;
-    while (c->fill < SLICE_BYTES && (more = c->living.next(c->living.user, &m)))
+    while (c->fill < SLICE_BYTES && c->living.next(c->living.user, &m))
         if (!put(j, &m)) {
             compact_end(j, "more memories than there were");
             return;
@@ -96,7 +95,7 @@ static void stream(struct journal *j)
         order(j, &(struct disk_order){ .kind = DISK_ADD, .area = DISK_COMPACT, .len = c->sent });
     } else if (c->living.n) {
         compact_end(j, "fewer memories than there were");
-    } else if (!more) {
+    } else {
         c->stage = COMPACT_TAIL;
         c->last = j->seq;
     }
