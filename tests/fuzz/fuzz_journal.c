@@ -1,17 +1,27 @@
-// uses: servers/memory/journal.c servers/memory/journal_open.c servers/memory/journal_compact.c servers/memory/journal_tools.c servers/memory/walk.c servers/memory/record.c servers/memory/disk.c servers/memory/disk_work.c servers/crc32c.c
+// uses: servers/memory/journal.c servers/memory/journal_open.c servers/memory/journal_compact.c servers/memory/journal_tools.c servers/memory/walk.c servers/memory/record.c servers/memory/disk_work.c
 /* Any bytes as a log: opening, checking and repairing never crash, opening twice is
- * as once, and what a check calls whole can be opened.
+ * as once, and what a check calls whole can be opened. Nothing stays open. The files are
+ * in memory: a run makes no system call.
  *
  * The first byte says what is put right before, so that the bytes behind a checksum
  * are reached: 1 a file header is set in front, 2 headers' checksums, 4 payloads',
  * 8 numbers and chain. */
-#include <fcntl.h>
-#include <stdlib.h>
-#include <sys/stat.h>
+#include <sys/mman.h>
 
-#include "../journal_dir.h"
+/* The areas between us and the disk are mapped once: each run would touch fresh pages. */
+static void *areas(void);
+#define mmap(...) areas()
+#define munmap(p, n) ((void)0)
+#include "../../servers/memory/disk.c"
+#undef mmap
+#undef munmap
+
+/* What plays the file system is not what is explored. */
+#pragma clang attribute push(__attribute__((no_sanitize("coverage"))), apply_to = function)
+#include "sim_fs.h"
+
 #include "../journal_log.h"
-#include "servers/crc32c.h"
+#include "../../servers/crc32c.c"
 #include "servers/memory/journal.h"
 #include "servers/memory/journal_tools.h"
 
@@ -20,7 +30,13 @@
 
 static uint8_t        log_bytes[JOURNAL_HEAD_BYTES + MOST + 64];
 static const uint8_t  print[32];
-static char           dir[64], name[96];
+static const char     dir[] = "/sim", name[] = "memory.log";
+
+static void *areas(void)
+{
+    static _Alignas(4096) uint8_t bytes[DISK_AREAS * DISK_AREA_BYTES];
+    return bytes;
+}
 
 struct seen { uint64_t n, hash; };
 
@@ -63,12 +79,9 @@ static bool open_once(struct seen *s, struct journal_state *st, struct fault *f)
     if (!j) return false;
     journal_state(j, st);
     /* as a kill: no close record */
-    int keep = open(name, O_RDONLY);
-    struct stat b;
-    fstat(keep, &b);
-    close(keep);
+    size_t n = sim_name[sim_find(name)].file->n;
     journal_close(j, 0, f);
-    if (truncate(name, b.st_size) < 0) abort();
+    sim_resize(sim_name[sim_find(name)].file, n);
     return true;
 }
 
@@ -114,21 +127,10 @@ static void write_log(const uint8_t *data, size_t size)
     memcpy(log_bytes + n, data + 1, size - 1);
     n += size - 1;
     put_right(log_bytes, n, what);
-    if (write_file(name, log_bytes, n) < 0) abort();
+    sim_write(name, log_bytes, n);
 }
 
-static void clear(void)
-{
-    char command[400];
-    DIR *d = opendir(dir);
-    for (struct dirent *e; d && (e = readdir(d));) {
-        snprintf(command, sizeof command, "%s/%s", dir, e->d_name);
-        if (!strncmp(e->d_name, "memory.", 7)) unlink(command);
-    }
-    if (d) closedir(d);
-}
-
-static void gone(void) { remove_all(dir); }
+#pragma clang attribute pop
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
@@ -139,11 +141,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     struct journal_report r = { 0 };
     char kept[64];
     if (!size || size > MOST) return 0;
-    if (!dir[0]) {
-        if (!temporary(dir)) abort();
-        snprintf(name, sizeof name, "%s/memory.log", dir);
-        atexit(gone);
-    }
     write_log(data, size);
     int whole = journal_check(dir, &r, &f);
     if (open_once(&once, &a, &f)) {
@@ -156,6 +153,6 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         if (journal_check(dir, &r, &f) != 0) abort();
         if (!open_once(&once, &a, &f) && f.exit != 65) abort();
     }
-    clear();
+    sim_clear();
     return 0;
 }
