@@ -197,13 +197,21 @@ static bool set(struct options *o, const struct flag *f, const char *s)
     return set_number(o, f, s);
 }
 
+/* where: the value's place and name, as its source spells them. */
 static int bad_value(struct fault *ft, int status, const char *where, const char *s, const struct flag *f)
 {
     char range[80] = "";
     if (f->kind == NUMBER || f->kind == BYTES || f->kind == PORT)
         snprintf(range, sizeof range, ", a number from %.15g to %.15g", f->min, f->max);
-    return fault_set(ft, status, "%s%s: bad value '%.100s' (want %s%s)", where, f->name, s ? s : "",
+    return fault_set(ft, status, "%s: bad value '%.100s' (want %s%s)", where, s ? s : "",
                      f->value ? f->value : f->kind == SWITCH ? "true or false" : "one kind of maintenance", range);
+}
+
+static int bad_variable(struct fault *ft, const char *name, const char *s, const struct flag *f)
+{
+    char where[96];
+    snprintf(where, sizeof where, "environment: %s", name);
+    return bad_value(ft, 78, where, s, f);
 }
 
 static void defaults(struct options *o)
@@ -231,13 +239,13 @@ static int read_environment(struct options *o, struct fault *ft)
         const char *s = getenv(name);
         if (!s || f->kind == MODE || f->kind == MODE_FILE) continue;
         if (f->kind != LIST) {
-            if (!set(o, f, s)) return bad_value(ft, 78, "environment: RECALLD_", s, f);
+            if (!set(o, f, s)) return bad_variable(ft, name, s, f);
             continue;
         }
         char *copy = strdup(s), *save = NULL;
         if (!copy) return fault_set(ft, 71, "out of memory");
         for (char *t = strtok_r(copy, ",", &save); t; t = strtok_r(NULL, ",", &save))
-            if (!set(o, f, t)) return bad_value(ft, 78, "environment: RECALLD_", t, f);
+            if (!set(o, f, t)) return bad_variable(ft, name, t, f);
     }
     return 0;
 }
@@ -261,8 +269,10 @@ static int read_line(struct options *o, char *line, const char *where, struct fa
         return fault_set(ft, 78, "%s: unknown name '%.100s'", where, name);
     if (!copy && f->kind != SWITCH)
         return fault_set(ft, 78, "%s: '%s' wants a value: %s = %s", where, name, name, f->value);
-    if (!set(o, f, copy)) return bad_value(ft, 78, where, copy, f);
-    return 0;
+    if (set(o, f, copy)) return 0;
+    char place[400];
+    snprintf(place, sizeof place, "%s: %s", where, f->name);
+    return bad_value(ft, 78, place, copy, f);
 }
 
 static int read_file(struct options *o, const char *path, struct fault *ft)
@@ -274,8 +284,8 @@ static int read_file(struct options *o, const char *path, struct fault *ft)
     int bad = 0;
     ssize_t len;
     for (int n = 1; !bad && (len = getline(&line, &cap, in)) >= 0; n++) {
-        snprintf(where, sizeof where, "%.250s line %d: ", path, n);
-        bad = strlen(line) != (size_t)len ? fault_set(ft, 78, "%sa NUL byte", where)
+        snprintf(where, sizeof where, "%.250s line %d", path, n);
+        bad = strlen(line) != (size_t)len ? fault_set(ft, 78, "%s: a NUL byte", where)
                                           : read_line(o, line, where, ft);
     }
     if (!bad && ferror(in)) bad = fault_set(ft, 78, "--config %.200s: cannot be read", path);
@@ -300,8 +310,10 @@ static int read_word(struct options *o, int argc, char **argv, int *i, struct fa
         value = argv[++*i];
     }
     if (f->kind == MODE && value) return fault_set(ft, 64, "--%s takes no value", f->name);
-    if (!set(o, f, value)) return bad_value(ft, 64, "--", value, f);
-    return 0;
+    if (set(o, f, value)) return 0;
+    char where[64];
+    snprintf(where, sizeof where, "--%s", f->name);
+    return bad_value(ft, 64, where, value, f);
 }
 
 /* A list given by a later source replaces the one of an earlier. */

@@ -25,12 +25,21 @@ def test_wrong_usage_is_64_and_one_line():
 
 
 def test_bad_environment_and_file_are_78():
-    assert recalld("--check", env={"RECALLD_RATE": "x"}).returncode == 78
+    p = recalld("--check", env={"RECALLD_MAX_QUEUE": "x"})
+    assert p.returncode == 78 and p.stderr.startswith("recalld: environment: RECALLD_MAX_QUEUE: bad value 'x'"), p
     assert recalld("--config", "/nowhere").returncode == 78
     assert recalld("--token-file", "/nowhere").returncode == 78
     assert recalld("--allow-origin", "nonsense").returncode == 78
     assert recalld("--host", "0.0.0.0").returncode == 78
     assert recalld("--host", "example.org").returncode == 78
+
+
+def test_bad_line_of_a_file_is_named():
+    with scratch() as d:
+        for line, why in (("bogus = 1", "unknown name 'bogus'"), ("max-queue = x", "max-queue: bad value 'x'")):
+            (d / "c").write_text(f"# first\n{line}\n")
+            p = recalld("--config", d / "c", "--check")
+            assert p.returncode == 78 and p.stderr.startswith(f"recalld: {d}/c line 2: {why}"), p
 
 
 def test_help_and_version():
