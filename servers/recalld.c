@@ -121,6 +121,8 @@ static int listen_on(struct endpoint *ep, int64_t first, int64_t last, struct fa
         int e = errno;
         if (e == EADDRINUSE && last > first) return fault_set(f, 69, "No available ports found in %lld-%lld on %s; "
                 "choose others with --inference-port", (long long)first, (long long)last, host);
+        if (e == EADDRINUSE && ep == &d.inference.ep) return fault_set(f, 69, "No available ports found: port %lld on %s "
+                "is busy; choose another with --inference-port", (long long)first, host);
         if (e == EADDRINUSE) return fault_set(f, 69, "port %lld on %s is busy; stop what uses it or choose "
                 "another with --%s-port", (long long)first, host, ep->name);
         if (e == EACCES) return fault_set(f, 71, "port %lld on %s may not be used: %s", (long long)first, host, strerror(e));
@@ -378,14 +380,25 @@ static int run(int signals, struct fault *f)
     return bad;
 }
 
+/* What was asked for stands on stdout, or the status of what hindered it. */
+static int printed(struct fault *f)
+{
+    if (!fflush(stdout) && !ferror(stdout)) return 0;
+    fault_set(f, 74, "stdout cannot be written: %s", strerror(errno));
+    return fail(f);
+}
+
 int main(int argc, char **argv)
 {
     struct fault f = { 0 };
     struct options *o = &d.options;
     if (options_read(o, argc, argv, &f)) return fail(&f);
-    if (o->mode == HELP) { options_help(); return 0; }
+    if (o->mode == HELP) { options_help(); return printed(&f); }
     log_open((enum log_level)o->log_level, o->log_json);
-    if (o->mode == VERSION) { printf("recalld %s\nsandbox: %s\n", RECALLD_VERSION, sandbox_offered()); return 0; }
+    if (o->mode == VERSION) {
+        printf("recalld %s\nsandbox: %s\n", RECALLD_VERSION, sandbox_offered());
+        return printed(&f);
+    }
     if (o->mode == SELFTEST) return sandbox_selftest(o);
     umask(077);
     if (check_host(o, &f) || default_data(o, &f) || policy_load(&d.policy, o, &f)) return fail(&f);

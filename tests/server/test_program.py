@@ -42,6 +42,13 @@ def test_bad_line_of_a_file_is_named():
             assert p.returncode == 78 and p.stderr.startswith(f"recalld: {d}/c line 2: {why}"), p
 
 
+def test_help_and_version_that_cannot_be_written_are_74():
+    for flag in ("--help", "--version"):
+        with open("/dev/full", "w") as full:
+            p = subprocess.run([BUILD / "recalld", flag], stdout=full, stderr=subprocess.PIPE, text=True)
+        assert p.returncode == 74 and p.stderr.count("\n") == 1, p
+
+
 def test_help_and_version():
     p = recalld("--help")
     assert p.returncode == 0 and "--max-memories" in p.stdout and not p.stderr
@@ -74,6 +81,8 @@ def test_inference_takes_the_first_free_port_of_its_range():
         with Server("--inference-port", f"{first}-{first + 1}") as r:
             assert r.inference == first + 1
             p = recalld("--data", d / "y", "--memory-port", "0", "--inference-port", f"{first}-{first + 1}")
+            assert p.returncode == 69 and "No available ports found" in p.stderr, p
+            p = recalld("--data", d / "y", "--memory-port", "0", "--inference-port", str(first))
             assert p.returncode == 69 and "No available ports found" in p.stderr, p
 
 
