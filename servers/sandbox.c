@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
+#include <linux/net.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -165,6 +166,20 @@ static void allow_without(struct filter *f, int call, unsigned arg, uint32_t bit
     RETURN(f, SECCOMP_RET_KILL_PROCESS);
 }
 
+#ifdef SYS_socketcall
+/* Where one call stands for all of sockets: allowed to send and to receive. */
+static void allow_talk(struct filter *f)
+{
+    uint32_t low = (uint32_t)offsetof(struct seccomp_data, args) + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0);
+    put(f, BPF_JMP | BPF_JEQ | BPF_K, SYS_socketcall, 0, 5);
+    put(f, BPF_LD | BPF_W | BPF_ABS, low, 0, 0);
+    put(f, BPF_JMP | BPF_JGE | BPF_K, SYS_SEND, 0, 2);
+    put(f, BPF_JMP | BPF_JGT | BPF_K, SYS_RECVFROM, 1, 0);
+    RETURN(f, SECCOMP_RET_ALLOW);
+    RETURN(f, SECCOMP_RET_KILL_PROCESS);
+}
+#endif
+
 static int seccomp(bool loop, bool disk)
 {
 #ifndef ARCH
@@ -181,6 +196,9 @@ static int seccomp(bool loop, bool disk)
     allow(&f, common, sizeof common / sizeof *common);
     if (loop) allow(&f, loop_calls, sizeof loop_calls / sizeof *loop_calls);
     if (disk) allow(&f, disk_calls, sizeof disk_calls / sizeof *disk_calls);
+#ifdef SYS_socketcall
+    if (!loop) allow_talk(&f);
+#endif
     /* Memory is never code; the loop opens files to read them only. */
 #ifdef SYS_mmap2
     allow_without(&f, SYS_mmap2, 2, PROT_EXEC);
