@@ -83,9 +83,6 @@ static const int loop_calls[] = {
 #ifdef SYS_accept4
     SYS_accept4, SYS_shutdown, SYS_getsockname, SYS_setsockopt, SYS_sendmsg, SYS_recvmsg,
 #endif
-#ifdef SYS_socketcall
-    SYS_socketcall,
-#endif
     SYS_fcntl, SYS_getrusage, SYS_wait4, SYS_lseek,
 #ifdef SYS_fcntl64
     SYS_fcntl64, SYS__llseek,
@@ -167,14 +164,16 @@ static void allow_without(struct filter *f, int call, unsigned arg, uint32_t bit
 }
 
 #ifdef SYS_socketcall
-/* Where one call stands for all of sockets: allowed to send and to receive. */
-static void allow_talk(struct filter *f)
+/* Where one call stands for all of sockets: allowed to send and receive, and up to
+ * `last`; never to make, bind or connect one. */
+static void allow_talk(struct filter *f, uint32_t last)
 {
     uint32_t low = (uint32_t)offsetof(struct seccomp_data, args) + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0);
-    put(f, BPF_JMP | BPF_JEQ | BPF_K, SYS_socketcall, 0, 5);
+    put(f, BPF_JMP | BPF_JEQ | BPF_K, SYS_socketcall, 0, 6);
     put(f, BPF_LD | BPF_W | BPF_ABS, low, 0, 0);
+    put(f, BPF_JMP | BPF_JEQ | BPF_K, SYS_GETSOCKNAME, 2, 0);
     put(f, BPF_JMP | BPF_JGE | BPF_K, SYS_SEND, 0, 2);
-    put(f, BPF_JMP | BPF_JGT | BPF_K, SYS_RECVFROM, 1, 0);
+    put(f, BPF_JMP | BPF_JGT | BPF_K, last, 1, 0);
     RETURN(f, SECCOMP_RET_ALLOW);
     RETURN(f, SECCOMP_RET_KILL_PROCESS);
 }
@@ -197,7 +196,7 @@ static int seccomp(bool loop, bool disk)
     if (loop) allow(&f, loop_calls, sizeof loop_calls / sizeof *loop_calls);
     if (disk) allow(&f, disk_calls, sizeof disk_calls / sizeof *disk_calls);
 #ifdef SYS_socketcall
-    if (!loop) allow_talk(&f);
+    allow_talk(&f, loop ? SYS_ACCEPT4 : SYS_RECVFROM);
 #endif
     /* Memory is never code; the loop opens files to read them only. */
 #ifdef SYS_mmap2
