@@ -48,7 +48,7 @@ static const struct flag flags[] = {
     { "ping-timeout", NUMBER, AT(ping_timeout), 20, 0, 86400, 0, "S", "close one that stays quiet; 0: off" },
     { "close-timeout", NUMBER, AT(close_timeout), 10, 0.01, 86400, 0, "S", "wait for the answer to a close" },
     { "handshake-timeout", NUMBER, AT(handshake_timeout), 10, 0.01, 86400, 0, "S", "a request must be whole by then" },
-    { "log-level", WORD, AT(log_level), LOG_INFO, 0, 0, "error|warn|info|debug", "LEVEL", "error, warn, info or debug" },
+    { "log-level", WORD, AT(log_level), LOG_INFO, 0, 0, "error|warn|info|debug", "error|warn|info|debug", "how much is logged" },
     { "log-format", WORD, AT(log_json), 0, 0, 0, "text|json", "text|json", "form of log lines" },
     { "max-reply", BYTES, AT(max_reply), 4194304, 4096, 1073741824, 0, "BYTES", "a larger reply is cut or refused" },
     { "message-timeout", NUMBER, AT(message_timeout), 60, 0.01, 86400, 0, "S", "a begun message must be whole by then" },

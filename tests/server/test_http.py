@@ -108,7 +108,7 @@ def test_upgrades():
         assert Client(s.memory, path="/ws").status == 101 and Client(s.memory, path="/ws?x").status == 101
         assert Client(s.memory, path="/other").status == 404
         code, headers, _ = get(s.memory, "/", UPGRADE[0], UPGRADE[1], UPGRADE[2], "Sec-WebSocket-Version: 12")
-        assert code == 426 and headers["sec-websocket-version"] == "13"
+        assert code == 426 and headers["sec-websocket-version"] == "13" and headers["upgrade"] == "websocket"
         assert get(s.memory, "/", *UPGRADE[:3])[0] == 426
         assert get(s.memory, "/", UPGRADE[0], *UPGRADE[2:])[0] == 400
         assert get(s.memory, "/healthz", UPGRADE[1])[0] == 200
