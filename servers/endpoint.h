@@ -121,9 +121,10 @@ bool request_alive(const struct request *rq);
 void reply_drop(struct request *rq);
 
 /* Up to seq everything is on disk: replies that waited leave. Or: what waited for
- * seq and later has failed, with the reason. */
+ * `from` and later has failed, with the reason, but for what stands(user, seq) says. */
 void endpoint_durable(struct endpoint *ep, uint64_t seq);
-void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why);
+void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why,
+                     bool (*stands)(const void *user, uint64_t seq), const void *user);
 
 /* An event to everyone who subscribed to that bit; data: one JSON value. To one
  * connection: of a standing query. Never between reply_begin() and reply_end(). */

@@ -325,11 +325,12 @@ static void fail(struct request *rq, const char *why)
     rq->reply_len = rq->out.len;
 }
 
-void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why)
+void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why,
+                     bool (*stands)(const void *user, uint64_t seq), const void *user)
 {
     for (struct session *s = ep->waiting; s; s = s->next_waiting)
         for (struct request *rq = s->first; rq; rq = rq->next)
-            if (rq->state == READY && rq->seq >= from) fail(rq, why);
+            if (rq->state == READY && rq->seq >= from && !stands(user, rq->seq)) fail(rq, why);
     pump_all(ep);
 }
 

@@ -9,7 +9,6 @@
 #include "servers/memory/resend.h"
 #include "servers/memory/task.h"
 #include "servers/sandbox.h"
-#include "servers/session.h"
 
 #define SWEEP_MS 60000
 
@@ -154,14 +153,12 @@ static int by_seq(const void *key, const void *element)
     return (a > b) - (a < b);
 }
 
-/* The replies to these deletes seem unfinished (or wait again), so that they do not fail. */
-static void spare(struct memory_service *ms, const struct store_gone *gone, size_t n, bool on)
+struct again { const struct store_gone *gone; size_t n; };
+
+static bool is_again(const void *user, uint64_t seq)
 {
-    for (struct session *s = ms->ep.waiting; s; s = s->next_waiting)
-        for (struct request *rq = s->first; rq; rq = rq->next)
-            if (rq->state == (on ? READY : RUNNING) &&
-                bsearch(&rq->seq, gone, n, sizeof *gone, by_seq))
-                rq->state = on ? RUNNING : READY;
+    const struct again *a = user;
+    return a->n && bsearch(&seq, a->gone, a->n, sizeof *a->gone, by_seq);
 }
 
 static void on_failed(void *user, uint64_t from, bool full, const char *why)
@@ -176,10 +173,8 @@ static void on_failed(void *user, uint64_t from, bool full, const char *why)
     log_end();
     store_failed(ms->store, from);
     resend_failed(ms->resend, from);
-    n = delete_again(ms, gone, n);
-    spare(ms, gone, n, true);
-    endpoint_failed(&ms->ep, from, why);
-    spare(ms, gone, n, false);
+    struct again again = { gone, delete_again(ms, gone, n) };
+    endpoint_failed(&ms->ep, from, why, is_again, &again);
     memory_synced(ms, UINT64_MAX, why);
     memory_bulk_failed(ms, why);
     free(gone);
