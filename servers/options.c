@@ -354,7 +354,7 @@ void options_help(void)
     for (size_t i = 0; i < N_FLAGS; i++) {
         char left[64];
         snprintf(left, sizeof left, "--%s %s", flags[i].name, flags[i].value ? flags[i].value : "");
-        printf("  %-32s %s\n", left, flags[i].help);
+        printf("  %-34s %s\n", left, flags[i].help);
     }
 }
 
