@@ -327,6 +327,7 @@ int options_read(struct options *o, int argc, char **argv, struct fault *ft)
     struct options cli;
     /* First for --config alone and for errors of usage; then in order of rank. */
     defaults(&cli);
+    cli.host = NULL;
     for (int i = 1; i < argc; i++)
         if (read_word(&cli, argc, argv, &i, ft)) return -1;
     defaults(o);
@@ -341,6 +342,10 @@ int options_read(struct options *o, int argc, char **argv, struct fault *ft)
         if (read_word(o, argc, argv, &i, ft)) return -1;
     merge(&adapters, &o->adapters), merge(&origins, &o->origins), merge(&hosts, &o->hosts);
     o->adapters = adapters, o->origins = origins, o->hosts = hosts;
+    o->adapters.bad = cli.adapters.n ? 64 : 78;
+    o->origins.bad = cli.origins.n ? 64 : 78;
+    o->hosts.bad = cli.hosts.n ? 64 : 78;
+    o->bad_host = cli.host ? 64 : 78;
     if (o->no_sandbox && o->require_sandbox)
         return fault_set(ft, 64, "--no-sandbox and --require-sandbox contradict each other");
     return 0;

@@ -13,13 +13,15 @@
 #define RECALLD_VERSION "1.0.0"
 #define OPTIONS_LIST 32   /* --adapter, --allow-origin, --allow-host: at most so many each */
 
-struct options_list { const char *v[OPTIONS_LIST]; int64_t n; };
+/* bad: the exit status that a bad value costs, 64 from the command line, else 78. */
+struct options_list { const char *v[OPTIONS_LIST]; int64_t n; int bad; };
 
 enum only { ONLY_BOTH, ONLY_MEMORY, ONLY_INFERENCE };
 enum maintenance { RUN, CHECK, REPAIR, COMPACT, REEMBED, EXPORT, IMPORT, HELP, VERSION, SELFTEST };
 
 struct options {
     const char *host, *data, *model, *token_file, *config, *adapter_dir, *port_file;
+    int         bad_host;                    /* as options_list.bad */
     int64_t     memory_port, inference_port, inference_last;
     int64_t     only;                        /* enum only */
     struct options_list adapters, origins, hosts;

@@ -37,11 +37,11 @@ int policy_load(struct policy *p, const struct options *o, struct fault *f)
     for (int64_t i = 0; i < o->origins.n; i++) {
         const char *s = o->origins.v[i];
         if (strcmp(s, "*") && strcmp(s, "null") && !http_origin(&parts, text(s)))
-            return fault_set(f, 78, "--allow-origin %.100s: want scheme://host[:port], null or *", s);
+            return fault_set(f, o->origins.bad, "--allow-origin %.100s: want scheme://host[:port], null or *", s);
     }
     for (int64_t i = 0; i < o->hosts.n; i++)
         if (!http_host(&parts, text(o->hosts.v[i])))
-            return fault_set(f, 78, "--allow-host %.100s: want a name or an address", o->hosts.v[i]);
+            return fault_set(f, o->hosts.bad, "--allow-host %.100s: want a name or an address", o->hosts.v[i]);
     if (o->token_file && read_token(p, o->token_file, f)) return -1;
     p->options = o;
     return 0;

@@ -72,7 +72,7 @@ static int open_embedder(struct fault *f)
         const char *s = o->adapters.v[i], *eq = strchr(s, '=');
         char name[128];
         if (!eq || eq == s || (size_t)(eq - s) >= sizeof name || !eq[1])
-            return fault_set(f, 64, "--adapter %.100s: want NAME=DIR", s);
+            return fault_set(f, o->adapters.bad, "--adapter %.100s: want NAME=DIR", s);
         memcpy(name, s, (size_t)(eq - s));
         name[eq - s] = 0;
         if (embedder_load_adapter(d.embedder, name, eq + 1, f) < 0) return -1;
@@ -308,7 +308,7 @@ static int check_host(const struct options *o, struct fault *f)
 {
     struct net_address a;
     if (!strcmp(o->host, "localhost")) return 0;
-    if (!net_parse(&a, o->host, 0)) return fault_set(f, 78, "--host %.100s: want localhost or an address", o->host);
+    if (!net_parse(&a, o->host, 0)) return fault_set(f, o->bad_host, "--host %.100s: want localhost or an address", o->host);
     if (net_is_loopback(&a) || o->token_file) return 0;
     if (!o->insecure)
         return fault_set(f, 78, "--host %s would let the network in: give --token-file, or --insecure to do without",

@@ -59,6 +59,14 @@ Test(options_flags, lists_gather)
     cr_assert_str_eq(o.adapters.v[0], "x=/d");
 }
 
+Test(options_flags, who_gave_a_value_decides_what_a_bad_one_costs)
+{
+    cr_assert_eq(read_line("--allow-origin x --host h"), 0);
+    cr_assert(o.origins.bad == 64 && o.bad_host == 64 && o.hosts.bad == 78 && o.adapters.bad == 78);
+    cr_assert_eq(read_line("--adapter x --allow-host y"), 0);
+    cr_assert(o.origins.bad == 78 && o.bad_host == 78 && o.hosts.bad == 64 && o.adapters.bad == 64);
+}
+
 static const struct { const char *line; int exit; } wrong[] = {
     { "--nonsense", 64 }, { "word", 64 }, { "-v", 64 }, { "--", 64 }, { "--memory-port", 64 },
     { "--memory-port x", 64 }, { "--memory-port -1", 64 }, { "--memory-port 65536", 64 }, { "--memory-port 1.5", 64 },

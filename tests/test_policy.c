@@ -75,7 +75,7 @@ Test(policy_host, with_a_wide_binding_the_address_that_was_reached)
 Test(policy_host, listed_names_are_allowed_in_any_case_with_any_port)
 {
     setup();
-    options.hosts = (struct options_list){ { "board.lan", "other.lan:8080" }, 2 };
+    options.hosts = (struct options_list){ { "board.lan", "other.lan:8080" }, 2, 78 };
     cr_assert_eq(host_of("Board.LAN:1"), 0);
     cr_assert_eq(host_of("board.lan."), 0);
     cr_assert_eq(host_of("xboard.lan"), 403);
@@ -120,7 +120,7 @@ Test(policy_origin, loopback_pages_and_nobody_else)
 Test(policy_origin, listed_ones_are_compared_as_scheme_host_and_port)
 {
     setup();
-    options.origins = (struct options_list){ { "https://app.example", "http://b.example:8080" }, 2 };
+    options.origins = (struct options_list){ { "https://app.example", "http://b.example:8080" }, 2, 78 };
     cr_assert_eq(origin_of("https://app.example"), 0);
     cr_assert_eq(origin_of("https://app.example:443"), 0);
     cr_assert_eq(origin_of("HTTPS://APP.example"), 0);
@@ -135,17 +135,17 @@ Test(policy_origin, listed_ones_are_compared_as_scheme_host_and_port)
 Test(policy_origin, null_and_star_are_asked_for_by_name)
 {
     setup();
-    options.origins = (struct options_list){ { "null" }, 1 };
+    options.origins = (struct options_list){ { "null" }, 1, 78 };
     cr_assert_eq(origin_of("null"), 0);
     cr_assert_eq(origin_of("http://evil.com"), 403);
-    options.origins = (struct options_list){ { "*" }, 1 };
+    options.origins = (struct options_list){ { "*" }, 1, 78 };
     cr_assert_eq(origin_of("http://evil.com"), 0);
 }
 
 Test(policy_origin, the_page_that_we_served_may_come_back)
 {
     setup();
-    options.hosts = (struct options_list){ { "board.lan" }, 1 };
+    options.hosts = (struct options_list){ { "board.lan" }, 1, 78 };
     cr_assert_eq(origin_of("http://board.lan:5000"), 0);
     cr_assert_eq(origin_of("http://board.lan:5005"), 0);
     cr_assert_eq(origin_of("http://board.lan:5006"), 403);
@@ -223,16 +223,16 @@ Test(policy_token, a_bad_token_file_is_a_configuration_fault_and_changes_nothing
     cr_assert(policy_load(&policy, &options, &f) && f.exit == 78);
 }
 
-Test(policy_load, bad_lists_are_configuration_faults)
+Test(policy_load, bad_lists_cost_what_their_source_says)
 {
     static const char *const bad_origins[] = { "evil.com", "http://a/", "http://", "http://a:0x", "//a" };
     struct fault f;
     setup();
     for (size_t i = 0; i < sizeof bad_origins / sizeof *bad_origins; i++) {
-        options.origins = (struct options_list){ { bad_origins[i] }, 1 };
-        cr_assert(policy_load(&policy, &options, &f) && f.exit == 78, "%s", bad_origins[i]);
+        options.origins = (struct options_list){ { bad_origins[i] }, 1, 64 };
+        cr_assert(policy_load(&policy, &options, &f) && f.exit == 64, "%s", bad_origins[i]);
     }
     options.origins.n = 0;
-    options.hosts = (struct options_list){ { "a b" }, 1 };
+    options.hosts = (struct options_list){ { "a b" }, 1, 78 };
     cr_assert(policy_load(&policy, &options, &f) && f.exit == 78);
 }

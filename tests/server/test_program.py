@@ -19,7 +19,8 @@ def free_port():
 
 
 def test_wrong_usage_is_64_and_one_line():
-    for args in (["--nonsense"], ["x"], ["--memory-port", "99999"], ["--sync", "sometimes"], ["--check", "--repair"]):
+    for args in (["--nonsense"], ["x"], ["--memory-port", "99999"], ["--sync", "sometimes"], ["--check", "--repair"],
+                 ["--host", "example.org"], ["--allow-origin", "nonsense"], ["--allow-host", "a b"], ["--adapter", "x"]):
         p = recalld(*args)
         assert p.returncode == 64 and p.stderr.count("\n") == 1 and p.stderr.startswith("recalld: "), (args, p)
 
@@ -29,9 +30,10 @@ def test_bad_environment_and_file_are_78():
     assert p.returncode == 78 and p.stderr.startswith("recalld: environment: RECALLD_MAX_QUEUE: bad value 'x'"), p
     assert recalld("--config", "/nowhere").returncode == 78
     assert recalld("--token-file", "/nowhere").returncode == 78
-    assert recalld("--allow-origin", "nonsense").returncode == 78
+    for name, value in (("HOST", "example.org"), ("ALLOW_ORIGIN", "nonsense"), ("ALLOW_HOST", "a b"), ("ADAPTER", "x")):
+        p = recalld("--check", env={f"RECALLD_{name}": value})
+        assert p.returncode == 78 and p.stderr.count("\n") == 1, (name, p)
     assert recalld("--host", "0.0.0.0").returncode == 78
-    assert recalld("--host", "example.org").returncode == 78
 
 
 def test_bad_line_of_a_file_is_named():
