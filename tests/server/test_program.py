@@ -9,7 +9,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from harness import BUILD, SANITIZED, Client, Server, Skip, get, recalld, run, scratch  # noqa: E402
+from harness import BUILD, ROOT, SANITIZED, Client, Server, Skip, get, recalld, run, scratch  # noqa: E402
 
 
 def free_port():
@@ -56,6 +56,12 @@ def test_help_and_version():
     assert p.returncode == 0 and "--max-memories" in p.stdout and not p.stderr
     p = recalld("--version")
     assert p.returncode == 0 and p.stdout.startswith("recalld ") and "sandbox: " in p.stdout
+
+
+def test_the_manual_page_has_every_flag_of_the_help():
+    page = (ROOT / "docs" / "recalld.1").read_text().replace("\\-", "-")
+    flags = [line.split()[0] for line in recalld("--help").stdout.splitlines() if line.startswith("  --")]
+    assert len(flags) > 40 and not [flag for flag in flags if f" {flag}" not in page], flags
 
 
 def test_a_busy_memory_port_is_69_and_named():
