@@ -35,6 +35,8 @@ static struct {
     struct watch             signals;
     struct timer             usage, watchdog, end;
     struct hook              flush, reap;
+    int                      argc;
+    char                   **argv;
 } d;
 
 static int fail(const struct fault *f)
@@ -184,10 +186,22 @@ static void stop(int64_t now)
     loop_at(d.loop, &d.end, now + ms(d.options.close_timeout));
 }
 
+/* Token and origins; these may stand in the file given by --config. */
+static int reread(struct fault *f)
+{
+    static struct options fresh;
+    struct options_list before = d.options.origins;
+    if (options_read(&fresh, d.argc, d.argv, f)) return -1;
+    d.options.origins = fresh.origins;
+    if (!policy_load(&d.policy, &d.options, f)) return 0;
+    d.options.origins = before;
+    return -1;
+}
+
 static void reload(void)
 {
     struct fault f;
-    if (policy_load(&d.policy, &d.options, &f)) log_say(LOG_ERROR, "", "reload failed: %s", f.why);
+    if (reread(&f)) log_say(LOG_ERROR, "", "reload failed: %s", f.why);
     else log_say(LOG_INFO, "", "token and origins read again");
     for (int64_t i = 0; i < d.options.adapters.n; i++) {
         const char *s = d.options.adapters.v[i], *eq = strchr(s, '=');
@@ -392,6 +406,7 @@ int main(int argc, char **argv)
 {
     struct fault f = { 0 };
     struct options *o = &d.options;
+    d.argc = argc, d.argv = argv;
     if (options_read(o, argc, argv, &f)) return fail(&f);
     if (o->mode == HELP) { options_help(); return printed(&f); }
     log_open((enum log_level)o->log_level, o->log_json);

@@ -264,6 +264,7 @@ static int landlock(const struct options *o, bool loop, bool disk)
         }
         allow_path(fd, o->adapter_dir, LL_READ);
         allow_parent(fd, o->token_file);
+        allow_parent(fd, o->config);
     }
     int bad = (int)syscall(SYS_landlock_restrict_self, fd, 0);
     close(fd);

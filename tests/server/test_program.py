@@ -179,6 +179,24 @@ def test_sigusr1_logs_stats_and_sighup_reads_the_token_again():
             assert "stats" in log and "t0ken" not in log
 
 
+def test_sighup_reads_the_origins_of_the_file_again():
+    def let_in(name):
+        return get(s.memory, "/stats", f"Origin: http://{name}.example")[0] == 200
+
+    with scratch() as d:
+        (d / "config").write_text("allow-origin = http://one.example\n")
+        with Server("--config", d / "config") as s:
+            assert let_in("one") and not let_in("two")
+            for text, two, line in (("allow-origin = http://two.example\n", True, "token and origins read again"),
+                                    ("allow-origin = three\n", True, "reload failed: --allow-origin three"),
+                                    ("bogus = 1\n", True, "line 1: unknown name 'bogus'"), ("", False, "read again")):
+                (d / "new").write_text(text)
+                (d / "new").rename(d / "config")
+                s.process.send_signal(signal.SIGHUP)
+                time.sleep(0.3)
+                assert let_in("two") == two and not let_in("one") and line in s.log(), (text, s.log())
+
+
 def test_log_lines_say_what_happened_and_never_a_text():
     with Server() as s:
         with Client(s.memory) as c:
