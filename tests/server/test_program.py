@@ -51,6 +51,28 @@ def test_help_and_version_that_cannot_be_written_are_74():
         assert p.returncode == 74 and p.stderr.count("\n") == 1, p
 
 
+def test_closed_standard_descriptors_name_no_file_of_the_data():
+    def close_all():
+        for fd in range(3):
+            os.close(fd)
+
+    with Server("--inline-sync") as s:
+        with Client(s.memory) as c:
+            c.ok("store", {"text": "kept"})
+        s.stop()
+        log, lock = (pathlib.Path(s.data) / name for name in ("memory.log", "LOCK"))
+        before = log.read_bytes()
+        common = [BUILD / "recalld", "--data", s.data]
+        assert subprocess.run([*common, "--import", "/nowhere"], preexec_fn=close_all).returncode == 74
+        assert subprocess.run([*common, "--export", "-"], preexec_fn=close_all).returncode == 74
+        assert subprocess.run([*common, "--check"], preexec_fn=close_all).returncode == 0
+        assert log.read_bytes() == before and not lock.read_bytes()
+        p = subprocess.Popen([*common, "--inline-sync", "--memory-port", "0", "--inference-port", "0"], preexec_fn=close_all)
+        time.sleep(0.5)
+        p.terminate()
+        assert p.wait(10) == 0 and not lock.read_bytes()
+
+
 def test_help_and_version():
     p = recalld("--help")
     assert p.returncode == 0 and "--max-memories" in p.stdout and not p.stderr
