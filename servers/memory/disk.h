@@ -39,8 +39,8 @@ struct disk_order {
     int                area;
     size_t             len;
     uint64_t           at, end;
-    bool               sync;      /* WRITE: and sync */
-    bool               reserve;   /* WRITE: only if the reserve stays whole behind it */
+    uint32_t           sync;      /* bool of a WRITE: and sync (a word: no padding is sent) */
+    uint32_t           reserve;   /* bool of a WRITE: only if the reserve stays whole behind it */
     struct record_seal seal;      /* COPY, SWAP: where the new log stands */
     uint8_t            old_id[16]; /* COPY, SWAP: file id of the log as it is */
 };
