@@ -244,8 +244,12 @@ static int read_environment(struct options *o, struct fault *ft)
         }
         char *copy = strdup(s), *save = NULL;
         if (!copy) return fault_set(ft, 71, "out of memory");
-        for (char *t = strtok_r(copy, ",", &save); t; t = strtok_r(NULL, ",", &save))
-            if (!set(o, f, t)) return bad_variable(ft, name, t, f);
+        for (char *t = strtok_r(copy, ",", &save); t; t = strtok_r(NULL, ",", &save)) {
+            if (set(o, f, t)) continue;
+            bad_variable(ft, name, t, f);
+            free(copy);
+            return -1;
+        }
     }
     return 0;
 }
@@ -263,16 +267,20 @@ static int read_line(struct options *o, char *line, const char *where, struct fa
     if (!*s || *s == '#') return 0;
     char *eq = strchr(s, '=');
     if (eq) *eq = 0;
-    char *name = strip(s), *copy = eq ? strdup(strip(eq + 1)) : NULL;
+    char *name = strip(s), *copy;
     const struct flag *f = find(name, strlen(name));
     if (!f || f->kind == MODE || f->kind == MODE_FILE || f->at == AT(config))
         return fault_set(ft, 78, "%s: unknown name '%.100s'", where, name);
-    if (!copy && f->kind != SWITCH)
+    if (!eq && f->kind != SWITCH)
         return fault_set(ft, 78, "%s: '%s' wants a value: %s = %s", where, name, name, f->value);
+    copy = eq ? strdup(strip(eq + 1)) : NULL;
+    if (eq && !copy) return fault_set(ft, 71, "out of memory");
     if (set(o, f, copy)) return 0;
     char place[400];
     snprintf(place, sizeof place, "%s: %s", where, f->name);
-    return bad_value(ft, 78, place, copy, f);
+    bad_value(ft, 78, place, copy, f);
+    free(copy);
+    return -1;
 }
 
 static int read_file(struct options *o, const char *path, struct fault *ft)
