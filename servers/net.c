@@ -205,3 +205,9 @@ unsigned net_raise_descriptors(void)
     if (setrlimit(RLIMIT_NOFILE, &r)) getrlimit(RLIMIT_NOFILE, &r);
     return r.rlim_cur > 1u << 20 ? 1u << 20 : (unsigned)r.rlim_cur;
 }
+
+void net_fill_descriptors(void)
+{
+    for (int fd = 0; fd <= 2; fd++)
+        if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd ? O_RDONLY : O_WRONLY);
+}

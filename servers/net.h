@@ -58,4 +58,9 @@ void net_close(struct net_listeners *l);
 /* Raise the limit of descriptors to the hard one; returns it. */
 unsigned net_raise_descriptors(void);
 
+/* A closed stdin, stdout or stderr must not become the number of a file or connection
+ * of ours, which lines meant for it would be written to. What takes its place fails as
+ * a closed one does. First thing in main(). */
+void net_fill_descriptors(void);
+
 #endif

@@ -13,6 +13,7 @@
 #include <unistd.h>
 
 #include "json.h"
+#include "servers/net.h"
 #include "ws.h"
 
 #define MAX_MESSAGE (16u << 20)   /* bytes of a reply */
@@ -364,12 +365,12 @@ static void on_export(const char *text)
     } while (1);
 }
 
-/* One line of an export: stored with what a client may give. */
-static void import_line(char *line, size_t len, long n)
+/* One line of an export: stored with what a client may give. False if it is no JSON. */
+static bool import_line(char *line, size_t len, long n)
 {
     static const char *const names[] = { "text", "metadata", "tags", "significance", "timestamp", "pinned", "embedding" };
     size_t at;
-    if (json_check(line, len, &at)) die(65, "line %ld is no JSON (byte %zu)", n, at);
+    if (json_check(line, len, &at)) return fprintf(stderr, "recall: line %ld: no JSON (byte %zu)\n", n, at), false;
     struct slice object = { line, len };
     struct json_out out = begin("store");
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
@@ -378,6 +379,7 @@ static void import_line(char *line, size_t len, long n)
         if (v.len) json_put_key(&out, names[i]), json_put_raw(&out, v.p, v.len);
     }
     end(&out);
+    return true;
 }
 
 static void on_import(const char *path)
@@ -391,7 +393,7 @@ static void on_import(const char *path)
         while (len && strchr("\r\n\t ", line[len - 1])) len--;
         n++;
         if (!len) continue;
-        import_line(line, (size_t)len, n);
+        if (!import_line(line, (size_t)len, n) && ++refused) continue;
         struct slice reply = next_message();
         if (success(reply)) {
             if (member(member(reply, "data"), "duplicate").len == 4) known++;
@@ -402,9 +404,11 @@ static void on_import(const char *path)
         fprintf(stderr, "recall: line %ld: %.*s\n", n, (int)why.len, why.p);
         refused++;
     }
+    int e = ferror(in) ? errno : 0;
     printf(r.json ? "{\"stored\":%ld,\"duplicates\":%ld,\"refused\":%ld}\n"
                   : "%ld stored, %ld known already, %ld refused\n", stored, known, refused);
     free(line);
+    if (e) die(74, "%s: %s", path, strerror(e));
     if (refused) exit(65);
 }
 
@@ -462,6 +466,7 @@ static char *read_stdin(void)
         if (!grown) die(71, "out of memory");
         p = grown;
     }
+    if (ferror(stdin)) die(74, "stdin: %s", strerror(errno));
     if (memchr(p, 0, len)) die(65, "the text holds a NUL byte");
     p[len] = 0;
     return p;
@@ -469,6 +474,7 @@ static char *read_stdin(void)
 
 int main(int argc, char **argv)
 {
+    net_fill_descriptors();
     const char *words[3];
     int n = 0;
     bool flags = true;
@@ -478,7 +484,8 @@ int main(int argc, char **argv)
         else if (flags && !strcmp(a, "--json")) r.json = true;
         else if (flags && !strncmp(a, "--url=", 6)) r.url = a + 6;
         else if (flags && !strcmp(a, "--url") && i + 1 < argc) r.url = argv[++i];
-        else if (flags && !strcmp(a, "--help")) { help(stdout); return 0; }
+        else if (flags && !strcmp(a, "--url")) die(64, "--url wants a value: ws://HOST:PORT");
+        else if (flags && !strcmp(a, "--help")) { help(stdout); return fflush(stdout) ? 74 : 0; }
         else if (flags && a[0] == '-' && a[1]) die(64, "unknown flag '%s'; --help lists them", a);
         else if (n < 3) words[n++] = a;
     }

@@ -402,17 +402,9 @@ static int printed(struct fault *f)
     return fail(f);
 }
 
-/* A closed stdin, stdout or stderr must not become the number of a file of ours,
- * which lines meant for it would be written to. These fail as a closed one does. */
-static void fill_standard_descriptors(void)
-{
-    for (int fd = 0; fd <= 2; fd++)
-        if (fcntl(fd, F_GETFD) < 0) open("/dev/null", fd ? O_RDONLY : O_WRONLY);
-}
-
 int main(int argc, char **argv)
 {
-    fill_standard_descriptors();
+    net_fill_descriptors();
     struct fault f = { 0 };
     struct options *o = &d.options;
     d.argc = argc, d.argv = argv;

@@ -366,6 +366,27 @@ def test_recall_stores_searches_and_embeds():
         assert recalld("stats", "--url", f"ws://localhost:{free_port()}", program="recall").returncode == 69
 
 
+def test_recall_counts_a_bad_line_and_goes_on():
+    with Server() as s:
+        lines = '{"text":"first"}\nno JSON\n{"text":5}\n{"text":"last"}\n{"text":"first"}\n'
+        p = recalld("import", "-", f"--url=ws://localhost:{s.memory}", input=lines, program="recall")
+        assert p.returncode == 65 and p.stdout == "2 stored, 1 known already, 2 refused\n", p
+        assert [line.split(":")[1] for line in p.stderr.splitlines()] == [" line 2", " line 3"], p
+
+
+def test_recall_names_a_stdin_or_stdout_that_fails():
+    with Server() as s, open("/dev/full", "w") as full:
+        url = f"--url=ws://localhost:{s.memory}"
+        assert recalld("import", s.home, url, program="recall").returncode == 74
+        for word, fd in (("stats", 1), ("store", 0)):
+            args = [BUILD / "recall", url, word] + ["-"] * (fd == 0)
+            p = subprocess.run(args, preexec_fn=lambda fd=fd: os.close(fd), stderr=subprocess.PIPE)
+            assert p.returncode == 74, (word, p)
+        assert subprocess.run([BUILD / "recall", url, "stats"], stdout=full).returncode == 74
+        with Client(s.memory) as c:
+            assert c.ok("stats")["errors_by_code"] == {} and c.ok("stats")["memory_count"] == 0
+
+
 def test_recall_says_goodbye_however_it_ends():
     with Server("--log-level", "info") as s:
         memory = f"--url=ws://localhost:{s.memory}"
