@@ -4,7 +4,7 @@
 #include "servers/memory/task.h"
 #include "servers/values.h"
 
-#define CLOSING 1024        /* bytes kept for what stands behind a list */
+#define CLOSING 256         /* bytes kept for what stands behind a list */
 
 #define AT(field) .at = offsetof(struct call, field)
 

@@ -385,6 +385,16 @@ async def test_lists_are_cut_and_vectors_are_refused(server):
     assert len(texts) == 20
 
 
+@flags("--max-reply", "8192")
+async def test_a_list_is_cut_where_the_next_one_has_no_room(server):
+    c = await server.client()
+    for i in range(40):
+        await c.store("item number %d" % i)
+    r = await c.ask("retrieve", {"count": 40})
+    size, one = (len(json.dumps(v, separators=(",", ":"))) for v in (r, r["memories"][-1]))
+    assert r["truncated"] is True and size < 8192 < size + one + 300, (size, one)
+
+
 @flags("--max-memories", "3")
 async def test_a_full_store_refuses_but_takes_duplicates(server):
     c = await server.client()
