@@ -227,6 +227,25 @@ static void defaults(struct options *o)
     o->log_level = LOG_INFO;
 }
 
+struct owned { struct owned *next; char text[]; };
+
+/* A copy that lives as long as o. NULL: out of memory. */
+static char *own(struct options *o, const char *text)
+{
+    size_t n = strlen(text) + 1;
+    struct owned *w = malloc(sizeof *w + n);
+    if (!w) return NULL;
+    memcpy(w->text, text, n);
+    w->next = o->owned;
+    o->owned = w;
+    return w->text;
+}
+
+void options_free(struct options *o)
+{
+    for (struct owned *w; (w = o->owned); free(w)) o->owned = w->next;
+}
+
 /* The environment: RECALLD_MAX_QUEUE for --max-queue; several values of a list
  * separated by commas. */
 static int read_environment(struct options *o, struct fault *ft)
@@ -242,14 +261,10 @@ static int read_environment(struct options *o, struct fault *ft)
             if (!set(o, f, s)) return bad_variable(ft, name, s, f);
             continue;
         }
-        char *copy = strdup(s), *save = NULL;
+        char *copy = own(o, s), *save = NULL;
         if (!copy) return fault_set(ft, 71, "out of memory");
-        for (char *t = strtok_r(copy, ",", &save); t; t = strtok_r(NULL, ",", &save)) {
-            if (set(o, f, t)) continue;
-            bad_variable(ft, name, t, f);
-            free(copy);
-            return -1;
-        }
+        for (char *t = strtok_r(copy, ",", &save); t; t = strtok_r(NULL, ",", &save))
+            if (!set(o, f, t)) return bad_variable(ft, name, t, f);
     }
     return 0;
 }
@@ -273,14 +288,12 @@ static int read_line(struct options *o, char *line, const char *where, struct fa
         return fault_set(ft, 78, "%s: unknown name '%.100s'", where, name);
     if (!eq && f->kind != SWITCH)
         return fault_set(ft, 78, "%s: '%s' wants a value: %s = %s", where, name, name, f->value);
-    copy = eq ? strdup(strip(eq + 1)) : NULL;
+    copy = eq ? own(o, strip(eq + 1)) : NULL;
     if (eq && !copy) return fault_set(ft, 71, "out of memory");
     if (set(o, f, copy)) return 0;
     char place[400];
     snprintf(place, sizeof place, "%s: %s", where, f->name);
-    bad_value(ft, 78, place, copy, f);
-    free(copy);
-    return -1;
+    return bad_value(ft, 78, place, copy, f);
 }
 
 static int read_file(struct options *o, const char *path, struct fault *ft)

@@ -33,12 +33,13 @@ struct options {
     int64_t     log_level;                   /* enum log_level */
     enum maintenance mode;
     const char *file;                        /* of EXPORT and IMPORT */
+    struct owned *owned;                     /* what strings point into that stand elsewhere */
 };
 
-/* Fill o from argv, environment and file. Strings point into those or into
- * memory that is never freed. 0, or -1 with f: exit 64 for the command line, 78
- * for environment and file. */
+/* Fill o from argv, environment and file. Strings point into those or into what o
+ * owns. 0, or -1 with f: exit 64 for the command line, 78 for environment and file. */
 int options_read(struct options *o, int argc, char **argv, struct fault *f);
+void options_free(struct options *o);                     /* also after -1 */
 
 void options_help(void);                                  /* to stdout */
 void options_put(const struct options *o, struct json_out *out); /* members of `config` */

@@ -189,12 +189,19 @@ static void stop(int64_t now)
 /* Token and origins; these may stand in the file given by --config. */
 static int reread(struct fault *f)
 {
-    static struct options fresh;
-    struct options_list before = d.options.origins;
-    if (options_read(&fresh, d.argc, d.argv, f)) return -1;
-    d.options.origins = fresh.origins;
-    if (!policy_load(&d.policy, &d.options, f)) return 0;
-    d.options.origins = before;
+    static struct options last;              /* owns the origins in force */
+    struct options fresh, *o = &d.options;
+    struct options_list before = o->origins;
+    if (!options_read(&fresh, d.argc, d.argv, f)) {
+        o->origins = fresh.origins;
+        if (!policy_load(&d.policy, o, f)) {
+            options_free(&last);
+            last = fresh;
+            return 0;
+        }
+        o->origins = before;
+    }
+    options_free(&fresh);
     return -1;
 }
 

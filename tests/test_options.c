@@ -19,6 +19,7 @@ static int read_line(const char *line)
     snprintf(copy, sizeof copy, "%s", line);
     for (char *t = strtok_r(copy, " ", &save); t; t = strtok_r(NULL, " ", &save)) argv[argc++] = t;
     memset(&f, 0, sizeof f);
+    options_free(&o);
     return options_read(&o, argc, argv, &f) ? f.exit : 0;
 }
 
