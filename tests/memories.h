@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "servers/memory/memory.h"
+#include "servers/memory/store.h"
 
 #define S(text) ((struct slice){ (text), sizeof(text) - 1 })
 #define NO_TEXT ((struct slice){ NULL, 0 })
@@ -74,4 +75,13 @@ static inline struct memory memory_of(uint64_t number, struct slice text, const 
     m.f.significance = 0.5;
     return m;
 }
+
+/* The whole sweep at once; how many it forgot. */
+static inline long store_forget(struct store *st, bool now, uint64_t *seq)
+{
+    uint32_t row = 0;
+    *seq = 0;
+    return store_sweep(st, now) ? store_sweep_part(st, &row, UINT32_MAX, seq) : 0;
+}
+
 #endif

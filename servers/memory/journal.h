@@ -112,8 +112,7 @@ void journal_ready(struct journal *j, int64_t now);
 void journal_sync(struct journal *j);
 
 /* Flush and wait until all that was appended is written, and durable where it is to
- * be (for maintenance, and when journal_append() answers JOURNAL_BUSY and the
- * caller would rather stand still). 0, or JOURNAL_STOPPED. */
+ * be: for maintenance, which may stand still. 0, or JOURNAL_STOPPED. */
 int journal_wait(struct journal *j, int64_t now);
 
 /* Sync, mark the log as closed, wait for the helper's end, unlock, free. 0, or -1

@@ -117,9 +117,6 @@ long store_clear(struct store *st, uint64_t *seq);
 bool store_cleared(const struct store *st);
 bool store_give_back(struct store *st);
 
-/* Forget what is too weak (5.6), at most once a minute unless `now` is asked
- * for; how many. *seq is 0 when there was none. */
-long store_forget(struct store *st, bool now, uint64_t *seq);
 
 /* The same in parts: may a sweep begin now? Then look at `most` rows from *row on (0 at
  * first), which is ROW_NONE when those were the last; how many were removed, or a status. */

@@ -132,13 +132,6 @@ long store_sweep_part(struct store *st, uint32_t *row, uint32_t most, uint64_t *
     return n;
 }
 
-long store_forget(struct store *st, bool now, uint64_t *seq)
-{
-    uint32_t row = 0;
-    *seq = 0;
-    return store_sweep(st, now) ? store_sweep_part(st, &row, UINT32_MAX, seq) : 0;
-}
-
 long store_clear_oldest(struct store *st, size_t n, uint64_t *seq)
 {
     long removed = 0;
