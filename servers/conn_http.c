@@ -2,9 +2,6 @@
 
 #include "servers/conn_impl.h"
 
-/* What a 426 says that it wants: RFC 9110 15.5.22, RFC 6455 4.4. */
-#define WANTED "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
-
 static const char *phrase(int status)
 {
     switch (status) {
@@ -108,7 +105,7 @@ int conn_upgrade(struct conn *c, const struct http_head *h, struct slice protoco
     if (status != 101) {
         char lines[512];
         size_t n = append(lines, sizeof lines, 0, headers ? headers : "");
-        append(lines, sizeof lines, n, status == 426 ? WANTED : status == 405 ? "Allow: GET\r\n" : "");
+        append(lines, sizeof lines, n, status == 426 ? CONN_WANTED : status == 405 ? "Allow: GET\r\n" : "");
         conn_refuse(c, status, lines, why);
         return status;
     }
@@ -129,7 +126,7 @@ static void default_request(struct conn *c, const struct http_head *h)
     if (ws_is_upgrade(h))
         conn_upgrade(c, h, (struct slice){ "", 0 }, NULL);
     else if (slice_is(h->path, "/") || slice_is(h->path, "/ws"))
-        conn_refuse(c, 426, WANTED, "this is a WebSocket server");
+        conn_refuse(c, 426, CONN_WANTED, "this is a WebSocket server");
     else
         conn_refuse(c, 404, NULL, "no such page");
 }

@@ -204,7 +204,7 @@ static void get(struct visit *v)
         page_headers(v);
         answer(v, 200, a.type, a.body);
     } else if (is_path(v, "/ws")) {
-        cors(v, true, "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n");
+        cors(v, true, CONN_WANTED);
         answer_text(v, 426, "upgrade required: this path is a WebSocket\n");
     } else {
         cors(v, true, "");
