@@ -96,7 +96,7 @@ define fuzzer
 $(BUILD)/fuzz/$(1): tests/fuzz/$(1).c $(patsubst %.c,$(BUILD)/fuzz/%.o,$(call uses,tests/fuzz/$(1).c))
 	@mkdir -p $$(@D)
 	@echo "  FUZZ  $$@"
-	$(Q)clang $(FUZZFLAGS) -fsanitize=fuzzer,address,undefined $(if $(JANSSON),-DHAVE_JANSSON) -o $$@ $$^ -lm $(if $(JANSSON),-ljansson)
+	$(Q)clang $(FUZZFLAGS) -fsanitize=fuzzer,address,undefined $(if $(JANSSON),-DHAVE_JANSSON) -MMD -MP -MF $$@.d -MT $$@ -o $$@ tests/fuzz/$(1).c $$(filter %.o,$$^) -lm $(if $(JANSSON),-ljansson)
 endef
 $(BUILD)/fuzz/%.o: %.c
 	@mkdir -p $(@D)
