@@ -90,11 +90,19 @@ static const float *low_rank(const struct panel *p, uint32_t first, uint32_t row
     return low;
 }
 
-/* What comes after the products of one vector: y = act(y + bias + B t). */
-INLINE void finish(float *y, vf v, const float *low, enum activation act)
+static void act_all(float *x, size_t n, enum activation act)
 {
-    if (low) v += load(low);
-    store(y, activate(v, act));
+    for (size_t i = 0; i < n; i += LANES) store(x + i, activate(load(x + i), act));
+}
+
+/* What comes after products and bias: y [rows][WIDTH] = act(y + B t). */
+static void finish(float *y, size_t ld, uint32_t rows, const float *low, enum activation act)
+{
+    for (uint32_t r = 0; r < rows; r++, y += ld) {
+        for (uint32_t j = 0; low && j < WIDTH; j += LANES)
+            store(y + j, load(y + j) + load(low + r * WIDTH + j));
+        if (act != ACT_NONE) act_all(y, WIDTH, act);
+    }
 }
 
 static void panel(const struct panel *p)
@@ -105,15 +113,13 @@ static void panel(const struct panel *p)
     float room[ROWS * WIDTH];
     for (uint32_t i = 0, rows; i < p->n; i += rows) {
         rows = next_rows(p->n - i);
-        product((struct tile){ p->y + i * p->ld, p->in.x + i * p->in.ld, w, p->ld, p->in.ld,
-                               WIDTH, l->in }, rows, WIDTH);
-        const float *low = low_rank(p, i, rows, room);
-        for (uint32_t r = 0; r < rows; r++) {
-            float *y = p->y + (i + r) * p->ld;
+        float *y = p->y + i * p->ld;
+        product((struct tile){ y, p->in.x + i * p->in.ld, w, p->ld, p->in.ld, WIDTH, l->in },
+                rows, WIDTH);
+        for (float *to = y; to < y + rows * p->ld; to += p->ld)
             for (uint32_t j = 0; j < WIDTH; j += LANES)
-                finish(y + j, load(y + j) + load(bias + j), low ? low + r * WIDTH + j : NULL,
-                       p->act);
-        }
+                store(to + j, load(to + j) + load(bias + j));
+        finish(y, p->ld, rows, low_rank(p, i, rows, room), p->act);
     }
 }
 
@@ -160,10 +166,22 @@ INLINE vi dot(vi acc, vi w, int32_t x) { return acc + w * x; }
 #endif
 #endif
 
-/* c [rows][WIDTH] = a [rows][k] b [k / GROUP][WIDTH][GROUP], k at least one whole group. */
-INLINE void tile_int8(int32_t *c, const quant *a, size_t lda, const int8_t *b, size_t k,
-                      const int rows)
+/* Some rows of a panel. */
+struct tile_int8 {
+    float *y;               /* [rows][ld] */
+    const quant *a;         /* [rows][lda] */
+    const int8_t *b;        /* [k / GROUP][WIDTH][GROUP] */
+    const float *scale, *zero;              /* [rows] of a */
+    const float *scales, *sums, *bias;      /* [WIDTH] of b */
+    size_t ld, lda, k;      /* k at least one whole group */
+};
+
+/* y = scale scales (a b - zero sums) + bias */
+INLINE void tile_int8(const struct tile_int8 *t, const int rows)
 {
+    const quant *a = t->a;
+    const int8_t *b = t->b;
+    size_t k = t->k, lda = t->lda;
     vi acc[ROWS][COLS], w[COLS];
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < COLS; j++) acc[r][j] = (vi){ 0 };
@@ -181,14 +199,19 @@ INLINE void tile_int8(int32_t *c, const quant *a, size_t lda, const int8_t *b, s
         a += GROUP;
         b += WIDTH * GROUP;
     } while (k -= GROUP);
-    for (int r = 0; r < rows; r++)
-        for (int j = 0; j < COLS; j++) *(vi *)(c + r * WIDTH + j * LANES) = acc[r][j];
+    for (int j = 0; j < COLS; j++) {
+        vf sums = load(t->sums + j * LANES), scales = load(t->scales + j * LANES);
+        vf bias = load(t->bias + j * LANES);
+        for (int r = 0; r < rows; r++) {
+            vf v = (__builtin_convertvector(acc[r][j], vf) - sums * t->zero[r]) * t->scale[r];
+            store(t->y + (size_t)r * t->ld + j * LANES, v * scales + bias);
+        }
+    }
 }
 
-#define CASE_INT8(r, n) case r: tile_int8(c, a, lda, b, k, r); break;
+#define CASE_INT8(r, n) case r: tile_int8(t, r); break;
 
-static void product_int8(int32_t *c, const quant *a, size_t lda, const int8_t *b, size_t k,
-                         uint32_t rows)
+static void product_int8(const struct tile_int8 *t, uint32_t rows)
 {
     switch (rows) { EACH_ROWS(CASE_INT8, 0) }
 }
@@ -197,23 +220,18 @@ static void panel_int8(const struct panel *p)
 {
     const struct linear *l = p->linear;
     size_t k = (l->in + GROUP - 1) / GROUP * GROUP, at = (size_t)p->index * WIDTH;
-    const int8_t *w = (const int8_t *)l->weight + at * k;
-    const float *weight_scale = l->scale + at, *sum_of_weights = l->sum + at, *bias = p->bias + at;
-    int32_t c[ROWS * WIDTH];
+    struct tile_int8 t = { .b = (const int8_t *)l->weight + at * k, .scales = l->scale + at,
+                           .sums = l->sum + at, .bias = p->bias + at, .ld = p->ld,
+                           .lda = p->in.ldq, .k = k };
     float room[ROWS * WIDTH];
     for (uint32_t i = 0, rows; i < p->n; i += rows) {
         rows = next_rows(p->n - i);
-        product_int8(c, (const quant *)p->in.q + i * p->in.ldq, p->in.ldq, w, k, rows);
-        const float *low = low_rank(p, i, rows, room);
-        for (uint32_t r = 0; r < rows; r++) {
-            float zero = p->in.zero[i + r], scale = p->in.scale[i + r];
-            for (uint32_t j = 0; j < WIDTH; j += LANES) {
-                vf v = __builtin_convertvector(*(const vi *)(c + r * WIDTH + j), vf);
-                v = (v - load(sum_of_weights + j) * zero) * scale;
-                finish(p->y + (i + r) * p->ld + j, v * load(weight_scale + j) + load(bias + j),
-                       low ? low + r * WIDTH + j : NULL, p->act);
-            }
-        }
+        t.y = p->y + i * p->ld;
+        t.a = (const quant *)p->in.q + i * p->in.ldq;
+        t.scale = p->in.scale + i;
+        t.zero = p->in.zero + i;
+        product_int8(&t, rows);
+        finish(t.y, p->ld, rows, low_rank(p, i, rows, room), p->act);
     }
 }
 
@@ -229,9 +247,10 @@ static void quantize(const float *x, uint32_t n, void *out, float *scale, float 
     bool flat = !(range > 1e-30f);
     float inverse = flat ? 0 : 255 / range, shift = flat ? 0 : -lo * inverse;
     *scale = flat ? 1 : range / 255;
-    *zero = (float)(int32_t)(shift + 0.5f);
+    float middle = (float)(int32_t)(shift + 0.5f);
+    *zero = middle;
     for (uint32_t i = 0; i < n; i += LANES) {
-        vf t = load(x + i) * inverse + *zero;
+        vf t = load(x + i) * inverse + middle;
         t = min(max(t, set(0)), set(255)) + 12582912.0f;
         vq_out v = __builtin_convertvector((vi)t - 0x4b400000, vq_out);
         memcpy((quant *)out + i, &v, sizeof v);
@@ -476,11 +495,6 @@ static void head_rows(const struct head *h, float *q, size_t ld, uint32_t n)
             for (; d < h->dim; d++) to[d] = from[d] * inverse[r];
         }
     }
-}
-
-static void act_all(float *x, size_t n, enum activation act)
-{
-    for (size_t i = 0; i < n; i += LANES) store(x + i, activate(load(x + i), act));
 }
 
 static void exp_all(float *x, size_t n)
