@@ -3,13 +3,13 @@
 
 static const char letters[65] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/";
 
-/* Value + 1 of each character, 0 for what is none. */
+/* Each character's value + 64; 0 for what is none. */
 static const uint8_t values[256] = {
-    ['A'] = 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15, 16, 17, 18, 19, 20, 21, 22, 23, 24,
-            25, 26,
-    ['a'] = 27, 28, 29, 30, 31, 32, 33, 34, 35, 36, 37, 38, 39, 40, 41, 42, 43, 44, 45, 46, 47, 48,
-            49, 50, 51, 52,
-    ['0'] = 53, 54, 55, 56, 57, 58, 59, 60, 61, 62, ['+'] = 63, ['/'] = 64
+    ['A'] = 64, 65, 66, 67, 68, 69, 70, 71, 72, 73, 74, 75, 76, 77, 78, 79, 80, 81, 82, 83, 84, 85,
+            86, 87, 88, 89,
+    ['a'] = 90, 91, 92, 93, 94, 95, 96, 97, 98, 99, 100, 101, 102, 103, 104, 105, 106, 107, 108,
+            109, 110, 111, 112, 113, 114, 115,
+    ['0'] = 116, 117, 118, 119, 120, 121, 122, 123, 124, 125, ['+'] = 126, ['/'] = 127
 };
 
 static void encode3(char *out, uint32_t v)
@@ -34,16 +34,13 @@ size_t base64_encode(char *out, const uint8_t *p, size_t n)
     return (size_t)(o - out);
 }
 
-/* 24 bits of four characters; above 24 bits when one is no letter. */
-static uint32_t decode4(const char *p)
+/* 24 bits of four characters; bit 6 of *good goes when one is no letter. */
+static uint32_t decode4(const char *s, uint32_t *good)
 {
-    uint32_t v = 0, bad = 0;
-    for (int i = 0; i < 4; i++) {
-        uint32_t c = (uint32_t)values[(uint8_t)p[i]] - 1;
-        bad |= c;
-        v = v << 6 | (c & 63);
-    }
-    return v | (bad & 0x80000000u);
+    const uint8_t *p = (const uint8_t *)s;
+    uint32_t a = values[p[0]], b = values[p[1]], c = values[p[2]], d = values[p[3]];
+    *good &= a & b & c & d;
+    return (a << 18) + (b << 12) + (c << 6) + d - (64u << 18) - (64u << 12) - (64u << 6) - 64u;
 }
 
 size_t base64_decode(uint8_t *out, const char *p, size_t n)
@@ -53,21 +50,19 @@ size_t base64_decode(uint8_t *out, const char *p, size_t n)
     if (!n) return 0;
     size_t pad = p[n - 1] != '=' ? 0 : p[n - 2] != '=' ? 1 : 2;
     const char *end = p + n - (pad ? 4 : 0);
-    uint32_t bad = 0, v;
+    uint32_t good = 64, v;
     for (; p < end; p += 4, o += 3) {
-        v = decode4(p);
-        bad |= v;
+        v = decode4(p, &good);
         o[0] = (uint8_t)(v >> 16);
         o[1] = (uint8_t)(v >> 8);
         o[2] = (uint8_t)v;
     }
     if (pad) {
         char last[4] = {p[0], p[1], pad == 2 ? 'A' : p[2], 'A'};
-        v = decode4(last);
-        bad |= v;
+        v = decode4(last, &good);
         if (v & (pad == 2 ? 0xffffu : 0xffu)) return SIZE_MAX; /* unused bits, section 3.5 */
         *o++ = (uint8_t)(v >> 16);
         if (pad == 1) *o++ = (uint8_t)(v >> 8);
     }
-    return bad >> 31 ? SIZE_MAX : (size_t)(o - out);
+    return good ? (size_t)(o - out) : SIZE_MAX;
 }
