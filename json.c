@@ -22,20 +22,24 @@ static const char names[] = "\"\\/bfnrt", meant[] = "\"\\/\b\f\n\r\t";
 /* Bytes before the first quote, backslash or control character; bits of those beyond ASCII. */
 static size_t plain(const char *s, size_t n, uint64_t *high)
 {
-    const uint64_t ones = 0x0101010101010101u, tops = 0x8080808080808080u;
+    typedef uint8_t vec __attribute__((vector_size(16)));
+    vec v, hit, all = {0};
+    uint64_t half[2] = {0};
     size_t i = 0;
-    for (; n - i >= 8; i += 8) {
-        uint64_t v;
-        memcpy(&v, s + i, 8);
-#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
-        v = __builtin_bswap64(v);
-#endif
-        /* A borrow comes only out of a byte that is a hit itself, so the lowest hit is true. */
-        uint64_t quote = (v ^ ones * '"') - ones, slash = (v ^ ones * '\\') - ones;
-        uint64_t hit = (quote | slash | (v - ones * 0x20)) & ~v & tops;
-        *high |= v & tops;
-        if (hit) return i + (size_t)__builtin_ctzll(hit) / 8;
+    for (; n - i >= sizeof v; i += sizeof v) {
+        memcpy(&v, s + i, sizeof v);
+        hit = (vec)((v == '"') | (v == '\\') | (v < 0x20));
+        memcpy(half, &hit, sizeof half);
+        all |= v;
+        if (half[0] | half[1]) break;
     }
+    uint64_t first = half[0] ? half[0] : half[1], seen[2];
+    memcpy(seen, &all, sizeof seen);
+    *high |= (seen[0] | seen[1]) & 0x8080808080808080u;
+#if __BYTE_ORDER__ == __ORDER_BIG_ENDIAN__
+    first = __builtin_bswap64(first);
+#endif
+    if (first) return i + (half[0] ? 0 : 8) + (size_t)__builtin_ctzll(first) / 8;
     for (; i < n && s[i] != '"' && s[i] != '\\' && (unsigned char)s[i] >= 0x20; i++)
         *high |= (unsigned char)s[i] & 0x80;
     return i;
