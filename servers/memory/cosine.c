@@ -36,7 +36,75 @@ INLINE double exact(const float *a, const float *b, size_t n)
     return s[0];
 }
 
+INLINE double sum_of(const lanes *v)
+{
+    double s[LANES], sum = 0;
+    memcpy(s, v, sizeof s);
+    for (size_t k = 0; k < LANES; k++) sum += s[k];
+    return sum;
+}
+
+/* What integers of at most `most`, and so many of them, leave of x. */
+struct rounded {
+    double  step;            /* times p is about x; negative when `most` is */
+    double  all, square, left;  /* of x, step p and x - step p: lengths, squared */
+    int32_t sum;             /* of p */
+};
+
+/* x in integers p: int16 into whole, or int8 into codes, LANES at a time. */
+INLINE struct rounded integers(const float *x, size_t n, double most, int16_t *whole, int8_t *codes)
+{
+    typedef int64_t longs __attribute__((vector_size(LANES * sizeof(int64_t))));
+    typedef int32_t ints __attribute__((vector_size(LANES * sizeof(int32_t))));
+    typedef int16_t shorts __attribute__((vector_size(LANES * sizeof(int16_t))));
+    typedef int8_t  bytes __attribute__((vector_size(LANES)));
+    const lanes half = (lanes){ 0 } + 0.5;
+    float last[LANES] = { 0 }, greatest = 0;    /* what is over, with zeros behind */
+    memcpy(last, x + n / LANES * LANES, n % LANES * sizeof *x);
+    narrow part;
+    ints top = { 0 }, total = { 0 };
+    for (size_t j = 0; j < n; j += LANES) {
+        memcpy(&part, n - j < LANES ? last : x + j, sizeof part);
+        ints v = (ints)part & INT32_MAX, more = v > top;   /* floats compare as their bits do */
+        top = (v & more) | (top & ~more);
+    }
+    float tops[LANES];
+    memcpy(tops, &top, sizeof tops);
+    for (size_t k = 0; k < LANES; k++) greatest = tops[k] > greatest ? tops[k] : greatest;
+    struct rounded r = { .step = greatest > 1e-30f ? (double)(float)(greatest / most) : 0 };
+    double inverse = r.step != 0 ? 1 / r.step : 0;
+    lanes all = { 0 }, square = { 0 }, left = { 0 };
+    for (size_t j = 0; j < n; j += LANES) {
+        memcpy(&part, n - j < LANES ? last : x + j, sizeof part);
+        lanes v = __builtin_convertvector(part, lanes), p = v * inverse;
+        p += (lanes)((longs)half | ((longs)p & INT64_MIN));  /* away from zero, then cut */
+        ints i = __builtin_convertvector(p, ints);
+        lanes near = __builtin_convertvector(i, lanes) * r.step, rest = v - near;
+        all += v * v;
+        square += near * near;
+        left += rest * rest;
+        total += i;
+        shorts s = __builtin_convertvector(i, shorts);
+        bytes b = __builtin_convertvector(i, bytes);
+        if (whole) memcpy(whole + j, &s, sizeof s);
+        else memcpy(codes + j, &b, sizeof b);
+    }
+    r.all = sum_of(&all);
+    r.square = sum_of(&square);
+    r.left = sum_of(&left);
+    int32_t totals[LANES];
+    memcpy(totals, &total, sizeof totals);
+    for (size_t k = 0; k < LANES; k++) r.sum += totals[k];
+    return r;
+}
+
 static double exact_plain(const float *a, const float *b, size_t n) { return exact(a, b, n); }
+
+static struct rounded integers_plain(const float *x, size_t n, double most, int16_t *whole,
+                                     int8_t *codes)
+{
+    return integers(x, n, most, whole, codes);
+}
 
 /* Left to the compiler, which has a multiply-and-add of 16-bit integers on every target. */
 static void rows_plain(const struct cosine_query *q, const int8_t *codes, size_t n, int32_t *out)
@@ -58,8 +126,22 @@ static void rows_plain(const struct cosine_query *q, const int8_t *codes, size_t
 __attribute__((target("avx2,fma")))
 static double exact_avx2(const float *a, const float *b, size_t n) { return exact(a, b, n); }
 
+__attribute__((target("avx2,fma")))
+static struct rounded integers_avx2(const float *x, size_t n, double most, int16_t *whole,
+                                     int8_t *codes)
+{
+    return integers(x, n, most, whole, codes);
+}
+
 __attribute__((target("avx512f,avx512vl,avx512dq")))
 static double exact_avx512(const float *a, const float *b, size_t n) { return exact(a, b, n); }
+
+__attribute__((target("avx512f,avx512vl,avx512dq")))
+static struct rounded integers_avx512(const float *x, size_t n, double most, int16_t *whole,
+                                     int8_t *codes)
+{
+    return integers(x, n, most, whole, codes);
+}
 
 __attribute__((target("avx2")))
 static void rows_avx2(const struct cosine_query *q, const int8_t *codes, size_t n, int32_t *out)
@@ -78,33 +160,38 @@ static void rows_avx2(const struct cosine_query *q, const int8_t *codes, size_t 
     }
 }
 
-/* VNNI multiplies unsigned by signed bytes: codes are lifted by 128, which is
- * taken off again by the sums over the query. Wraps like the sum it equals. */
-/* Sum of sixteen lanes, modulo 2^32. */
-__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
-static uint32_t lanes_sum(__m512i v)
+#define VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
+
+/* VNNI multiplies unsigned by signed bytes: codes are lifted by 128, which is taken off
+ * again by the sum over the query. Wraps like the sum it equals. */
+VNNI INLINE __m512i row_vnni(const struct cosine_query *q, const int8_t *codes)
 {
-    __m256i h = _mm256_add_epi32(_mm512_castsi512_si256(v), _mm512_extracti64x4_epi64(v, 1));
-    __m128i q = _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
-    q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0x4e));
-    q = _mm_add_epi32(q, _mm_shuffle_epi32(q, 0xb1));
-    return (uint32_t)_mm_cvtsi128_si32(q);
+    __m512i high = _mm512_setzero_si512(), low = high;
+    for (size_t j = 0; j < q->stride; j += 64) {
+        __m512i x = _mm512_xor_si512(_mm512_load_si512(codes + j), _mm512_set1_epi8(-128));
+        high = _mm512_dpbusd_epi32(high, x, _mm512_load_si512(q->high + j));
+        low = _mm512_dpbusd_epi32(low, x, _mm512_load_si512(q->low + j));
+    }
+    return _mm512_add_epi32(_mm512_slli_epi32(high, 7), low);
 }
 
-__attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
-static void rows_vnni(const struct cosine_query *q, const int8_t *codes, size_t n, int32_t *out)
+/* One row behind the other, as the memory likes it; the sums of lanes are made for four at
+ * once, with the last row again where fewer are left. */
+VNNI static void rows_vnni(const struct cosine_query *q, const int8_t *codes, size_t n, int32_t *out)
 {
-    const __m512i lift = _mm512_set1_epi8(-128);
-    for (size_t i = 0; i < n; i++, codes += q->stride) {
-        __m512i high = _mm512_setzero_si512(), low = high;
-        for (size_t j = 0; j < q->stride; j += 64) {
-            __m512i x = _mm512_xor_si512(_mm512_load_si512(codes + j), lift);
-            high = _mm512_dpbusd_epi32(high, x, _mm512_load_si512(q->high + j));
-            low = _mm512_dpbusd_epi32(low, x, _mm512_load_si512(q->low + j));
-        }
-        __m512i both = _mm512_add_epi32(_mm512_slli_epi32(high, 7), low);
-        uint32_t sum = lanes_sum(both);
-        out[i] = (int32_t)(sum - 128u * (128u * (uint32_t)q->sum_high + (uint32_t)q->sum_low));
+    const __m128i lifted = _mm_set1_epi32((int32_t)(128u * (uint32_t)q->sum));
+    for (size_t i = 0, left; (left = n - i); i += left < 4 ? left : 4) {
+        const int8_t *row = codes + i * q->stride;
+        __m512i a = row_vnni(q, row), b = row_vnni(q, row += left > 1 ? q->stride : 0);
+        __m512i c = row_vnni(q, row += left > 2 ? q->stride : 0);
+        __m512i d = row_vnni(q, row += left > 3 ? q->stride : 0);
+        a = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+        c = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+        a = _mm512_add_epi32(_mm512_unpacklo_epi64(a, c), _mm512_unpackhi_epi64(a, c));
+        __m256i h = _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
+        __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
+        sums = _mm_sub_epi32(sums, lifted);
+        memcpy(out + i, &sums, left < 4 ? left * sizeof *out : sizeof sums);
     }
 }
 
@@ -129,12 +216,13 @@ static const struct kernel {
     int (*has)(void);
     void (*rows)(const struct cosine_query *, const int8_t *, size_t, int32_t *);
     double (*exact)(const float *, const float *, size_t);
+    struct rounded (*integers)(const float *, size_t, double, int16_t *, int8_t *);
 } kernels[] = {
 #ifdef __x86_64__
-    { "avx512-vnni", has_vnni, rows_vnni, exact_avx512 },
-    { "avx2", has_avx2, rows_avx2, exact_avx2 },
+    { "avx512-vnni", has_vnni, rows_vnni, exact_avx512, integers_avx512 },
+    { "avx2", has_avx2, rows_avx2, exact_avx2, integers_avx2 },
 #endif
-    { "plain", has_plain, rows_plain, exact_plain },
+    { "plain", has_plain, rows_plain, exact_plain, integers_plain },
 };
 
 static const struct kernel *used;
@@ -159,16 +247,20 @@ void cosine_use(unsigned i)
     if (k) used = k;
 }
 
-double cosine_exact(const float *a, const float *b, size_t dimension)
+static const struct kernel *best(void)
 {
     if (!used) used = nth(0);
-    return used->exact(a, b, dimension);
+    return used;
+}
+
+double cosine_exact(const float *a, const float *b, size_t dimension)
+{
+    return best()->exact(a, b, dimension);
 }
 
 void cosine_rows(const struct cosine_query *q, const int8_t *codes, size_t n, int32_t *out)
 {
-    if (!used) used = nth(0);
-    used->rows(q, codes, n, out);
+    best()->rows(q, codes, n, out);
 }
 
 int cosine_normalise(float *out, const float *in, size_t dimension)
@@ -180,31 +272,16 @@ int cosine_normalise(float *out, const float *in, size_t dimension)
     return 0;
 }
 
-static float greatest(const float *x, size_t n)
-{
-    float most = 0;
-    for (size_t j = 0; j < n; j++) most = fabsf(x[j]) > most ? fabsf(x[j]) : most;
-    return most;
-}
-
 /* Above any rounding of the sums that it is made for. */
 static double up(double x) { return x * (1 + 1e-6) + 1e-12; }
 
 double cosine_encode(const float *x, size_t dimension, int8_t *codes, float *scale, float *error)
 {
-    float step = greatest(x, dimension) / 127;
-    double inverse = step > 0 ? 1 / (double)step : 0, left = 0, square = 0;
     memset(codes, 0, COSINE_STRIDE(dimension));
-    for (size_t j = 0; j < dimension; j++) {
-        long code = lrint(x[j] * inverse);
-        codes[j] = (int8_t)(code > 127 ? 127 : code < -127 ? -127 : code);
-        double rest = (double)x[j] - (double)step * codes[j];
-        left += rest * rest;
-        square += (double)x[j] * (double)x[j];
-    }
-    *scale = step;
-    *error = (float)up(sqrt(left));
-    return up(sqrt(square));
+    struct rounded r = best()->integers(x, dimension, 127, NULL, codes);
+    *scale = (float)r.step;
+    *error = (float)up(sqrt(r.left));
+    return up(sqrt(r.all));
 }
 
 size_t cosine_query_bytes(size_t dimension) { return 4 * COSINE_STRIDE(dimension) + 64; }
@@ -214,26 +291,22 @@ void cosine_query(struct cosine_query *q, void *buffer, const float *y, size_t d
 {
     size_t stride = COSINE_STRIDE(dimension);
     uintptr_t at = ((uintptr_t)buffer + 63) / 64 * 64;
-    memset(q, 0, sizeof *q);
-    q->stride = stride;
-    q->whole = memset((void *)at, 0, 4 * stride);
-    q->high = (int8_t *)(at + 2 * stride);
-    q->low = q->high + stride;
+    int16_t *whole = memset((void *)at, 0, 2 * stride);
+    int8_t *high = (int8_t *)(at + 2 * stride), *low = high + stride;
     /* No sum of products of codes may leave 32 bits, nor p two signed bytes. */
     double most = fmin(16256, floor(INT32_MAX / (127.0 * (double)dimension)));
-    double step = (negate ? -1 : 1) * (double)greatest(y, dimension) / most, left = 0, square = 0;
-    for (size_t j = 0; j < dimension && step != 0; j++) {
-        int32_t p = (int32_t)lrint(y[j] / step);
-        q->whole[j] = (int16_t)p;
-        q->low[j] = (int8_t)(((p + 64) & 127) - 64);
-        q->high[j] = (int8_t)((p - q->low[j]) / 128);
-        q->sum_high += q->high[j];
-        q->sum_low += q->low[j];
-        double rest = (double)y[j] - step * p;
-        left += rest * rest;
-        square += step * p * step * p;
+    struct rounded r = best()->integers(y, dimension, negate ? -most : most, whole, NULL);
+    for (size_t j = 0; j < stride; j += 8) {
+        typedef int16_t shorts __attribute__((vector_size(16)));
+        typedef int8_t  bytes __attribute__((vector_size(8)));
+        shorts p, l;
+        memcpy(&p, whole + j, sizeof p);
+        l = ((p + 64) & 127) - 64;
+        bytes lows = __builtin_convertvector(l, bytes), highs = __builtin_convertvector((p - l) >> 7, bytes);
+        memcpy(low + j, &lows, sizeof lows);
+        memcpy(high + j, &highs, sizeof highs);
     }
-    q->scale = fabs(step);
-    q->length = up(sqrt(square));
-    q->error = up(sqrt(left));
+    *q = (struct cosine_query){ .stride = stride, .scale = fabs(r.step), .length = up(sqrt(r.square)),
+                                .error = up(sqrt(r.left)), .sum = r.sum, .whole = whole,
+                                .high = high, .low = low };
 }

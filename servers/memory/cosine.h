@@ -32,7 +32,7 @@ struct cosine_query {
     double   scale;      /* t */
     double   length;     /* |t p|, rounded up: times e */
     double   error;      /* |y - t p|, rounded up: times |x| */
-    int32_t  sum_high, sum_low;
+    int32_t  sum;        /* of p */
     int16_t *whole;      /* p [stride] */
     int8_t  *high, *low; /* p = 128 high + low [stride] each */
 };

@@ -159,17 +159,23 @@ static size_t look(struct scan *sc, uint32_t first, size_t n)
     size_t at = first % CHUNK_ROWS, cost = 0;
     int32_t product[BLOCK];
     /* All roundings of the estimate are below the last summand. */
-    double around = sc->q.error * sc->rs->longest + 1e-6 * (1 + sc->q.length * sc->rs->longest);
+    double length = sc->q.length, scale = sc->q.scale, gate = sc->c.min_similarity;
+    double around = sc->q.error * sc->rs->longest + 1e-6 * (1 + length * sc->rs->longest);
+    bool ungated = sc->c.order == SCAN_COSINE && gate <= -2;
+    double least = ungated ? bar(sc) : -INFINITY;
+    uint64_t searched = 0;
     cosine_rows(&sc->q, c->codes + at * sc->q.stride, n, product);
     for (size_t i = 0; i < n; i++) {
-        double error = c->error[at + i];
-        double near = product[i] * (double)c->scale[at + i] * sc->q.scale;
-        double bound = error * sc->q.length + around;
+        double error = c->error[at + i], bound = error * length + around;
+        double near = product[i] * (double)c->scale[at + i] * scale;
         if (error < 0) continue;
-        sc->searched++;
-        if (near + bound < sc->c.min_similarity) sc->below++;
+        searched++;
+        if (near + bound < least) continue;
+        if (near + bound < gate) sc->below++;
         else cost += rank_near(sc, first + (uint32_t)i, near, bound);
+        if (ungated) least = bar(sc);
     }
+    sc->searched += searched;
     return cost;
 }
 
