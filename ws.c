@@ -303,7 +303,7 @@ static void idle(struct ws *ws)
 {
     bool begun = ws->op || ws->at != ws->end;
     if (ws->lent && !begun)                         ws->began = WS_NEVER;
-    else if (ws->lent && ws->began == WS_NEVER)     ws->began = ws->heard;
+    else if (ws->lent && ws->began == WS_NEVER)     ws->began = ws->since;
     if (ws->eof) fail(ws, CUT_OFF);
 }
 
@@ -340,7 +340,7 @@ void ws_init(struct ws *ws, enum ws_role role, const struct ws_config *config,
     ws->out = out;
     ws->masks = masks;
     ws->client = role == WS_CLIENT;
-    ws->heard = now;
+    ws->since = now;
     ws->began = WS_NEVER;
     assert(out->cap >= WS_MAX_CTRL && ws->client == (masks != NULL));
 }
@@ -350,8 +350,8 @@ void ws_received(struct ws *ws, uint8_t *buf, size_t len, int64_t now)
     if (ws->state >= FAILED) return;
     size_t kept = ws->have + (ws->end - ws->at);
     assert(len >= kept);
-    if (len > kept) {
-        ws->heard = now;
+    if (len > kept && ws->state == OPEN) {
+        ws->since = now;
         ws->pinged = false;
     }
     ws->buf = buf;
@@ -424,7 +424,7 @@ static int64_t silence_due(const struct ws *ws)
 {
     const struct ws_config *c = ws->config;
     if (!c->ping_interval_ms || ws->paused) return WS_NEVER;
-    if (!ws->pinged) return ws->heard + c->ping_interval_ms;
+    if (!ws->pinged) return ws->since + c->ping_interval_ms;
     return ws->since + (c->ping_timeout_ms ? c->ping_timeout_ms : c->ping_interval_ms);
 }
 
@@ -450,8 +450,8 @@ void ws_tick(struct ws *ws, int64_t now)
 
 void ws_pause(struct ws *ws, bool paused, int64_t now)
 {
-    if (ws->paused && !paused) {
-        ws->heard = now;
+    if (ws->paused && !paused && ws->state == OPEN) {
+        ws->since = now;
         ws->pinged = false;
     }
     ws->paused = paused;

@@ -112,7 +112,7 @@ struct ws_event {
     bool     by_peer;  /* CLOSED: the peer began it (else a fault, a timer, or ws_close()) */
 };
 
-/* One connection: 112 bytes where a pointer has 8. Its fields are the engine's own. */
+/* One connection: 104 bytes where a pointer has 8. Its fields are the engine's own. */
 struct ws {
     const struct ws_config *config;
     struct ws_out   *out;
@@ -121,8 +121,8 @@ struct ws {
     size_t      base, have;      /* buf[base .. base + have): the message so far */
     size_t      at, end;         /* buf[at .. end): not looked at yet */
     uint64_t    left;            /* payload of the current data frame still to come */
-    int64_t     heard;           /* when the peer's last bytes came */
-    int64_t     since;           /* when our ping, or our close, was queued */
+    int64_t     since;           /* the peer's last bytes came; pinged: our ping, closing: our
+                                    close was queued */
     int64_t     began;           /* when the unfinished message began, else WS_NEVER */
     uint8_t     key[4];          /* mask of the next payload byte and the three behind it */
     struct utf8 utf8;            /* of the text so far */
