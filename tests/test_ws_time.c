@@ -351,6 +351,8 @@ Test(ws_time, unanswered_close_ends_without_another_frame)
     cr_assert_eq(due(), 700, "bytes do not renew it");
     ws_pause(&s.ws, true, now);
     cr_assert_eq(due(), 700);
+    ws_pause(&s.ws, false, now);
+    cr_assert_eq(due(), 700, "nor does a pause");
     at(699);
     expect("");
     at(700);
