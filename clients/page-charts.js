@@ -96,7 +96,7 @@ class Chart {
 
 export const charts = {
   latency: new Chart('Latency', 'ms', ['memory', 'inference']),
-  memory: new Chart('Memory use', 'MB', ['resident']),
+  memory: new Chart('Memory', 'MB', ['resident']),
   lag: new Chart('Loop lag', 'ms', ['p99']),
   queue: new Chart('Queue', '', ['encoder', 'page']),
 };

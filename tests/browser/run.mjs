@@ -459,7 +459,7 @@ test('the charts live', async () => {
   const page = await open(shared.page);
   await until(page, () => [...document.querySelectorAll('.chart path.first')].every((p) => (p.getAttribute('d').match(/L/g) ?? []).length >= 2));
   const labels = await page.locator('.chart svg').evaluateAll((all) => all.map((s) => s.getAttribute('aria-label')));
-  assert.deepEqual(labels.map((l) => l.split(':')[0]), ['Latency', 'Memory use', 'Loop lag', 'Queue']);
+  assert.deepEqual(labels.map((l) => l.split(':')[0]), ['Latency', 'Memory', 'Loop lag', 'Queue']);
   assert.ok(labels.slice(0, 3).every((l) => /: [\d.]+/.test(l)), labels.join(' | '));
   await page.done();
 });
