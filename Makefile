@@ -137,13 +137,13 @@ soak:
 	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=$(ASAN) SAN=address,undefined CFLAGS="-O1 -g" all
 	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=build/poll LOOP=poll SAN=address,undefined CFLAGS="-O1 -g" all unit
 	@$(T) build/soak.log \
+	  $(foreach c,$(CROSS),'cross $(firstword $(subst :, ,$(c)))=tests/cross $(subst :, ,$(c))') \
 	  'unit under valgrind=tests/memory-errors valgrind' \
 	  'unit under MSan=tests/memory-errors msan' \
 	  'lint=make -s lint' \
-	  $(call scripts,long) \
-	  $(foreach c,$(CROSS),'cross $(firstword $(subst :, ,$(c)))=tests/cross $(subst :, ,$(c))') \
 	  'mutants=tests/mutants.sh' \
 	  'planted storage bugs=tests/crash/mutants.sh' \
+	  $(call scripts,long) \
 	  'unit on poll()=$(subst DIR,build/poll,$(UNIT))' \
 	  $(foreach f,$(SCRIPTS),'sandboxed, $(f:tests/%=%)=env -u LONG BUILD=build $(RUN_PY) $(f)') \
 	  $(foreach f,$(FUZZERS),'$(f)=tests/fuzz/run build/fuzz/$(f) 60')
