@@ -42,12 +42,6 @@ bool net_is_loopback(const struct net_address *a)
     return is_v4(a) ? a->ip[12] == 127 : !memcmp(a->ip, v6_loopback, 16);
 }
 
-bool net_is_any(const struct net_address *a)
-{
-    static const uint8_t zero[16];
-    return !memcmp(a->ip, zero, 16) || (is_v4(a) && !memcmp(a->ip + 12, zero, 4));
-}
-
 const char *net_text(char text[NET_TEXT], const struct net_address *a, bool with_port)
 {
     char ip[INET6_ADDRSTRLEN] = "";
@@ -133,7 +127,7 @@ static int add(struct net_listeners *l, int fd)
         l->address = a;
         l->port = a.port;
     }
-    l->wide |= net_is_any(&a);
+    l->wide |= !net_is_loopback(&a);
     l->fd[l->n++] = fd;
     return 0;
 }

@@ -20,7 +20,7 @@ struct net_listeners {
     int      fd[2];               /* nonblocking, close-on-exec */
     int      n;
     uint16_t port;                /* the same for both */
-    bool     wide;                /* bound to no single address (0.0.0.0 or ::) */
+    bool     wide;                /* one of them takes more than the loopback's connections */
     struct net_address address;   /* of fd[0] */
 };
 
@@ -29,9 +29,6 @@ bool net_parse(struct net_address *a, const char *text, uint16_t port);
 
 /* 127.0.0.0/8 (also as ::ffff:127.x), ::1. */
 bool net_is_loopback(const struct net_address *a);
-
-/* 0.0.0.0 or ::. */
-bool net_is_any(const struct net_address *a);
 
 /* "127.0.0.1" or "::1"; with_port: "127.0.0.1:80", "[::1]:80". Returns text. */
 const char *net_text(char text[NET_TEXT], const struct net_address *a, bool with_port);

@@ -65,23 +65,21 @@ static bool loopback_name(struct slice host)
            same(host, text("::1")) || same(host, text("[::1]"));
 }
 
-/* Is this the address that we serve? Numbers only: no name is looked up. */
-static bool our_address(const struct policy *p, struct slice host, const struct net_address *local)
+/* Is this the address that the connection reached? Numbers only: no name is looked up. */
+static bool our_address(struct slice host, const struct net_address *local)
 {
     char s[NET_TEXT];
     struct net_address a;
-    if (!host.len || host.len >= sizeof s) return false;
+    if (!local || !host.len || host.len >= sizeof s) return false;
     memcpy(s, host.p, host.len);
     s[host.len] = 0;
-    if (!net_parse(&a, s, 0)) return false;
-    const struct net_address *ours = net_is_any(&p->bound) ? local : &p->bound;
-    return ours && !memcmp(a.ip, ours->ip, sizeof a.ip);
+    return net_parse(&a, s, 0) && !memcmp(a.ip, local->ip, sizeof a.ip);
 }
 
 static bool host_allowed(const struct policy *p, const struct http_origin *h,
                          const struct net_address *local)
 {
-    if (loopback_name(h->host) || our_address(p, h->host, local)) return true;
+    if (loopback_name(h->host) || our_address(h->host, local)) return true;
     for (int64_t i = 0; i < p->options->hosts.n; i++) {
         struct http_origin listed;
         if (http_host(&listed, text(p->options->hosts.v[i])) && same(listed.host, h->host) &&

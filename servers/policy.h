@@ -14,7 +14,6 @@
 
 struct policy {
     const struct options *options;
-    struct net_address    bound;      /* address that is served; any: the one a connection reached */
     uint16_t              ports[2];   /* our own, 0: not served */
     char                  token[POLICY_TOKEN];
     size_t                token_len;  /* 0: none is wanted */

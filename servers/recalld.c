@@ -112,6 +112,17 @@ static void prepare(struct endpoint *ep, const char *name, const char *protocol)
     endpoint_init(ep);
 }
 
+/* May what reaches beyond this machine be served? */
+static int check_wide(const struct options *o, const char *what, const char *name, struct fault *f)
+{
+    if (o->token_file) return 0;
+    if (!o->insecure)
+        return fault_set(f, 78, "%s %s would let the network in: give --token-file, or --insecure to do without",
+                         what, name);
+    log_say(LOG_WARN, "", "%s %s is served without a token: whoever reaches it may read and write", what, name);
+    return 0;
+}
+
 /* Sockets of one endpoint: handed over, or bound now. */
 static int listen_on(struct endpoint *ep, int64_t first, int64_t last, struct fault *f)
 {
@@ -119,7 +130,8 @@ static int listen_on(struct endpoint *ep, int64_t first, int64_t last, struct fa
     const char *host = d.options.host;
     for (int fd; l.n < 2 && (fd = systemd_socket(ep->name, l.n)) >= 0;)
         if (net_inherit(&l, fd)) return fault_set(f, 71, "the socket handed over for %s does not listen", ep->name);
-    if (!l.n && net_listen(&l, host, (unsigned)first, (unsigned)last)) {
+    bool handed = l.n > 0;
+    if (!handed && net_listen(&l, host, (unsigned)first, (unsigned)last)) {
         int e = errno;
         if (e == EADDRINUSE && last > first) return fault_set(f, 69, "No available ports found in %lld-%lld on %s; "
                 "choose others with --inference-port", (long long)first, (long long)last, host);
@@ -131,10 +143,12 @@ static int listen_on(struct endpoint *ep, int64_t first, int64_t last, struct fa
         return fault_set(f, e == EINVAL || e == EADDRNOTAVAIL ? 78 : 71, "--host %.100s: %s", host,
                          e == EINVAL ? "want localhost or an address" : strerror(e));
     }
+    if (l.wide && handed && check_wide(&d.options, "the socket handed over for", ep->name, f)) return -1;
     ep->port = l.port;
-    d.policy.bound = l.address;
     if (server_listen(&ep->server, &l)) return fault_set(f, 71, "cannot listen: %s", strerror(errno));
-    log_say(LOG_INFO, ep->name, "listening on %s:%u", host, l.port);
+    char text[NET_TEXT];
+    if (!handed) log_say(LOG_INFO, ep->name, "listening on %s:%u", host, l.port);
+    else log_say(LOG_INFO, ep->name, "listening on %s, handed over", net_text(text, &l.address, true));
     return 0;
 }
 
@@ -330,12 +344,7 @@ static int check_host(const struct options *o, struct fault *f)
     struct net_address a;
     if (!strcmp(o->host, "localhost")) return 0;
     if (!net_parse(&a, o->host, 0)) return fault_set(f, o->bad_host, "--host %.100s: want localhost or an address", o->host);
-    if (net_is_loopback(&a) || o->token_file) return 0;
-    if (!o->insecure)
-        return fault_set(f, 78, "--host %s would let the network in: give --token-file, or --insecure to do without",
-                         o->host);
-    log_say(LOG_WARN, "", "serving %s without a token: whoever reaches this address may read and write", o->host);
-    return 0;
+    return net_is_loopback(&a) ? 0 : check_wide(o, "--host", o->host, f);
 }
 
 /* $XDG_STATE_HOME/recalld, else ~/.local/state/recalld. */

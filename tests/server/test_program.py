@@ -299,6 +299,39 @@ def test_damage_in_the_middle_stops_the_start_and_repair_mends():
             assert c.ok("stats")["memory_count"] == 19
 
 
+def handed_over(d, sockets, *flags, env=None, **more):
+    """recalld with listening sockets from a service manager: {name: socket}."""
+    code = ("import os,sys\nn=int(sys.argv[1])\nfor i in range(n):os.dup2(int(sys.argv[2+i]),103+i)\n"
+            "for i in range(n):os.dup2(103+i,3+i)\nos.environ['LISTEN_PID']=str(os.getpid())\nos.execv(sys.argv[2+n],sys.argv[2+n:])")
+    fds = [s.fileno() for s in sockets.values()]
+    return subprocess.Popen(["/usr/bin/python3", "-c", code, str(len(fds)), *map(str, fds), str(BUILD / "recalld"), "--data", str(d / "x"), *flags],
+                            pass_fds=fds, stderr=subprocess.PIPE, text=True,
+                            env={**os.environ, "LISTEN_FDS": str(len(fds)), "LISTEN_FDNAMES": ":".join(sockets), **(env or {})}, **more)
+
+
+def test_wide_sockets_handed_over_want_a_token_as_a_wide_host_does():
+    for address, family in (("0.0.0.0", socket.AF_INET), ("::", socket.AF_INET6)):
+        if family == socket.AF_INET6 and not os.path.exists("/proc/net/if_inet6"):
+            continue
+        with scratch() as d, socket.socket(family) as mem:
+            mem.bind((address, 0))
+            mem.listen()
+            p = handed_over(d, {"memory": mem}, "--only", "memory")
+            said = p.communicate(timeout=15)[1]
+            assert p.returncode == 78 and "the socket handed over for memory would let the network in" in said, said
+            (d / "token").write_text("sesame")
+            for flags in (["--insecure"], ["--token-file", str(d / "token")]):
+                p = handed_over(d, {"memory": mem}, "--only", "memory", *flags)
+                try:
+                    port = mem.getsockname()[1]
+                    with Client(port, host="::1" if family == socket.AF_INET6 else "127.0.0.2", headers=["Authorization: Bearer sesame"]) as c:
+                        assert c.status == 101, c.head
+                finally:
+                    p.terminate()
+                    said = p.communicate(timeout=15)[1]
+                assert ("without a token" in said) == (flags[0] == "--insecure"), said
+
+
 def test_systemd_is_told_and_hands_sockets_over():
     with scratch() as d, socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as notify, socket.socket() as mem, socket.socket() as inf:
         notify.bind(str(d / "notify"))
@@ -307,12 +340,7 @@ def test_systemd_is_told_and_hands_sockets_over():
             s.bind(("127.0.0.1", 0))
             s.listen()
         ports = mem.getsockname()[1], inf.getsockname()[1]
-        code = ("import os,sys\nos.dup2(int(sys.argv[1]),103);os.dup2(int(sys.argv[2]),104);os.dup2(103,3);os.dup2(104,4)\n"
-                "os.environ['LISTEN_PID']=str(os.getpid())\nos.execv(sys.argv[3],sys.argv[3:])")
-        p = subprocess.Popen(["/usr/bin/python3", "-c", code, str(mem.fileno()), str(inf.fileno()), str(BUILD / "recalld"), "--data", str(d / "x")],
-                             pass_fds=(mem.fileno(), inf.fileno()), stderr=subprocess.PIPE,
-                             env={**os.environ, "NOTIFY_SOCKET": str(d / "notify"), "WATCHDOG_USEC": "400000", "LISTEN_FDS": "2",
-                                  "LISTEN_FDNAMES": "memory:inference"})
+        p = handed_over(d, {"memory": mem, "inference": inf}, env={"NOTIFY_SOCKET": str(d / "notify"), "WATCHDOG_USEC": "400000"})
         try:
             assert notify.recv(100) == b"READY=1"
             assert notify.recv(100) == b"WATCHDOG=1"
