@@ -118,46 +118,6 @@ static const struct command *find(const struct command *list, struct slice type)
     return NULL;
 }
 
-/* Read the envelope of rq->message. false: an error was replied. */
-static bool read_envelope(struct request *rq)
-{
-    struct slice m = rq->message;
-    size_t at;
-    const char *why = json_check(m.p, m.len, &at);
-    if (why) {
-        reply_error(rq, REPLY_INVALID_JSON, "Invalid JSON format at byte %zu: %s", at, why);
-        return false;
-    }
-    struct json in;
-    struct wrong w = { 0 };
-    json_init(&in, (char *)m.p, m.len);
-    if (json_next(&in) != JSON_OBJECT) {
-        reply_error(rq, REPLY_INVALID_ENVELOPE, "Invalid message: must be an object");
-        return false;
-    }
-    const char *twice = doubled(m);
-    json_enter(&in);
-    while (json_next(&in) > JSON_END) read_member(rq, &in, &w);
-    if (!twice && rq->data.len) twice = doubled(rq->data);
-    if (twice) w.envelope = twice;
-    if (!rq->data.len) rq->data = m, rq->flat = true;
-    if (w.envelope) reply_error(rq, REPLY_INVALID_ENVELOPE, "Invalid message: %s", w.envelope);
-    else if (!rq->type.p) reply_error(rq, REPLY_MISSING_FIELD, "Missing required field: type");
-    else if (w.time) reply_error(rq, REPLY_INVALID_TIMESTAMP, "Invalid timestamp");
-    else return true;
-    return false;
-}
-
-static bool find_command(struct request *rq)
-{
-    if (!(rq->cmd = find(rq->ep->commands, rq->type)) && !(rq->cmd = find(common_commands, rq->type)))
-        rq->cmd = find(events_commands, rq->type);
-    if (rq->cmd) return true;
-    int n = rq->type.len < 128 ? (int)rq->type.len : 128;
-    reply_error(rq, REPLY_UNKNOWN_TYPE, "Unknown command type: %.*s", n, rq->type.p);
-    return false;
-}
-
 /* A bucket of `rate` requests that fills evenly over a minute. */
 static bool within_rate(struct request *rq)
 {
@@ -177,9 +137,50 @@ static bool within_rate(struct request *rq)
     return false;
 }
 
+/* Read the envelope of rq->message, which counts whatever it is. false: an error was replied. */
+static bool read_envelope(struct request *rq)
+{
+    struct slice m = rq->message;
+    size_t at;
+    const char *why = json_check(m.p, m.len, &at);
+    if (why) {
+        if (within_rate(rq)) reply_error(rq, REPLY_INVALID_JSON, "Invalid JSON format at byte %zu: %s", at, why);
+        return false;
+    }
+    struct json in;
+    struct wrong w = { 0 };
+    json_init(&in, (char *)m.p, m.len);
+    if (json_next(&in) != JSON_OBJECT) {
+        if (within_rate(rq)) reply_error(rq, REPLY_INVALID_ENVELOPE, "Invalid message: must be an object");
+        return false;
+    }
+    const char *twice = doubled(m);
+    json_enter(&in);
+    while (json_next(&in) > JSON_END) read_member(rq, &in, &w);
+    if (!twice && rq->data.len) twice = doubled(rq->data);
+    if (twice) w.envelope = twice;
+    if (!rq->data.len) rq->data = m, rq->flat = true;
+    if (!within_rate(rq)) return false;
+    if (w.envelope) reply_error(rq, REPLY_INVALID_ENVELOPE, "Invalid message: %s", w.envelope);
+    else if (!rq->type.p) reply_error(rq, REPLY_MISSING_FIELD, "Missing required field: type");
+    else if (w.time) reply_error(rq, REPLY_INVALID_TIMESTAMP, "Invalid timestamp");
+    else return true;
+    return false;
+}
+
+static bool find_command(struct request *rq)
+{
+    if (!(rq->cmd = find(rq->ep->commands, rq->type)) && !(rq->cmd = find(common_commands, rq->type)))
+        rq->cmd = find(events_commands, rq->type);
+    if (rq->cmd) return true;
+    int n = rq->type.len < 128 ? (int)rq->type.len : 128;
+    reply_error(rq, REPLY_UNKNOWN_TYPE, "Unknown command type: %.*s", n, rq->type.p);
+    return false;
+}
+
 void request_execute(struct request *rq)
 {
-    if (!read_envelope(rq) || !within_rate(rq) || !find_command(rq)) return;
+    if (!read_envelope(rq) || !find_command(rq)) return;
     if (!rq->kept && rq->ep->slow && (rq->cmd->flags & CMD_LATER)) {
         struct request *k = request_keep(rq, true);
         if (!k) { reply_busy(rq, 1000); return; }

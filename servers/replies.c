@@ -219,6 +219,10 @@ static void error_text(struct request *rq, enum reply_code code, const char *tex
     }
     json_close(out, '}');
     json_close(out, '}');
+    if (out->full && rq->type.len) {     /* a type as long as a reply may be is no command's */
+        rq->type.len = 0;
+        error_text(rq, code, text, retry_ms);
+    }
 }
 
 /* Cut at a character when a client's word made the sentence too long. */

@@ -169,6 +169,20 @@ def test_rate_is_per_connection_and_minute():
         assert [c.ask("ping")["status"] for _ in range(5)] == ["success"] * 5
         assert c.fails("rate_limited", "ping").startswith("Rate limit exceeded")
         assert other.ok("ping")["pong"]
+        codes = []
+        for text in ("{", "5", "{}", '{"type":5}', "{", '{"type":"ping"}', "{", "5", "{}"):
+            other.text(text)
+            codes.append(other.reply().get("data", {}).get("code"))
+        assert codes == ["invalid_json", "invalid_envelope", "missing_field", "invalid_envelope"] + ["rate_limited"] * 5, codes
+
+
+def test_a_type_as_long_as_a_reply_gets_a_whole_reply():
+    with Server("--max-reply", "4096") as s, Client(s.memory) as c:
+        for kind in ("a" * 3000, "a" * 5000, "\x01" * 5000):
+            c.text(json.dumps({"type": kind, "id": "x" * 100}))
+            reply = c.reply()
+            assert reply["data"]["code"] == "unknown_type" and reply["id"] == "x" * 100, reply
+            assert reply["type"] == (kind if len(kind) < 4000 else ""), reply["type"]
 
 
 def test_many_clients_at_once():
