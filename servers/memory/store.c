@@ -197,8 +197,11 @@ int store_add(struct store *st, const struct store_text *t, struct scan *near,
 int store_import(struct store *st, const struct memory *m, uint64_t *seq)
 {
     if (store_duplicate(st, m->text, m->metadata) != ROW_NONE) return 1;
-    if (st->s->records.live >= st->c.max_memories) return STORE_FULL;
-    return add_row(st, m, NULL, 0, seq);
+    if (store_full(st)) return STORE_FULL;
+    int failed = add_row(st, m, NULL, 0, seq);
+    struct store_added out = { .n_evicted = 0 };
+    if (!failed) evict(st, st->s->records.last, &out);
+    return failed;
 }
 
 /* ---- changing and removing */

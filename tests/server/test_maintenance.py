@@ -164,6 +164,15 @@ def test_full_disk_stops_maintenance_and_loses_nothing():
             assert not (d / "a" / "reembed.tmp").exists()
 
 
+def test_import_makes_room_where_the_weakest_may_go():
+    with scratch() as d:
+        lines = recalld("--export", "-", "--data", filled(d / "a", 20)).stdout
+        for flags, status, n in ((["--when-full", "evict"], 0, 5), ([], 65, 5)):
+            p = recalld("--import", "-", "--data", d / str(status), "--max-memories", "5", *flags, input=lines)
+            assert p.returncode == status and ("line 6: Memory store full" in p.stderr) == (status == 65), p
+            assert len(exported(d / str(status))[0]) == n
+
+
 def test_compact_drops_what_is_gone():
     with scratch() as d:
         old, _ = exported(filled(d / "a", 300))
