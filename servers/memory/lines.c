@@ -96,6 +96,13 @@ static bool take_vector(struct line *l, struct json *in)
     return true;
 }
 
+static bool take_bool(struct json *in, uint8_t *out)
+{
+    if (in->type != JSON_TRUE && in->type != JSON_FALSE) return false;
+    *out = json_bool(in);
+    return true;
+}
+
 /* Tags as json_put_str() writes them. */
 static bool take_tags(struct line *l, struct json *in)
 {
@@ -127,11 +134,12 @@ static bool take(struct line *l, struct json *in)
     else if (json_key(in, "surprise")) return take_number(in, &f->surprise);
     else if (json_key(in, "diversity")) return take_number(in, &f->diversity);
     else if (json_key(in, "information")) return take_number(in, &f->information);
-    else if (json_key(in, "pinned")) f->pinned = json_bool(in);
+    else if (json_key(in, "pinned")) return take_bool(in, &f->pinned);
     else if (json_key(in, "embedding")) return take_vector(l, in);
     else if (json_key(in, "tags")) return take_tags(l, in);
     else if (json_key(in, "metadata")) {
-        l->m.metadata = in->type == JSON_OBJECT ? json_compact(json_raw(in)) : l->m.metadata;
+        if (in->type != JSON_OBJECT) return false;
+        l->m.metadata = json_compact(json_raw(in));
         return l->m.metadata.len <= MEMORY_METADATA;
     } else if (json_key(in, "access_count")) {
         if (!json_int(in, &n) || n < 0 || n > UINT32_MAX) return false;
