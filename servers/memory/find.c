@@ -293,6 +293,7 @@ void find_export(struct request *rq)
         memory_id_text(records_at(store_records(ms->store), last)->id, text);
         json_put_str(out, text, 36);
     }
+    put_cut(out, &l);
     json_close(out, '}');
     reply_end(rq);
 }

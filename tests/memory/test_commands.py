@@ -378,6 +378,7 @@ async def test_lists_are_cut_and_vectors_are_refused(server):
     texts, after = set(), None
     while True:
         r = await c.ask("export", {"count": 20, "after": after})
+        assert r.get("truncated", False) == (r["next"] is not None), "cut for its size alone"
         texts |= {m["text"] for m in r["memories"]}
         after = r["next"]
         if after is None:
