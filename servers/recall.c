@@ -365,15 +365,16 @@ static void on_export(const char *text)
     } while (1);
 }
 
-/* One line of an export: stored with what a client may give. False if it is no JSON. */
-static bool import_line(char *line, size_t len, long n)
+/* One line of an export: stored with what a client may give, with its vector or without.
+ * False if it is no JSON. */
+static bool import_line(char *line, size_t len, long n, bool vector)
 {
     static const char *const names[] = { "text", "metadata", "tags", "significance", "timestamp", "pinned", "embedding" };
     size_t at;
     if (json_check(line, len, &at)) return fprintf(stderr, "recall: line %ld: no JSON (byte %zu)\n", n, at), false;
     struct slice object = { line, len };
     struct json_out out = begin("store");
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
+    for (size_t i = 0; i < sizeof names / sizeof *names - !vector; i++) {
         struct slice v = member(object, names[i]);
         if (!i && !v.len) v = member(object, "content");
         if (v.len) json_put_key(&out, names[i]), json_put_raw(&out, v.p, v.len);
@@ -393,8 +394,12 @@ static void on_import(const char *path)
         while (len && strchr("\r\n\t ", line[len - 1])) len--;
         n++;
         if (!len) continue;
-        if (!import_line(line, (size_t)len, n) && ++refused) continue;
+        if (!import_line(line, (size_t)len, n, true) && ++refused) continue;
         struct slice reply = next_message();
+        if (slice_is(plain(member(member(reply, "data"), "code")), "bad_dimension")) {
+            import_line(line, (size_t)len, n, false);        /* another embedder's vector */
+            reply = next_message();
+        }
         if (success(reply)) {
             if (member(member(reply, "data"), "duplicate").len == 4) known++;
             else stored++;

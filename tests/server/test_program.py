@@ -402,6 +402,15 @@ def test_recall_counts_a_bad_line_and_goes_on():
         assert [line.split(":")[1] for line in p.stderr.splitlines()] == [" line 2", " line 3"], p
 
 
+def test_recall_has_another_embedders_vectors_made_anew():
+    with Server() as s, Client(s.memory) as c:
+        line = '{"text":"from elsewhere","embedding":[1,2,3],"tags":["x"]}\n'
+        p = recalld("import", "-", f"--url=ws://localhost:{s.memory}", input=line, program="recall")
+        assert p.returncode == 0 and p.stdout == "1 stored, 0 known already, 0 refused\n", p
+        found = c.ok("search", {"text": "from elsewhere"})["results"][0]
+        assert found["similarity"] > 0.999 and found["tags"] == ["x"], found
+
+
 def test_recall_names_a_stdin_or_stdout_that_fails():
     with Server() as s, open("/dev/full", "w") as full:
         url = f"--url=ws://localhost:{s.memory}"
