@@ -101,11 +101,19 @@ static void mask(uint8_t *to, const uint8_t *from, size_t n, const uint8_t key[4
         v ^= k;
         memcpy(to + i, &v, 16);
     }
-    for (; i + 8 <= n; i += 8) {
+    if (n - i >= 8) {
         uint64_t w;
         memcpy(&w, from + i, 8);
         w ^= k8;
         memcpy(to + i, &w, 8);
+        i += 8;
+    }
+    if (n - i >= 4) {
+        uint32_t w;
+        memcpy(&w, from + i, 4);
+        w ^= k4;
+        memcpy(to + i, &w, 4);
+        i += 4;
     }
     for (; i < n; i++) to[i] = from[i] ^ key[i & 3];
 }
