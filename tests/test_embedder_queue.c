@@ -141,7 +141,8 @@ Test(embedder_queue, the_estimate_follows_what_batches_took)
     embedder_stats(e, &s);
     embedder_submit(e, &a->rq, now);
     double slow = (double)embedder_retry_ms(e);
-    cr_assert(slow > 80 && slow < 120, "%g ms for 60 texts at %g ms a request", slow, s.avg_ms);
+    /* How many granules a batch has, and so its time here, is the kernels' to say. */
+    cr_assert(slow > 0.8 * s.avg_ms && slow < 1.2 * s.avg_ms, "%g ms for 60 texts at %g ms a request", slow, s.avg_ms);
     cr_assert(s.avg_ms >= 100 && s.texts == 1200 && s.tokens == 3600);
     embedder_close(e);
     free(a);
