@@ -1,0 +1,322 @@
+"""Flags that change who is served, how long anybody is waited for, how much is taken, and what is said of it."""
+import contextlib
+import os
+import pathlib
+import re
+import signal
+import socket
+import struct
+import subprocess
+import sys
+import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from harness import BUILD, Client, Server, get, http, recalld, run, scratch  # noqa: E402
+
+BEARER = "Authorization: Bearer alpha-t0ken"
+
+
+@contextlib.contextmanager
+def token_file():
+    with scratch() as d:
+        (d / "token").write_text("alpha-t0ken\n")
+        yield d / "token"
+
+
+def status(server, address, *headers, host="localhost"):
+    return http(server.memory, "\r\n".join(["GET /stats HTTP/1.1", f"Host: {host}", *headers, "", ""]), host=address)[0]
+
+
+def refused(port, address="127.0.0.1"):
+    try:
+        socket.create_connection((address, port), 5).close()
+    except ConnectionRefusedError:
+        return True
+    return False
+
+
+def wait_for(what, seconds=10):
+    end = time.monotonic() + seconds
+    while not (got := what()):
+        assert time.monotonic() < end, "waited in vain"
+        time.sleep(0.005)
+    return got
+
+
+def test_a_wider_address_wants_the_token():
+    with token_file() as path, Server("--host", "0.0.0.0", "--token-file", path) as s:
+        for address in ("127.0.0.1", "127.0.0.2"):
+            assert status(s, address, BEARER) == 200 and status(s, address) == 401
+            assert status(s, address, BEARER + "x") == 401
+            assert Client(s.inference, host=address).status == 401
+            with Client(s.inference, host=address, headers=[BEARER]) as c:
+                assert c.ok("ping")["pong"]
+        assert status(s, "127.0.0.2", BEARER, host="127.0.0.2") == 200, "the address that was reached is a Host"
+        assert status(s, "127.0.0.2", BEARER, host="127.0.0.3") == 403
+
+
+def test_one_other_address_of_the_loopback_needs_no_token():
+    with Server("--host", "127.0.0.2") as s:
+        assert status(s, "127.0.0.2", host="127.0.0.2") == status(s, "127.0.0.2") == 200
+        assert status(s, "127.0.0.2", host="127.0.0.3") == 403
+        assert refused(s.memory), "only what was asked for is bound"
+
+
+def test_insecure_serves_the_network_and_warns_every_start():
+    with Server("--host", "0.0.0.0", "--insecure") as s:
+        assert status(s, "127.0.0.2", host="127.0.0.2") == 200
+        s.stop()
+        s.start()
+        warnings = [line for line in s.log().splitlines() if " WARN " in line]
+        assert len(warnings) == 2 and all("0.0.0.0 without a token" in line for line in warnings), s.log()
+
+
+def test_a_message_not_whole_in_time_is_closed_however_it_trickles():
+    with Server("--message-timeout", "0.5") as s, Client(s.memory) as idle, Client(s.memory) as c:
+        assert idle.ok("ping")["pong"]
+        began = time.monotonic()
+        c.send(1, b'{"type":', fin=False)
+        c.socket.settimeout(0.1)
+        while time.monotonic() - began < 5:
+            try:
+                c.more()
+                break
+            except TimeoutError:
+                c.send(0, b" ", fin=False)
+        took = time.monotonic() - began
+        c.socket.settimeout(5)
+        assert c.closed()[0] == 1008 and 0.45 < took < 3, took
+        assert idle.ok("ping")["pong"], "who owes nothing is not timed"
+
+
+def test_buffer_memory_at_its_least():
+    assert recalld("--buffer-memory", "65535", "--check").returncode == 64
+    with Server("--buffer-memory", "65536", "--ping-timeout", "0.8") as s, Client(s.memory) as other, Client(s.memory, timeout=5) as c:
+        assert other.ok("config")["buffer_memory"] == 65536
+        assert c.ok("ping", {"x": "y" * 30000})["pong"]
+        c.text(b'{"type":"ping","x":"' + b"y" * 200000 + b'"}')
+        wait_for(lambda: other.ok("stats")["bytes"]["in"] > 90000)
+        stats = other.ok("stats")
+        assert stats["closes"] == {}, "with all of it used up a small request of another is answered"
+        assert stats["bytes"]["in"] < 30000 + 65536 + 8192, "what has no room is not read"
+        assert c.closed()[0] == 1013
+        assert other.ok("ping", {"x": "y" * 30000})["pong"] and other.ok("stats")["closes"] == {"1013": 1}
+    with Server() as s, Client(s.memory) as c:
+        assert c.ok("config")["buffer_memory"] == 64 << 20
+        assert c.ok("ping", {"x": "y" * 200000})["pong"]
+
+
+def test_who_answers_no_ping_is_closed_and_who_does_is_not():
+    with Server("--ping-interval", "0.3", "--ping-timeout", "0.4") as s, Client(s.memory, timeout=5) as silent:
+        began = time.monotonic()
+        with Client(s.memory, timeout=5) as lively:
+            for n in range(1, 5):
+                op, payload = lively.receive()
+                assert op == 9 and n * 0.3 - 0.02 < time.monotonic() - began < n * 0.3 + 2
+                lively.send(10, payload)
+            assert silent.receive()[0] == 9 and silent.closed()[0] == 1011
+            assert lively.ok("ping")["pong"] and lively.ok("stats")["closes"] == {"1011": 1}
+        line = wait_for(lambda: [line for line in s.log().splitlines() if "code=1011" in line])[0]
+        seconds = float(re.search(r" seconds=([0-9.]+)", line)[1])
+        # By the server's clock, for which ours may be late; it tells the age of a connection in steps of 16 ms.
+        assert 0.7 - 0.016 <= seconds < 1, line
+
+
+def helper_of(server):
+    """The process that writes and syncs for the loop."""
+    for path in pathlib.Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):
+            if int(path.read_text().rpartition(")")[2].split()[1]) == server.process.pid:
+                return int(path.parent.name)
+    raise AssertionError("no helper")
+
+
+def test_behind_one_that_is_not_answered_sixteen_are_taken_and_no_more():
+    with Server() as s, Client(s.memory) as c, Client(s.memory) as other:
+        def look():
+            """Requests that were taken and are not answered, and bytes that were read, without those of the looks."""
+            other.socket.sendall(stats)
+            data = other.reply()["data"]
+            look.n += 1
+            return data["messages"]["received"] - data["messages"]["sent"] - 1, data["bytes"]["in"] - len(stats) * look.n
+
+        def pings(first, last):
+            c.socket.sendall(b"".join(c.frame(1, b'{"type":"ping","id":%d}' % n) for n in range(first, last + 1)))
+
+        stats, look.n = other.frame(1, b'{"type":"stats"}'), 0
+        helper = helper_of(s)
+        os.kill(helper, signal.SIGSTOP)          # no sync, so no reply to the store, for as long as we like
+        try:
+            c.text('{"type":"store","id":0,"text":"first"}')
+            pings(1, 10)
+            c.send(9, b"control")
+            assert c.receive() == (10, b"control") and look()[0] == 11
+            pings(11, 100)
+            taken, read = wait_for(lambda: (now := look())[0] > 11 and now)
+            assert taken == 17
+            pings(101, 200)
+            assert look() == (17, read), "nothing more is even read"
+        finally:
+            os.kill(helper, signal.SIGCONT)
+        assert [c.reply()["id"] for _ in range(201)] == list(range(201))
+
+
+def test_an_empty_bucket_fills_by_one_a_second():
+    with Server("--rate", "60") as s, Client(s.memory) as c, Client(s.memory) as other:
+        c.socket.sendall(c.frame(1, b'{"type":"ping"}') * 61)
+        replies = [c.reply() for _ in range(61)]
+        assert [r["status"] for r in replies] == ["success"] * 60 + ["error"]
+        data = replies[60]["data"]
+        assert data["code"] == "rate_limited" and 0 < data["retry_after_ms"] <= 1001, data
+        assert other.ok("ping")["pong"], "each connection has a bucket of its own"
+        time.sleep(data["retry_after_ms"] / 1000 + 0.05)
+        c.socket.sendall(c.frame(1, b'{"type":"ping"}') * 2)
+        assert [c.reply()["status"] for _ in range(2)] == ["success", "error"]
+
+
+def test_where_memories_live_when_nobody_says():
+    with scratch() as d:
+        def start(env):
+            """One that ends by itself: the data is opened before the port file is written."""
+            return subprocess.run([BUILD / "recalld", "--memory-port", "0", "--inference-port", "0", "--port-file", "/nowhere/ports"],
+                                  env=env, cwd=d, capture_output=True, text=True, timeout=20)
+
+        for env, where in (({"XDG_STATE_HOME": d / "state", "HOME": d / "a"}, d / "state/recalld"),
+                           ({"HOME": d / "b"}, d / "b/.local/state/recalld"),
+                           ({"XDG_STATE_HOME": "relative", "HOME": d / "c"}, d / "c/.local/state/recalld")):
+            p = start(env)
+            assert p.returncode == 74 and (where / "memory.log").exists(), (env, p)
+            assert where.stat().st_mode & 0o777 == 0o700
+        p = start({})
+        assert p.returncode == 78 and p.stderr.count("\n") == 1 and "--data" in p.stderr, p
+        assert sorted(f.name for f in d.iterdir()) == ["b", "c", "state"]
+
+
+def test_a_port_file_that_cannot_be_written_is_74():
+    with scratch() as d:
+        (d / "taken").mkdir()
+        for path in (d / "none/ports", d / "taken"):
+            p = recalld("--data", d / "x", "--memory-port", "0", "--inference-port", "0", "--port-file", path)
+            assert p.returncode == 74 and p.stderr.count("\n") == 1 and p.stderr.startswith(f"recalld: --port-file {path}: "), p
+
+
+def test_options_tells_an_origin_what_it_may():
+    with Server("--allow-origin", "https://app.example") as s:
+        for port in (s.memory, s.inference):
+            for path in ("/stats", "/", "/ws", "*"):
+                for origin in ("https://app.example", "http://localhost:3000"):
+                    code, headers, _ = get(port, path, f"Origin: {origin}", method="OPTIONS")
+                    assert code == 204 and headers["access-control-allow-origin"] == origin and headers["vary"] == "Origin", headers
+                    assert headers["access-control-allow-methods"] == "GET, POST, OPTIONS"
+                    assert headers["access-control-allow-headers"] == "*, Authorization"
+                    assert "access-control-allow-credentials" not in headers
+                code, headers, _ = get(port, path, method="OPTIONS")
+                assert code == 204 and "access-control-allow-origin" not in headers and headers["vary"] == "Origin", headers
+
+
+def test_log_level():
+    for level, words in (("error", "ERROR"), ("warn", "ERROR WARN"), ("info", "ERROR WARN INFO"), ("debug", "ERROR WARN INFO")):
+        want = set(words.split())
+        with scratch() as d:
+            (d / "config").write_text("# nothing yet\n")
+            # WARN for the start, INFO for a request, ERROR for a file that went bad.
+            with Server("--host", "0.0.0.0", "--insecure", "--log-level", level, "--config", d / "config") as s:
+                with Client(s.memory) as c:
+                    c.ok("store", {"text": "kept"})
+                (d / "config").write_text("bogus = 1\n")
+                s.process.send_signal(signal.SIGHUP)
+                wait_for(lambda: "reload failed" in s.log())
+                s.stop()
+                said = {line.split()[1] for line in s.log().splitlines()}
+                assert said - {"DEBUG"} == want and ("type=store" in s.log()) == ("INFO" in want), (level, s.log())
+                assert level == "debug" or "DEBUG" not in said, s.log()
+
+
+def test_the_environment_names_the_file():
+    with scratch() as d:
+        (d / "config").write_text("max-memories = 7\nmax-queue = 8\n")
+        with Server("--max-queue", "9", env={"RECALLD_CONFIG": str(d / "config")}) as s, Client(s.memory) as c:
+            config = c.ok("config")
+            assert config["max_memories"] == 7 and config["max_queue"] == 9
+        common = ["--data", d / "x", "--check"]
+        p = recalld(*common, env={"RECALLD_CONFIG": "/nowhere"})
+        assert p.returncode == 78 and "/nowhere" in p.stderr and p.stderr.count("\n") == 1, p
+        p = recalld(*common, "--config", d / "config", env={"RECALLD_CONFIG": "/nowhere"})
+        assert p.returncode == 0, p
+
+
+@contextlib.contextmanager
+def echo(*flags):
+    """build/echo with these flags: its port."""
+    p = subprocess.Popen([BUILD / "echo", "--port", "0", *flags], stdout=subprocess.PIPE, text=True)
+    try:
+        yield int(re.fullmatch(r"listening on localhost:(\d+)\n", p.stdout.readline())[1])
+        p.terminate()
+        assert p.wait(15) == 0
+    finally:
+        p.kill()
+        p.wait()
+        p.stdout.close()
+
+
+def test_echo_closes_what_is_above_its_limit():
+    with echo("--max-message", "1000") as port, Client(port, timeout=5) as c:
+        c.send(2, b"x" * 1000)
+        assert c.receive() == (2, b"x" * 1000)
+        c.send(2, b"x" * 1001)
+        assert c.closed()[0] == 1009
+
+
+def test_echo_takes_16_mib_by_default():
+    most = os.urandom(1 << 20) * 16
+    with echo() as port, Client(port) as c:
+        c.send(2, most)
+        assert c.take(10) == b"\x82\x7f" + struct.pack("!Q", len(most))
+        got = bytearray(c.buffer)                # of 16 MiB a copy at each read is too much
+        while len(got) < len(most) and (more := c.socket.recv(1 << 20)):
+            got += more
+        assert got == most
+        c.buffer = b""
+        c.socket.sendall(b"\x82\xff" + struct.pack("!Q", len(most) + 1) + b"mask")
+        assert c.closed()[0] == 1009, "from the header"
+
+
+def test_echo_names_what_is_wrong_with_its_flags():
+    for args in (["--nonsense"], ["--port", "65536"], ["--port"], ["--max-message", "1k"]):
+        p = recalld(*args, program="echo")
+        assert p.returncode == 64 and p.stderr.splitlines()[-1].startswith(f"echo: {args[0]}: "), (args, p)
+    with echo() as port:
+        p = recalld("--port", port, program="echo")
+        assert p.returncode == 69 and p.stderr.count("\n") == 1 and str(port) in p.stderr and not p.stdout, p
+
+
+def test_recall_with_a_token():
+    with token_file() as path, Server("--token-file", path) as s:
+        memory, inference = f"--url=ws://localhost:{s.memory}", f"--url=ws://localhost:{s.inference}"
+        for env in ({}, {"RECALLD_TOKEN": "alpha-t0ke"}):
+            for args in (["store", "kept", memory], ["embed", "kept", inference]):
+                p = recalld(*args, program="recall", env=env)
+                assert p.returncode == 77 and not p.stdout and p.stderr.count("\n") == 1 and "RECALLD_TOKEN" in p.stderr, (args, p)
+        env = {"RECALLD_TOKEN": "alpha-t0ken"}
+        p = recalld("stats", memory, program="recall", env=env)
+        assert p.returncode == 0 and "memory_count  0\n" in p.stdout, p
+        assert recalld("store", "kept", memory, program="recall", env=env).returncode == 0
+        p = recalld("search", "kept", memory, program="recall", env=env)
+        assert p.returncode == 0 and p.stdout.endswith("kept\n"), p
+        assert recalld("embed", "kept", inference, program="recall", env=env).returncode == 0
+
+
+def test_a_memory_may_be_a_minute_ahead():
+    def ahead(seconds):
+        return int((time.time() + seconds) * 1000)
+
+    with Server() as s, Client(s.memory) as c:
+        c.fails("invalid_timestamp", "store", {"text": "too far", "timestamp": ahead(70)})
+        assert c.ok("stats")["memory_count"] == 0
+        c.ok("store", {"text": "near", "timestamp": ahead(60)})
+        # One that is ahead does not take the clock with it, or a client could go on like that.
+        c.fails("invalid_timestamp", "store", {"text": "too far", "timestamp": ahead(70)})
+        assert c.ok("stats")["memory_count"] == 1
+
+
+run(globals())
