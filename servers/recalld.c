@@ -119,7 +119,7 @@ static int check_wide(const struct options *o, const char *what, const char *nam
     if (!o->insecure)
         return fault_set(f, 78, "%s %s would let the network in: give --token-file, or --insecure to do without",
                          what, name);
-    log_say(LOG_WARN, "", "%s %s is served without a token: whoever reaches it may read and write", what, name);
+    log_say(LOG_WARN, "", "serving %s %s without a token: whoever reaches it may read and write", what, name);
     return 0;
 }
 
