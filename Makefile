@@ -60,9 +60,10 @@ $(KERNELS:%=$(BUILD)/servers/inference/kernels_%.o): $(BUILD)/servers/inference/
 	@mkdir -p $(@D)
 	@echo "  CC    $< ($*)"
 	$(Q)$(CC) $(FLAGS) $(WARN) -D_GNU_SOURCE $(KFLAGS_$*) -DKERNELS=$* -MMD -MP -c -o $@ $<
-# On i686 they need SSE2: the x87 rounds too late for them.
-$(BUILD)/servers/inference/kernels.o: DEFS = -D_GNU_SOURCE -O3 -ffp-contract=fast $(if $(findstring clang,$(CC)),,-fexcess-precision=fast) \
-  $(if $(shell $(CC) -dM -E -x c /dev/null | grep -w __i386__),-msse2 -mfpmath=sse)
+# On i686 they need SSE2, and so do exact products: the x87 rounds too late for them.
+SSE2 := $(if $(shell $(CC) -dM -E -x c /dev/null | grep -w __i386__),-msse2 -mfpmath=sse)
+$(BUILD)/servers/inference/kernels.o: DEFS = -D_GNU_SOURCE -O3 -ffp-contract=fast $(SSE2) $(if $(findstring clang,$(CC)),,-fexcess-precision=fast)
+$(BUILD)/servers/memory/cosine.o: DEFS = -D_GNU_SOURCE $(SSE2)
 
 # The page and the clients, put into the binary as they are.
 ASSETS := $(sort $(wildcard clients/*.html clients/*.css clients/*.js))
