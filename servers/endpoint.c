@@ -261,6 +261,14 @@ static void log_peer(struct conn *c, enum log_level level, const char *message)
     log_text("peer", net_text(peer, conn_peer(c), true));
 }
 
+/* TCP alone: a head has still to come. */
+static void on_accepted(struct conn *c)
+{
+    if (!log_on(LOG_DEBUG)) return;
+    log_peer(c, LOG_DEBUG, "connected");
+    log_end();
+}
+
 static void on_opened(struct conn *c)
 {
     if (!log_on(LOG_INFO)) return;
@@ -280,7 +288,7 @@ static void on_refused(struct conn *c, int status, const char *why)
 
 const struct server_ops endpoint_ops = {
     .request = pages_request, .opened = on_opened, .message = on_message,
-    .drained = events_drained, .closed = on_closed, .refused = on_refused,
+    .drained = events_drained, .closed = on_closed, .refused = on_refused, .accepted = on_accepted,
 };
 
 void endpoint_init(struct endpoint *ep)

@@ -255,11 +255,24 @@ static void on_due(struct timer *t, int64_t now)
     /* What else is due is done by on_flush(), in this turn. */
 }
 
+static void log_disk(const struct memory_service *ms)
+{
+    struct journal_state s;
+    if (!log_on(LOG_DEBUG)) return;
+    journal_state(ms->journal, &s);
+    log_begin(LOG_DEBUG, "memory", "disk answered");
+    log_int("written_seq", (int64_t)s.written);
+    log_int("durable_seq", (int64_t)s.durable);
+    log_int("last_sync_ms", s.last_sync_ms);
+    log_end();
+}
+
 static void on_disk(struct watch *w, unsigned events)
 {
     struct memory_service *ms = of_disk(w);
     (void)events;
     journal_ready(ms->journal, loop_now(ms->ep.server.loop));
+    log_disk(ms);
     if (!memory_ready(&ms->ep)) loop_unwatch(ms->ep.server.loop, w); /* readable for ever */
 }
 
