@@ -181,10 +181,9 @@ VNNI static void rows_vnni(const struct cosine_query *q, const int8_t *codes, si
 {
     const __m128i lifted = _mm_set1_epi32((int32_t)(128u * (uint32_t)q->sum));
     for (size_t i = 0, left; (left = n - i); i += left < 4 ? left : 4) {
-        const int8_t *row = codes + i * q->stride;
-        __m512i a = row_vnni(q, row), b = row_vnni(q, row += left > 1 ? q->stride : 0);
-        __m512i c = row_vnni(q, row += left > 2 ? q->stride : 0);
-        __m512i d = row_vnni(q, row += left > 3 ? q->stride : 0);
+        const int8_t *row = codes + i * q->stride, *last = row + (left < 4 ? left - 1 : 3) * q->stride;
+        __m512i a = row_vnni(q, row), b = row_vnni(q, left > 1 ? row + q->stride : last);
+        __m512i c = row_vnni(q, left > 2 ? row + 2 * q->stride : last), d = row_vnni(q, last);
         a = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
         c = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
         a = _mm512_add_epi32(_mm512_unpacklo_epi64(a, c), _mm512_unpackhi_epi64(a, c));
