@@ -188,5 +188,5 @@ plant "only the first line of a list"             http 's/off > f->value.len || 
 plant "tokens with case"                          http 's/if (slice_is_nocase(item, token)) return true;/if (slice_is(item, token)) return true;/'
 plant "tokens by prefix"                          http 's/return i == s.len && !text\[i\];/return !text[i];/'
 
-echo "$planted planted, $lived not found"
+echo "planted faults: $((planted - lived)) passed, $lived failed"
 [ "$lived" -eq 0 ]
