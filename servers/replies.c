@@ -168,8 +168,7 @@ static void finish(struct request *rq, uint64_t seq)
     if (rq->kept) s->blocked--;
     bool first = !s || !s->n || s->first == rq;
     if (first && seq <= rq->ep->durable) {
-        conn_reply_end(c, WS_TEXT, rq->out.len);
-        sent(rq->ep);
+        if (rq->out.p) conn_reply_end(c, WS_TEXT, rq->out.len), sent(rq->ep);   /* else it is closing */
         if (rq->kept) session_pop(s, c), pump(s);
         return;
     }
@@ -193,7 +192,7 @@ static void finish(struct request *rq, uint64_t seq)
 void reply_end_durable(struct request *rq, uint64_t seq)
 {
     json_close(&rq->out, '}');
-    if (rq->out.full && request_alive(rq)) {
+    if (rq->out.full && rq->out.p) {
         reply_error(rq, REPLY_TOO_LARGE,
                     "Reply too large: above %zu bytes; ask for base64 or for fewer", rq->ep->max_reply);
         return;
@@ -219,7 +218,7 @@ static void error_text(struct request *rq, enum reply_code code, const char *tex
     }
     json_close(out, '}');
     json_close(out, '}');
-    if (out->full && rq->type.len) {     /* a type as long as a reply may be is no command's */
+    if (out->full && out->p && rq->type.len) {   /* a type as long as a reply may be is no command's */
         rq->type.len = 0;
         error_text(rq, code, text, retry_ms);
     }

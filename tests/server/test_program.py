@@ -299,6 +299,28 @@ def test_damage_in_the_middle_stops_the_start_and_repair_mends():
             assert c.ok("stats")["memory_count"] == 19
 
 
+def test_what_is_computed_after_the_close_is_thrown_away():
+    """Clients that do not answer the close, with work of theirs still queued when it is sent."""
+    for clients in (1, 2):
+        with Server("--model", ROOT / "tests/models/tiny", "--close-timeout", "1", "--max-queue", "4096") as s:
+            some = [Client(s.inference) for _ in range(clients)]
+            for i in range(12):
+                some[0].text(json.dumps({"type": "embeddings", "id": i, "data": {"text": ["many words of a text " * 8] * 128}}))
+            some[0].receive()                                   # the first is done, the others are under way
+            assert s.stop() == 0, s.log()
+            said = s.log()
+            assert "too_large" not in said and "Assertion" not in said and "stopped" in said, said
+            ops = []
+            try:
+                while True:
+                    ops.append(some[0].receive()[0])
+            except EOFError:
+                pass
+            assert 8 in ops and ops[-1] == 8, "nothing comes behind the close: %s" % ops
+            for c in some:
+                c.socket.close()
+
+
 def handed_over(d, sockets, *flags, env=None, **more):
     """recalld with listening sockets from a service manager: {name: socket}."""
     code = ("import os,sys\nn=int(sys.argv[1])\nfor i in range(n):os.dup2(int(sys.argv[2+i]),103+i)\n"
