@@ -127,10 +127,11 @@ static bool within_rate(struct request *rq)
     struct session *s = session_of(c);
     if (!s) return true;
     int64_t now = rq->now_us / 1000;
-    if (!s->filled) s->tokens = rate;
+    double most = rate < 1 ? 1 : rate;   /* less than one a minute is one now and then */
+    if (!s->filled) s->tokens = most;
     else s->tokens += (double)(now - s->filled) * rate / 60000;
     s->filled = now;
-    if (s->tokens > rate) s->tokens = rate;
+    if (s->tokens > most) s->tokens = most;
     if (s->tokens >= 1) { s->tokens--; return true; }
     rq->ep->metrics.rate_limited++;
     reply_error_text(rq, REPLY_RATE_LIMITED, "Rate limit exceeded", (int64_t)((1 - s->tokens) * 60000 / rate) + 1);

@@ -176,6 +176,12 @@ def test_rate_is_per_connection_and_minute():
         assert codes == ["invalid_json", "invalid_envelope", "missing_field", "invalid_envelope"] + ["rate_limited"] * 5, codes
 
 
+def test_less_than_one_a_minute_is_one_now_and_then():
+    with Server("--rate", "0.5") as s, Client(s.memory) as c:
+        assert c.ok("ping")["pong"]
+        c.fails("rate_limited", "ping")
+
+
 def test_a_type_as_long_as_a_reply_gets_a_whole_reply():
     with Server("--max-reply", "4096") as s, Client(s.memory) as c:
         for kind in ("a" * 3000, "a" * 5000, "\x01" * 5000):
