@@ -150,8 +150,9 @@ void ws_received(struct ws *ws, uint8_t *buf, size_t len, int64_t now);
 /* Next thing the peer said, or WS_EV_NONE when more bytes are needed.
  *
  * Pings are answered and fragments joined here; neither is reported (5.4,
- * 5.5.2). The caller may stop before NONE (a slow consumer): ws_keep() then
- * keeps what was not looked at, and the next ws_received() goes on with it.
+ * 5.5.2). The caller may stop before NONE (a slow consumer; ws_pause() lets no
+ * time run against the peer meanwhile): ws_keep() then keeps what was not looked
+ * at, and the next ws_received() goes on with it.
  * Without a buffer, after ws_keep(), it reports only what time or the end of
  * TCP brought about.
  *

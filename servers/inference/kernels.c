@@ -116,9 +116,9 @@ static void panel(const struct panel *p)
         float *y = p->y + i * p->ld;
         product((struct tile){ y, p->in.x + i * p->in.ld, w, p->ld, p->in.ld, WIDTH, l->in },
                 rows, WIDTH);
-        for (float *to = y; to < y + rows * p->ld; to += p->ld)
+        for (uint32_t r = 0; r < rows; r++)
             for (uint32_t j = 0; j < WIDTH; j += LANES)
-                store(to + j, load(to + j) + load(bias + j));
+                store(y + r * p->ld + j, load(y + r * p->ld + j) + load(bias + j));
         finish(y, p->ld, rows, low_rank(p, i, rows, room), p->act);
     }
 }

@@ -53,7 +53,7 @@ int lines_export(struct memory_service *ms, const char *path, struct fault *f)
 struct line {
     struct memory m;
     struct slice id;
-    bool significant, timed, embedded, wrong;
+    bool significant, timed, embedded;
     float  *vector;              /* [dimension] */
     uint32_t dimension;
     char    tags[MEMORY_TAGS * (6 * MEMORY_TAG + 3) + 2];
@@ -67,9 +67,10 @@ static bool take_time(struct json *in, int64_t *out)
 
 static bool take_number(struct json *in, float *out)
 {
+    bool right = in->type == JSON_NUMBER;
     double v = json_number(in);
     *out = (float)v;
-    return v >= 0 && v <= 1;
+    return right && v >= 0 && v <= 1;
 }
 
 /* A list of numbers or base64; one of another length is another embedder's. */

@@ -92,8 +92,9 @@ bool store_full(const struct store *st);
 int store_add(struct store *st, const struct store_text *t, struct scan *near,
               struct store_added *out);
 
-/* Keep one with all its fields as they come (import). Its id must be free.
- * STORE_OK, or 1 when it was a duplicate and has been left out. */
+/* Keep one with all its fields as they come (import); a full store evicts as in
+ * store_add(). Its id must be free. STORE_OK with the put's seq, or 1 when it was a
+ * duplicate and has been left out. */
 int store_import(struct store *st, const struct memory *m, uint64_t *seq);
 
 /* What `update` may change; a slice with p NULL and a negative number stay. */

@@ -157,7 +157,7 @@ OLD = [
     ({"text": "unknown members", "strength": 5, "what": {}}, {}),
 ]
 WRONG = ["{", "5", "[]", "{}", '{"text":5}', '{"text":" "}', '{"text":"x","timestamp":"soon"}', '{"text":"x","significance":2}',
-         '{"text":"x","tags":"a"}', '{"text":"x","metadata":"user"}', '{"text":"x","pinned":"yes"}', '{"text":"x","access_count":-1}', '{"text":"x","surprise":1.5}',
+         '{"text":"x","tags":"a"}', '{"text":"x","metadata":"user"}', '{"text":"x","pinned":"yes"}', '{"text":"x","access_count":-1}', '{"text":"x","surprise":1.5}', '{"text":"x","surprise":"0.9"}',
          '{"text":"%s"}' % ("x" * 16385), '{"text":"x","metadata":{"a":"%s"}}' % ("x" * 4096), '{"text":"\xff"}']
 
 
