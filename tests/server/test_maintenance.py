@@ -130,7 +130,7 @@ def test_killed_at_any_point_reembed_leaves_the_one_or_the_other():
         assert recalld("--reembed", "--data", d / "a", *models[0]).returncode == 0
         took, now, done = time.monotonic() - began, 0, 0
         rng = random.Random(3)
-        for _ in range(200 if LONG else 4):
+        for _ in range(100 if LONG else 4):
             p = subprocess.Popen([*command, "--reembed", *models[1 - now]], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
             time.sleep(rng.uniform(0, took * 1.1))
             p.send_signal(signal.SIGKILL)
