@@ -27,9 +27,11 @@ plant() {
     fi
     planted=$((planted + 1))
     tests/crash/build.sh "$work/crash" "$work/tree" tests/crash/crash.c -w
-    if found=$("$work/crash" "$states"); then
+    if found=$(timeout 120 "$work/crash" "$states"); then
         echo "mutants: NOT FOUND: $1"
         missed=$((missed + 1))
+    elif [ $? = 124 ]; then
+        echo "mutants: found: $1: it waits for ever"
     else
         echo "mutants: found: $1: $(echo "$found" | sed -n 's/^crash: VIOLATED in //p' | cut -c1-110)"
     fi
