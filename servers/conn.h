@@ -87,6 +87,7 @@ struct server {
     struct timer             resume;            /* not accepting: descriptors are used up */
     uint32_t                 extra;             /* connections over the limit, being told so */
     bool                     accepting, ending;
+    bool                     starved;           /* of descriptors, and that was told */
 };
 
 /* max_reply: bytes of the largest message for conn_reply_begin(); budget: the
@@ -149,6 +150,10 @@ int conn_send(struct conn *c, enum ws_op op, const void *p, size_t len);
 
 /* Bytes queued and not yet taken by the kernel. */
 size_t conn_waiting(const struct conn *c);
+
+/* The same; what is above CONN_HIGH_WATER the kernel does not take now, so that drained()
+ * will be called. */
+size_t conn_backlog(struct conn *c);
 
 /* Stop (true) or go on delivering messages. While stopped the connection is not
  * read either, its pings wait, and it is not timed out for silence. Going on

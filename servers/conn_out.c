@@ -198,6 +198,12 @@ size_t conn_waiting(const struct conn *c)
     return conn_queued(c) + (pool->corked == c ? pool->out.len : 0);
 }
 
+size_t conn_backlog(struct conn *c)
+{
+    if (conn_waiting(c) > CONN_HIGH_WATER) conn_flush(c);
+    return conn_waiting(c);
+}
+
 void conn_drop_queue(struct conn *c)
 {
     struct held *h = c->held;

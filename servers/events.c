@@ -54,11 +54,13 @@ static struct event *event_new(unsigned bit, struct slice data)
 /* Send one, with the number of those that were lost before it. */
 static void send_one(struct session *s, struct conn *c, const struct event *ev)
 {
-    s->ep->metrics.sent++;
-    if (!s->dropped) { conn_send(c, WS_TEXT, ev->text, ev->len); return; }
+    if (!s->dropped) {
+        if (!conn_send(c, WS_TEXT, ev->text, ev->len)) s->ep->metrics.sent++;
+        return;
+    }
     size_t cap = 0;
     char *p = conn_reply_begin(c, &cap);
-    if (!p || cap < ev->len + 64) return;
+    if (!p || cap < ev->len + 64) { s->dropped++; return; }
     struct json_out out;
     json_out(&out, p + ev->name_end, 64);
     out.comma = true;
@@ -67,6 +69,7 @@ static void send_one(struct session *s, struct conn *c, const struct event *ev)
     memcpy(p, ev->text, ev->name_end);
     memcpy(p + ev->name_end + out.len, ev->text + ev->name_end, ev->len - ev->name_end);
     conn_reply_end(c, WS_TEXT, ev->len + out.len);
+    s->ep->metrics.sent++;
     s->dropped = 0;
 }
 
@@ -100,14 +103,14 @@ static void give(struct session *s, struct event *ev)
 {
     struct conn *c = conn_get(&s->ep->server, s->conn);
     if (!c || !(s->bits & ev->bit)) return;
-    if (s->oldest || conn_waiting(c) > CONN_HIGH_WATER) enqueue(s, ev);
+    if (s->oldest || conn_backlog(c) > CONN_HIGH_WATER) enqueue(s, ev);
     else send_one(s, c, ev);
 }
 
 void events_drained(struct conn *c)
 {
     struct session *s = *conn_user(c);
-    while (s && s->oldest && conn_waiting(c) <= CONN_HIGH_WATER) {
+    while (s && s->oldest && conn_backlog(c) <= CONN_HIGH_WATER) {
         send_one(s, c, s->oldest->ev);
         drop_oldest(s);
     }

@@ -53,6 +53,8 @@ static void pause_accepting(struct server *s, const char *why)
     for (int i = 0; i < 2; i++)
         if (s->listener[i].on) loop_watch(loop, &s->listener[i], 0);
     loop_at(loop, &s->resume, loop_now(loop) + PAUSE_MS);
+    if (s->starved) return;              /* said already: the same wait in the backlog */
+    s->starved = true;
     s->n.rejected++;
     if (s->ops->refused) s->ops->refused(NULL, 0, why);
 }
@@ -113,6 +115,7 @@ static void on_accept(struct watch *w, unsigned events, struct server *s)
         socklen_t len = sizeof from;
         int fd = accept4(w->fd, (struct sockaddr *)&from, &len, SOCK_NONBLOCK | SOCK_CLOEXEC);
         if (fd >= 0) {
+            s->starved = false;
             open_conn(s, fd, &from);
         } else if (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) {
             pause_accepting(s, "descriptors are used up");

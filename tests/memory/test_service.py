@@ -1,5 +1,6 @@
 """What the service does by itself and by default: slow subscribers, compaction, forgetting, syncs, figures, limits, reloads."""
 import base64
+import json
 import math
 import os
 import pathlib
@@ -11,7 +12,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from harness import ROOT, Client, Server, get, run, scratch  # noqa: E402
+from harness import ROOT, Client, Server, get, recalld, run, scratch  # noqa: E402
 
 TINY = ROOT / "tests/models/tiny"
 LONG = bool(os.environ.get("LONG"))
@@ -361,6 +362,24 @@ def test_vectors_that_are_too_many_are_refused_with_advice():
         assert i.ok("embeddings", {"text": texts, **short})["count"] == 20, "the one advice"
         assert i.ok("embeddings", {"text": texts[:10]})["count"] == 10, "and the other"
         assert i.fails("too_large", "embeddings", {"text": texts * 3, **short}) == why
+
+
+def test_events_of_one_turn_beyond_the_high_water_all_arrive():
+    """More than 256 KiB of them in one turn: a `clear` of 5,000. What the kernel takes is not what waits."""
+    n = 5000
+    with scratch() as d:
+        lines = "".join(json.dumps({"text": f"m{i}"}) + "\n" for i in range(n))
+        assert recalld("--import", "-", "--data", d / "a", "--sync", "never", input=lines).returncode == 0
+        with Server("--sync", "never", data=str(d / "a")) as s, Client(s.memory) as c, Client(s.memory) as watcher:
+            watcher.ok("subscribe", {"events": ["memory_removed"]})
+            c.ok("clear", {"confirm": True})
+            got = 0
+            while got < n:
+                got += 1 + watcher.reply().get("dropped", 0)
+            assert got == n
+            for i in range(3):
+                c.ok("delete", {"id": c.ok("store", {"text": f"later {i}"})["id"]})
+                assert watcher.reply()["event"] == "memory_removed"
 
 
 if __name__ == "__main__":
