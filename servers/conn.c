@@ -395,6 +395,7 @@ static void expire(struct conn *c, int64_t now)
         ws_tick(&c->u.ws, now);
         last_events(c);
     } else if (c->state == CONN_HEAD && c->held && c->held->in) {
+        c->u.http.answered = false;      /* the request before this one was */
         conn_refuse(c, 408, NULL, "request not whole in time");
         conn_drain(c, true);
     } else {
@@ -442,7 +443,7 @@ bool conn_local(const struct conn *c, struct net_address *a) { return net_local(
 int64_t conn_since(const struct conn *c)
 {
     int64_t now = now_of(c);
-    return now - (int64_t)(((uint32_t)(now >> 4) - c->since) << 4);
+    return now - ((int64_t)((uint32_t)(now >> 4) - c->since) << 4);
 }
 
 void conn_counts(const struct conn *c, struct conn_end *end)

@@ -186,4 +186,16 @@ def test_bad_requests():
             assert http(s.memory, request)[0] == status, (request[:80], status, http(s.memory, request)[0])
 
 
+def test_a_second_head_that_is_not_whole_in_time_is_told_so():
+    with Server("--handshake-timeout", "0.4") as s, socket.create_connection(("127.0.0.1", s.memory), timeout=10) as c:
+        c.sendall(f"GET /healthz HTTP/1.1\r\nHost: localhost:{s.memory}\r\n\r\n".encode())
+        data = c.recv(65536)
+        assert data.startswith(b"HTTP/1.1 200 "), data
+        c.sendall(b"GET /healthz HT")
+        data = b""
+        while more := c.recv(65536):
+            data += more
+        assert b"HTTP/1.1 408 " in data, data
+
+
 run(globals())
