@@ -167,19 +167,21 @@ static void finish(struct request *rq, uint64_t seq)
     }
     if (rq->kept) s->blocked--;
     bool first = !s || !s->n || s->first == rq;
-    if (first && seq <= rq->ep->durable) {
-        if (rq->out.p) conn_reply_end(c, WS_TEXT, rq->out.len), sent(rq->ep);   /* else it is closing */
+    bool closing = !rq->out.p;           /* nothing can be sent any more */
+    if (first && (closing || seq <= rq->ep->durable)) {
+        if (!closing) conn_reply_end(c, WS_TEXT, rq->out.len), sent(rq->ep);
         if (rq->kept) session_pop(s, c), pump(s);
         return;
     }
+    if (closing && !rq->kept) return;
     struct request *k = rq->kept ? rq : request_keep(rq, false);
-    char *copy = k ? malloc(rq->out.len) : NULL;
+    char *copy = k ? malloc(rq->out.len + 1) : NULL;
     if (!copy) {                         /* an answer is lost: the client must not wait for it */
         if (k && !rq->kept) request_free(k, c);
         conn_close(c, 1011, "out of memory");
         return;
     }
-    memcpy(copy, rq->out.p, rq->out.len);
+    if (!closing) memcpy(copy, rq->out.p, rq->out.len);
     k->reply = copy;
     k->reply_len = rq->out.len;
     k->seq = seq;

@@ -393,9 +393,10 @@ static void on_compact(struct request *rq)
 
 void memory_compacted(struct memory_service *ms, const char *why)
 {
-    while (ms->compacting) {
-        struct request *rq = ms->compacting;
-        ms->compacting = next_of(rq);
+    struct request *rq = ms->compacting, *next;
+    ms->compacting = NULL;               /* a reply may let another `compact` begin */
+    for (; rq; rq = next) {
+        next = next_of(rq);
         if (why) reply_error(rq, REPLY_STORAGE, "Storage failed: %s", why);
         else reply_removed(rq, 0, 0);
     }

@@ -319,6 +319,11 @@ def test_what_is_computed_after_the_close_is_thrown_away():
             assert 8 in ops and ops[-1] == 8, "nothing comes behind the close: %s" % ops
             for c in some:
                 c.socket.close()
+    with Server("--model", ROOT / "tests/models/tiny", "--close-timeout", "1") as s, Client(s.memory) as c:
+        for i in range(16):
+            c.text(json.dumps({"type": "store", "id": i, "data": {"text": f"{i} " + "many words of a text " * 9}}))
+        c.receive()
+        assert s.stop() == 0 and "Assertion" not in s.log() and "runtime error" not in s.log(), s.log()
 
 
 def handed_over(d, sockets, *flags, env=None, **more):
