@@ -1,4 +1,5 @@
 /* Commands of the memory endpoint that change something or ask for one memory, SPEC 4.2. */
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -393,11 +394,20 @@ static void on_compact(struct request *rq)
 
 void memory_compacted(struct memory_service *ms, const char *why)
 {
-    struct request *rq = ms->compacting, *next;
-    ms->compacting = NULL;               /* a reply may let another `compact` begin */
+    snprintf(ms->compact_why, sizeof ms->compact_why, "%s", why ? why : "");
+    for (struct request *rq; (rq = ms->compacting);) {
+        ms->compacting = next_of(rq);
+        wait_for(&ms->compacted, rq);
+    }
+}
+
+void memory_tell_compacted(struct memory_service *ms)
+{
+    struct request *rq = ms->compacted, *next;
+    ms->compacted = NULL;
     for (; rq; rq = next) {
         next = next_of(rq);
-        if (why) reply_error(rq, REPLY_STORAGE, "Storage failed: %s", why);
+        if (*ms->compact_why) reply_error(rq, REPLY_STORAGE, "Storage failed: %s", ms->compact_why);
         else reply_removed(rq, 0, 0);
     }
 }

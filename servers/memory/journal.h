@@ -48,7 +48,7 @@ struct journal_events {
      * that was not reported as written, or with --sync always as durable. */
     void (*failed)(void *user, uint64_t from, bool full, const char *why);
     /* A compaction has ended; why is NULL when the log is new, else what kept it. */
-    void (*compacted)(void *user, const char *why);
+    void (*compacted)(void *user, const char *why);  /* may not append: this may be amid a failure */
     void *user;
 };
 

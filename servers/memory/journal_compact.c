@@ -34,6 +34,7 @@ void compact_end(struct journal *j, const char *why)
     struct compact *c = &j->compact;
     if (c->stage == COMPACT_OFF || c->stage == COMPACT_DROP) return;
     c->stage = j->why[0] ? COMPACT_OFF : COMPACT_DROP;
+    c->overrun = false;
     if (!j->why[0]) order(j, &(struct disk_order){ .kind = DISK_DROP });
     ended(j, why);
 }
@@ -76,8 +77,9 @@ static bool put(struct journal *j, const struct memory *m)
 
 void journal_compact_keep(struct journal *j, const struct memory *m)
 {
-    if (j->compact.stage == COMPACT_STREAM && !put(j, m))
-        compact_end(j, "too much was deleted meanwhile");
+    struct compact *c = &j->compact;
+    /* It does not end in here, amid the change of a store that would have to undo it. */
+    if (c->stage == COMPACT_STREAM && !c->overrun) c->overrun = !put(j, m);
 }
 
 /* Fill a slice and send it; with nothing left, on to the tail. */
@@ -167,6 +169,7 @@ bool journal_compact_step(struct journal *j, int64_t now)
 {
     struct compact *c = &j->compact;
     j->now = now;
+    if (c->overrun) compact_end(j, "too much was deleted meanwhile");
     if (c->stage != COMPACT_OFF && c->stage != COMPACT_DROP && !c->waiting) {
         if (c->stage == COMPACT_STREAM) stream(j);
         else tail(j);

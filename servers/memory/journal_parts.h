@@ -26,6 +26,7 @@ struct compact {
     size_t                fill;    /* bytes in DISK_COMPACT's area, */
     size_t                sent;    /* of which so many are with the disk */
     bool                  waiting; /* for an answer */
+    bool                  overrun; /* something to keep found no room: it ends at its next step */
     int                   copies;  /* pieces of the tail so far */
     bool                  failed;  /* the last one did, at */
     int64_t               ended;

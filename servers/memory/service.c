@@ -190,6 +190,8 @@ static void on_compacted(void *user, const char *why)
     log_int("log_bytes", (int64_t)s.bytes);
     log_end();
     memory_compacted(ms, why);
+    /* Told by a job: a reply lets the next command run, and this may be amid a change. */
+    if (ms->compacted) loop_job(ms->ep.server.loop, &ms->compaction);
 }
 
 /* Compaction. */
@@ -218,6 +220,7 @@ int memory_compact(struct memory_service *ms)
 static bool step_compaction(struct job *j)
 {
     struct memory_service *ms = of_compaction(j);
+    if (ms->compacted) memory_tell_compacted(ms);
     return journal_compact_step(ms->journal, loop_now(ms->ep.server.loop));
 }
 

@@ -23,6 +23,8 @@ struct memory_service {
     uint64_t              again;         /* deletes up to here were appended a second time, or 0 */
     struct request       *syncing;       /* `sync` commands that wait, kept by their next in user[0] */
     struct request       *compacting;    /* `compact` commands that wait for its end, likewise */
+    struct request       *compacted;     /* those whose compaction has ended, */
+    char                  compact_why[128]; /* because of this; "": it is done */
     struct standing      *standing;      /* standing queries (standing.c) */
     struct resend        *resend;        /* answers that may be asked for again */
     struct task          *first, *last;  /* scans that wait, oldest first (task.h) */
@@ -61,7 +63,8 @@ void memory_predict(void *memory, const float *vector, size_t top_k,
 extern const struct command memory_commands[];
 void memory_stats(struct endpoint *ep, struct json_out *out);
 void memory_synced(struct memory_service *ms, uint64_t durable, const char *why);  /* answers `sync` up to there */
-void memory_compacted(struct memory_service *ms, const char *why);    /* answers `compact` */
+void memory_compacted(struct memory_service *ms, const char *why);    /* `compact` can be answered, */
+void memory_tell_compacted(struct memory_service *ms);                /* and is, outside of any change */
 
 /* task.c: what removes many memories, in parts: `clear`, `cleanup` and the sweep of --forget. */
 void memory_clear(struct request *rq);

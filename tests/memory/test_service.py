@@ -382,5 +382,54 @@ def test_events_of_one_turn_beyond_the_high_water_all_arrive():
                 assert watcher.reply()["event"] == "memory_removed"
 
 
+def test_a_query_that_leaves_no_room_for_a_list_is_too_large():
+    with Server("--max-reply", "4096") as s, Client(s.memory) as c:
+        for i in range(20):
+            c.ok("store", {"text": f"something {i}", "tags": ["t"]})
+        for size in [*range(3600, 4100, 20), 16000]:
+            for text in ("q" * size, "\x01" * (size // 6)):
+                reply = c.ask("search", {"text": text, "min_similarity": -1, "limit": 20})
+                assert len(json.dumps(reply)) <= 4200, size
+                assert reply["status"] == "success" or reply["data"]["code"] == "too_large", reply
+
+
+def test_compact_that_ends_amid_a_clear_lets_what_waits_behind_it_go_on():
+    """The disk stands still, so that more is cleared than the compaction has room to keep."""
+    with Server() as s, Client(s.memory) as a, Client(s.memory) as b, Client(s.memory) as c:
+        ids = []
+        for i in range(3600):
+            c.text(json.dumps({"type": "store", "data": {"text": f"filler {i}"}}))
+            if i % 10 == 9:
+                ids += [c.reply()["data"]["id"] for _ in range(10)]
+        helper = int(pathlib.Path(f"/proc/{s.process.pid}/task/{s.process.pid}/children").read_text().split()[0])
+        os.kill(helper, signal.SIGSTOP)
+        try:
+            a.text(json.dumps({"type": "compact"}))
+            time.sleep(0.1)
+            for i in range(2416, 2432):                     # the one at which the room ends is among them
+                a.text(json.dumps({"type": "delete", "data": {"id": ids[i]}}))
+            time.sleep(0.1)
+            b.text(json.dumps({"type": "clear", "data": {"confirm": True}}))
+            time.sleep(0.3)
+        finally:
+            os.kill(helper, signal.SIGCONT)
+        assert b.reply()["data"]["memory_count"] == 0
+        assert a.reply()["status"] == "error" and all(a.reply()["status"] in ("error", "success") for _ in range(16))
+        assert c.ok("store", {"text": "new"})["memory_count"] == 1
+
+
+def test_a_reload_that_finds_no_place_leaves_the_old_adapter():
+    folder = ROOT / "tests/models/tiny/adapters"
+    with Server("--model", ROOT / "tests/models/tiny", "--adapter-dir", folder) as s, Client(s.inference) as c, Client(s.inference) as other:
+        for i in range(64):
+            other.ok("load_adapter", {"name": f"a{i}", "path": "qv"})
+        for _ in range(6):                                  # in use, and queued
+            c.text(json.dumps({"type": "embeddings", "data": {"text": ["w x y z " * 200] * 30, "adapter": "a0"}}))
+        other.ask("load_adapter", {"name": "a0", "path": "all"})
+        assert all(c.reply()["status"] == "success" for _ in range(6))
+        assert len(other.ok("adapters")["adapters"]) == 64
+        other.ok("embeddings", {"text": "x", "adapter": "a0"})
+
+
 if __name__ == "__main__":
     run(globals())
