@@ -26,14 +26,17 @@ void find_put(struct memory_service *ms, uint32_t row, bool embedding, struct js
 
 /* ---- lists that may be cut */
 
-struct list { struct json_out *out, before; bool cut; };
+struct list { struct json_out *out, before; size_t kept; bool cut; };
 
 static struct list list_open(struct json_out *out, const char *key)
 {
     json_put_key(out, key);
     json_open(out, '[');
-    if (out->cap > CLOSING) out->cap -= CLOSING;
-    return (struct list){ .out = out };
+    struct list l = { .out = out };
+    if (out->cap - out->len > CLOSING) l.kept = CLOSING;
+    else out->full = true;               /* what stands before it leaves no room for the end */
+    out->cap -= l.kept;
+    return l;
 }
 
 /* Was there room for what was written since the last call? If not it is taken back. */
@@ -47,7 +50,7 @@ static bool list_fits(struct list *l)
 
 static void list_close(struct list *l)
 {
-    l->out->cap += CLOSING;
+    l->out->cap += l->kept;
     json_close(l->out, ']');
 }
 
