@@ -471,6 +471,24 @@ Test(store, what_was_cleared_is_given_back_in_parts)
     store_free(st);
 }
 
+Test(store, a_memory_that_moves_to_another_row_is_not_missed_by_a_scan)
+{
+    struct log log;
+    struct store *st = open_store(&log, 100, false, 0);
+    struct store_added a = add(st, "moves", X);
+    add(st, "stays", Y);
+    struct scan sc;
+    uint64_t seq;
+    store_scan_near(st, &sc, X);
+    struct store_update u = { .significance = -1, .pinned = -1, .metadata = S("{\"a\":1}") };
+    cr_assert_eq(store_update(st, a.id, &u, &seq), STORE_OK);
+    cr_assert_eq(store_scan_finish(st, &sc), STORE_OK);
+    cr_assert_eq(sc.n, 1);
+    cr_assert_eq(sc.hits[0].row, store_find(st, a.id), "what it was when the scan began lies in another row now");
+    scan_end(&sc);
+    store_free(st);
+}
+
 Test(store, clear_removes_pinned_ones_and_streams_too)
 {
     struct log log;

@@ -57,7 +57,7 @@ struct scan {
     struct hit *hits;            /* best first when done */
     uint64_t searched, below;    /* rows that passed the filters; those gated out */
     int      status;             /* 0, or -1: out of memory, hits are not all */
-    uint64_t era, puts;          /* the store's: what it looked like when this began */
+    uint64_t era, puts, moves;   /* the store's: what it looked like when this began */
 };
 
 /* A filter that lets everything pass. */

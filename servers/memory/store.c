@@ -247,6 +247,7 @@ static int replace_row(struct store *st, uint32_t old, const struct memory *m, u
         return failed;
     }
     st->puts++;
+    st->moves++;
     if (st->cursor == old) st->cursor = c->row;
     *seq = c->seq;
     return STORE_OK;

@@ -119,6 +119,7 @@ void change_undo(struct store *st, struct change *c)
         break;
     }
     st->puts++;
+    st->moves++;
     st->living = false;
 }
 

@@ -183,6 +183,7 @@ int store_scan(struct store *st, struct scan *sc, const struct scan_config *conf
     if (scan_begin(sc, &st->s->records, &c)) return STORE_NO_ROOM;
     sc->era = st->era;
     sc->puts = st->puts;
+    sc->moves = st->moves;
     return STORE_OK;
 }
 
@@ -192,13 +193,18 @@ int store_scan_near(struct store *st, struct scan *sc, const float *vector)
                                                      .min_similarity = -2, .k = 1 });
 }
 
-/* Rows of an era that is over are not there any more. */
-static void follow(struct store *st, struct scan *sc)
+static void begin_anew(struct store *st, struct scan *sc)
 {
-    if (sc->era == st->era) return;
     scan_again(sc, &st->s->records);
     sc->era = st->era;
     sc->puts = st->puts;
+    sc->moves = st->moves;
+}
+
+/* Rows of an era that is over are not there any more. */
+static void follow(struct store *st, struct scan *sc)
+{
+    if (sc->era != st->era) begin_anew(st, sc);
 }
 
 bool store_scan_step(struct store *st, struct scan *sc)
@@ -209,7 +215,8 @@ bool store_scan_step(struct store *st, struct scan *sc)
 
 int store_scan_finish(struct store *st, struct scan *sc)
 {
-    follow(st, sc);
+    /* What moved to another row may have passed the scan unseen. */
+    if (sc->moves != st->moves || sc->era != st->era) begin_anew(st, sc);
     scan_finish(sc);
     return sc->status ? STORE_NO_ROOM : STORE_OK;
 }

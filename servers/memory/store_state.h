@@ -35,7 +35,7 @@ struct store {
     struct change *oldest, *newest;
     size_t   pending;
     struct state *cleared;
-    uint64_t era, puts, seq;     /* seq: without a log */
+    uint64_t era, puts, moves, seq; /* seq: without a log */
     int64_t  now_ms;             /* the clock that counts */
     int64_t  newest_ms;          /* stored_ms of the newest */
     int64_t  wall_ms, steady_ms; /* as last told */
