@@ -64,13 +64,14 @@ bool embedder_unload_adapter(struct embedder *e, int index)
 static int enter(struct embedder *e, const char *name, struct lora *l, struct fault *f)
 {
     struct slice s = { name, strlen(name) };
-    int slot = 0;
-    embedder_unload_adapter(e, embedder_adapter(e, s));
-    while (slot < EMBED_ADAPTERS && e->adapter[slot].lora) slot++;
+    int old = embedder_adapter(e, s), slot = 0;
+    while (slot < EMBED_ADAPTERS && e->adapter[slot].lora && (slot != old || e->adapter[slot].uses))
+        slot++;
     if (slot == EMBED_ADAPTERS) {
         lora_free(l);
         return fault_set(f, 65, "%d adapters are loaded, no more are taken", EMBED_ADAPTERS);
     }
+    embedder_unload_adapter(e, old);
     memcpy(e->adapter[slot].name, name, s.len + 1);
     e->adapter[slot].lora = l;
     e->adapter[slot].uses = 0;
