@@ -176,14 +176,19 @@ long store_clear(struct store *st, uint64_t *seq)
 
 /* ---- scans and walks */
 
+static void as_of_now(const struct store *st, struct scan *sc)
+{
+    sc->era = st->era;
+    sc->puts = st->puts;
+    sc->moves = st->moves;
+}
+
 int store_scan(struct store *st, struct scan *sc, const struct scan_config *config)
 {
     struct scan_config c = *config;
     c.now_ms = st->now_ms;
     if (scan_begin(sc, &st->s->records, &c)) return STORE_NO_ROOM;
-    sc->era = st->era;
-    sc->puts = st->puts;
-    sc->moves = st->moves;
+    as_of_now(st, sc);
     return STORE_OK;
 }
 
@@ -196,9 +201,7 @@ int store_scan_near(struct store *st, struct scan *sc, const float *vector)
 static void begin_anew(struct store *st, struct scan *sc)
 {
     scan_again(sc, &st->s->records);
-    sc->era = st->era;
-    sc->puts = st->puts;
-    sc->moves = st->moves;
+    as_of_now(st, sc);
 }
 
 /* Rows of an era that is over are not there any more. */
