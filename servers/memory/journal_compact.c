@@ -34,7 +34,6 @@ void compact_end(struct journal *j, const char *why)
     struct compact *c = &j->compact;
     if (c->stage == COMPACT_OFF || c->stage == COMPACT_DROP) return;
     c->stage = j->why[0] ? COMPACT_OFF : COMPACT_DROP;
-    c->overrun = false;
     if (!j->why[0]) order(j, &(struct disk_order){ .kind = DISK_DROP });
     ended(j, why);
 }
