@@ -118,7 +118,6 @@ long store_clear(struct store *st, uint64_t *seq);
 bool store_cleared(const struct store *st);
 bool store_give_back(struct store *st);
 
-
 /* The same in parts: may a sweep begin now? Then look at `most` rows from *row on (0 at
  * first), which is ROW_NONE when those were the last; how many were removed, or a status. */
 bool store_sweep(struct store *st, bool now);
