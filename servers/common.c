@@ -140,15 +140,20 @@ static void put_machine(const struct endpoint *ep, struct json_out *out)
     if (ep->sandbox) json_put_key(out, "sandbox"), json_put_text(out, ep->sandbox);
 }
 
-void endpoint_stats(struct endpoint *ep, struct json_out *out)
+static void put_stats(struct endpoint *ep, struct json_out *out)
 {
-    json_open(out, '{');
     put_identity(ep, out);
     put_traffic(ep, out);
     put_times(ep, out);
     put_codes(ep, out);
     put_machine(ep, out);
     if (ep->stats) ep->stats(ep, out);
+}
+
+void endpoint_stats(struct endpoint *ep, struct json_out *out)
+{
+    json_open(out, '{');
+    put_stats(ep, out);
     json_close(out, '}');
 }
 
@@ -262,40 +267,34 @@ size_t endpoint_metrics(struct endpoint *ep, char *p, size_t cap)
 
 static void on_stats(struct request *rq)
 {
-    endpoint_stats(rq->ep, reply_begin(rq));
+    put_stats(rq->ep, reply_begin(rq));
     reply_end(rq);
 }
 
 static void on_ping(struct request *rq)
 {
     struct json_out *out = reply_begin(rq);
-    json_open(out, '{');
     json_put_key(out, "pong"), json_put_bool(out, true);
     json_put_key(out, "server_time"), json_put_time(out, rq->ep->wall(rq->ep));
-    json_close(out, '}');
     reply_end(rq);
 }
 
 static void on_health(struct request *rq)
 {
     struct json_out *out = reply_begin(rq);
-    json_open(out, '{');
     json_put_key(out, "state"), json_put_text(out, "ok");
     put_num(out, "uptime_s", uptime(rq->ep));
-    json_close(out, '}');
     reply_end(rq);
 }
 
 static void on_config(struct request *rq)
 {
     struct json_out *out = reply_begin(rq);
-    json_open(out, '{');
     options_put(rq->ep->options, out);
     put_int(out, "max_waiting", SESSION_WAITING);
     put_int(out, "max_standing_queries", SESSION_QUERIES);
     put_int(out, "high_water", CONN_HIGH_WATER);
     put_int(out, "max_nesting", JSON_DEPTH);
-    json_close(out, '}');
     reply_end(rq);
 }
 

@@ -98,7 +98,7 @@ struct request {
     size_t                reply_len, held;  /* held: bytes taken from the budget */
 };
 
-/* The writer, standing where the value of "data" goes; write exactly one value.
+/* The writer, standing inside the object "data"; write its members.
  * To cut a long list: keep a copy of *out before each item, and when out->full
  * is set after it, put the copy back and stop; leave room for what closes. */
 struct json_out *reply_begin(struct request *rq);

@@ -227,7 +227,6 @@ static unsigned read_bits(struct request *rq, struct slice list)
 static void answer(struct request *rq, const struct session *s, uint32_t query_id)
 {
     struct json_out *out = reply_begin(rq);
-    json_open(out, '{');
     json_put_key(out, "subscribed");
     json_open(out, '[');
     for (size_t i = 0; i < N_NAMES; i++)
@@ -237,7 +236,6 @@ static void answer(struct request *rq, const struct session *s, uint32_t query_i
         json_put_key(out, "query_id");
         json_put_int(out, query_id);
     }
-    json_close(out, '}');
     reply_end(rq);
 }
 

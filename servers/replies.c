@@ -130,6 +130,7 @@ struct json_out *reply_begin(struct request *rq)
 {
     begin(rq, "success");
     json_put_key(&rq->out, "data");
+    json_open(&rq->out, '{');
     return &rq->out;
 }
 
@@ -193,6 +194,7 @@ static void finish(struct request *rq, uint64_t seq)
 
 void reply_end_durable(struct request *rq, uint64_t seq)
 {
+    json_close(&rq->out, '}');
     json_close(&rq->out, '}');
     if (rq->out.full && rq->out.p) {
         reply_error(rq, REPLY_TOO_LARGE,

@@ -82,7 +82,6 @@ static void embeddings_reply(struct work *w)
     const struct embedder *e = w->is->embedder;
     size_t dimension = embedder_dimension(e);
     struct json_out *out = reply_begin(w->rq);
-    json_open(out, '{');
     json_put_key(out, "embeddings");
     json_open(out, '[');
     for (size_t i = 0; i < w->ask.n; i++)
@@ -97,7 +96,6 @@ static void embeddings_reply(struct work *w)
     json_put_key(out, "normalized"), json_put_bool(out, p->normalize);
     put_tokens(out, &w->ask);
     put_ms(out, w->rq);
-    json_close(out, '}');
     reply_end(w->rq);
     work_free(w);
 }
@@ -136,10 +134,8 @@ static void similarity_reply(struct work *w)
     size_t dimension = embedder_dimension(w->is->embedder);
     double s = cosine_exact(w->ask.vector, w->ask.vector + dimension, dimension);
     struct json_out *out = reply_begin(w->rq);
-    json_open(out, '{');
     json_put_key(out, "similarity"), json_put_double(out, s > 1 ? 1 : s < -1 ? -1 : s);
     put_tokens(out, &w->ask);
-    json_close(out, '}');
     reply_end(w->rq);
     work_free(w);
 }
@@ -165,7 +161,6 @@ static void on_models(struct request *rq)
 {
     const struct embedder *e = ((struct inference_service *)rq->ep->app)->embedder;
     struct json_out *out = reply_begin(rq);
-    json_open(out, '{');
     json_put_key(out, "models");
     json_open(out, '[');
     json_open(out, '{');
@@ -176,13 +171,11 @@ static void on_models(struct request *rq)
     json_put_key(out, "dtype"), json_put_text(out, embedder_dtype(e));
     json_close(out, '}');
     json_close(out, ']');
-    json_close(out, '}');
     reply_end(rq);
 }
 
 static void put_adapter(struct json_out *out, const struct embedder_adapter *a)
 {
-    json_open(out, '{');
     json_put_key(out, "name"), json_put_text(out, a->name);
     json_put_key(out, "fingerprint"), put_fingerprint(out, a->fingerprint);
     json_put_key(out, "rank"), json_put_int(out, a->rank);
@@ -191,7 +184,6 @@ static void put_adapter(struct json_out *out, const struct embedder_adapter *a)
     json_open(out, '[');
     for (const char *t = a->targets; *t; t += strlen(t) + 1) json_put_text(out, t);
     json_close(out, ']');
-    json_close(out, '}');
 }
 
 static void on_adapters(struct request *rq)
@@ -199,13 +191,15 @@ static void on_adapters(struct request *rq)
     const struct embedder *e = ((struct inference_service *)rq->ep->app)->embedder;
     struct embedder_adapter a;
     struct json_out *out = reply_begin(rq);
-    json_open(out, '{');
     json_put_key(out, "adapters");
     json_open(out, '[');
-    for (int i = -1; (i = embedder_adapter_next(e, i)) >= 0;)
-        if (embedder_adapter_get(e, i, &a)) put_adapter(out, &a);
+    for (int i = -1; (i = embedder_adapter_next(e, i)) >= 0;) {
+        if (!embedder_adapter_get(e, i, &a)) continue;
+        json_open(out, '{');
+        put_adapter(out, &a);
+        json_close(out, '}');
+    }
     json_close(out, ']');
-    json_close(out, '}');
     reply_end(rq);
 }
 

@@ -185,7 +185,7 @@ static void put_score(struct json_out *out, const struct score *score)
     json_put_key(out, "shock"), json_put_bool(out, score->surprise > 0.8);
 }
 
-/* The value of data; false: memory is short. */
+/* The members of data; false: memory is short. */
 static bool put_all(struct work *w, struct json_out *out)
 {
     struct plan *plan = w->own;
@@ -195,7 +195,6 @@ static bool put_all(struct work *w, struct json_out *out)
                            .tokens = given ? 0 : w->ask.tokens[at],
                            .x = given ? plan->given : vector_of(w, at) };
     if (!read_stream(w) || !measure(w, whole.x, plan->text[at], &whole.score)) return false;
-    json_open(out, '{');
     put_score(out, &whole.score);
     json_put_key(out, "tokens"), json_put_int(out, whole.tokens);
     json_put_key(out, "truncated"), json_put_bool(out, !given && w->ask.truncated[at]);
@@ -203,7 +202,6 @@ static bool put_all(struct work *w, struct json_out *out)
     put_context(w, out, whole.x);
     if (plan->p.include_embeddings) put_embedding(w, out, whole.x);
     put_number(out, "processing_time_ms", work_ms(w->rq));
-    json_close(out, '}');
     return true;
 }
 

@@ -76,7 +76,6 @@ static void reply_added(struct task *t, const struct store_added *a)
 {
     struct json_out *out = reply_begin(t->rq);
     uint32_t row = store_find(t->ms->store, a->id);
-    json_open(out, '{');
     memory_put_id(a->id, out);
     put_durable(t->rq, out, a->seq);
     put_significance(out, &a->f);
@@ -91,7 +90,6 @@ static void reply_added(struct task *t, const struct store_added *a)
         json_put_key(out, "embedding");
         json_put_f32s(out, records_vector(store_records(t->ms->store), row), t->rq->ep->dimension);
     }
-    json_close(out, '}');
     reply_end_durable(t->rq, a->seq);
     task_free(t);
 }
@@ -203,9 +201,7 @@ static void score_found(struct task *t)
         return;
     }
     struct json_out *out = reply_begin(t->rq);
-    json_open(out, '{');
     put_significance(out, &f);
-    json_close(out, '}');
     reply_end(t->rq);
     task_free(t);
 }
@@ -229,7 +225,6 @@ static void embed_only_ready(struct task *t)
 {
     const struct embedder *e = t->ms->embedder;
     struct json_out *out = reply_begin(t->rq);
-    json_open(out, '{');
     json_put_key(out, "embeddings");
     json_open(out, '[');
     json_put_f32s(out, t->vector, embedder_dimension(e));
@@ -246,7 +241,6 @@ static void embed_only_ready(struct task *t)
     json_put_key(out, "truncated");
     json_open(out, '['), json_put_bool(out, t->truncated), json_close(out, ']');
     put_double(out, "processing_time_ms", task_ms(t->rq));
-    json_close(out, '}');
     reply_end(t->rq);
     task_free(t);
 }
@@ -295,11 +289,9 @@ static void update_ready(struct task *t)
         return;
     }
     struct json_out *out = reply_begin(rq);
-    json_open(out, '{');
     json_put_key(out, "memory");
     find_put(t->ms, store_find(t->ms->store, id), false, out);
     put_durable(rq, out, seq);
-    json_close(out, '}');
     reply_end_durable(rq, seq);
     task_free(t);
 }
@@ -343,10 +335,8 @@ static void delete_ready(struct task *t)
         return;
     }
     struct json_out *out = reply_begin(rq);
-    json_open(out, '{');
     json_put_key(out, "deleted"), json_put_bool(out, true);
     put_durable(rq, out, seq);
-    json_close(out, '}');
     reply_end_durable(rq, seq);
     task_free(t);
 }
@@ -362,10 +352,8 @@ static void on_delete(struct request *rq)
 void reply_removed(struct request *rq, int64_t removed, uint64_t seq)
 {
     struct json_out *out = reply_begin(rq);
-    json_open(out, '{');
     put_int(out, "removed", removed);
     put_int(out, "memory_count", (int64_t)store_records(service(rq)->store)->live);
-    json_close(out, '}');
     reply_end_durable(rq, seq);
 }
 
@@ -415,10 +403,8 @@ void memory_tell_compacted(struct memory_service *ms)
 static void reply_synced(struct request *rq, uint64_t seq)
 {
     struct json_out *out = reply_begin(rq);
-    json_open(out, '{');
     put_int(out, "seq", (int64_t)seq);
     json_put_key(out, "durable"), json_put_bool(out, true);
-    json_close(out, '}');
     reply_end(rq);
 }
 

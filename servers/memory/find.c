@@ -135,7 +135,6 @@ static void search_found(struct task *t)
     memory_wall(t->rq->ep);
     if (t->c.reinforce && !reinforce(t, &seq)) return;
     struct json_out *out = reply_begin(t->rq);
-    json_open(out, '{');
     json_put_key(out, "query");
     if (t->c.embedding.n) json_put_null(out);
     else json_put_str(out, t->c.text.p, t->c.text.len);
@@ -147,7 +146,6 @@ static void search_found(struct task *t)
     put_count(out, "below_threshold", t->scan.below);
     put_cut(out, &l);
     json_put_key(out, "processing_time_ms"), json_put_double(out, task_ms(t->rq));
-    json_close(out, '}');
     reply_end_durable(t->rq, seq);
     task_free(t);
 }
@@ -188,14 +186,12 @@ static const struct param retrieve_params[] = {
 static void retrieve_found(struct task *t)
 {
     struct json_out *out = reply_begin(t->rq);
-    json_open(out, '{');
     struct list l = list_open(out, "memories");
     uint64_t n = put_hits(t, &l, (size_t)t->c.offset, false);
     list_close(&l);
     put_count(out, "count", n);
     put_count(out, "total", t->scan.searched);
     put_cut(out, &l);
-    json_close(out, '}');
     reply_end(t->rq);
     task_free(t);
 }
@@ -244,10 +240,8 @@ void find_get(struct request *rq)
     if (!params_read(rq, get_params, &c) || !task_id(rq, c.id, id)) return;
     memory_wall(rq->ep);
     struct json_out *out = reply_begin(rq);
-    json_open(out, '{');
     json_put_key(out, "memory");
     find_put(ms, store_find(ms->store, id), c.include_embeddings, out);
-    json_close(out, '}');
     reply_end(rq);
 }
 
@@ -285,7 +279,6 @@ void find_export(struct request *rq)
     uint32_t row =
         c.after.p ? store_younger(ms->store, store_find(ms->store, id)) : store_oldest(ms->store);
     struct json_out *out = reply_begin(rq);
-    json_open(out, '{');
     struct list l = list_open(out, "memories");
     uint32_t last = put_rows(ms, &l, row, c.count);
     list_close(&l);
@@ -297,6 +290,5 @@ void find_export(struct request *rq)
         json_put_str(out, text, 36);
     }
     put_cut(out, &l);
-    json_close(out, '}');
     reply_end(rq);
 }
