@@ -157,26 +157,6 @@ static void remove_passing(const char *passing)
     rmdir(passing);
 }
 
-static bool load_put(void *user, const struct memory *m, uint64_t seq)
-{
-    (void)seq;
-    return store_load(user, MEMORY_PUT, m) == STORE_OK;
-}
-
-static bool load_change(void *user, const struct memory *m, uint64_t seq)
-{
-    (void)seq;
-    return store_load(user, MEMORY_CHANGE, m) == STORE_OK;
-}
-
-static bool load_delete(void *user, const uint8_t id[MEMORY_ID], uint64_t seq)
-{
-    struct memory m = { .vector = NULL };
-    (void)seq;
-    memcpy(m.id, id, MEMORY_ID);
-    return store_load(user, MEMORY_DELETE, &m) == STORE_OK;
-}
-
 static int reembed(const struct options *o, struct embedder *e, struct fault *f)
 {
     struct journal_head head;
@@ -188,7 +168,7 @@ static int reembed(const struct options *o, struct embedder *e, struct fault *f)
     struct store *old = store_new(&sc);
     if (!old) return fault_set(f, 71, "out of memory");
     struct journal_config jc = { .dir = o->data, .dimension = head.dimension, .fingerprint = head.fingerprint,
-                                 .in_process = true, .replay = { load_put, load_change, load_delete, old } };
+                                 .in_process = true, .replay = { store_replay, old } };
     struct journal *from = journal_open(&jc, f), *to = NULL;
     int bad = from ? 0 : -1;
     if (!bad) {

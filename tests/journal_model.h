@@ -76,11 +76,9 @@ static struct slice keep_slice(char *to, struct slice from)
     return (struct slice){ to, from.len };
 }
 
-__attribute__((unused)) static bool model_put(void *user, const struct memory *m, uint64_t seq)
+__attribute__((unused)) static bool model_put(struct model *s, const struct memory *m)
 {
-    struct model *s = user;
     struct item *t = model_find(s, m->id);
-    (void)seq;
     if (!t) {
         if (s->n == MAX_ITEMS) return false;
         t = &s->items[s->n++];
@@ -95,12 +93,11 @@ __attribute__((unused)) static bool model_put(void *user, const struct memory *m
     return true;
 }
 
-__attribute__((unused)) static bool model_change(void *user, const struct memory *m, uint64_t seq)
+__attribute__((unused)) static bool model_change(struct model *s, const struct memory *m)
 {
-    struct item *t = model_find(user, m->id);
-    (void)seq;
+    struct item *t = model_find(s, m->id);
     if (t) t->m.f = m->f;
-    else ((struct model *)user)->unknown++;
+    else s->unknown++;
     return t != NULL;
 }
 
@@ -112,11 +109,9 @@ static void model_refit(struct item *t)
     t->m.tags.p = t->tags;
 }
 
-__attribute__((unused)) static bool model_delete(void *user, const uint8_t *id, uint64_t seq)
+__attribute__((unused)) static bool model_delete(struct model *s, const uint8_t *id)
 {
-    struct model *s = user;
     struct item *t = model_find(s, id);
-    (void)seq;
     if (!t) {
         s->unknown++;
         return false;
@@ -127,6 +122,12 @@ __attribute__((unused)) static bool model_delete(void *user, const uint8_t *id, 
     for (; i < s->n; i++) model_refit(&s->items[i]);
     if (s->next > (int)(t - s->items)) s->next--;
     return true;
+}
+
+__attribute__((unused)) static bool model_take(void *user, enum memory_change kind, const struct memory *m)
+{
+    if (kind == MEMORY_PUT) return model_put(user, m);
+    return kind == MEMORY_CHANGE ? model_change(user, m) : model_delete(user, m->id);
 }
 
 /* What a compaction asks for. */
@@ -193,9 +194,7 @@ __attribute__((unused)) static enum memory_change model_op(const struct model *s
 
 __attribute__((unused)) static void model_apply(struct model *s, enum memory_change kind, const struct item *t)
 {
-    if (kind == MEMORY_PUT) model_put(s, &t->m, 0);
-    else if (kind == MEMORY_CHANGE) model_change(s, &t->m, 0);
-    else model_delete(s, t->m.id, 0);
+    model_take(s, kind, &t->m);
 }
 
 static const uint8_t model_print[32] = { 1, 2, 3, [31] = 9 };
@@ -204,8 +203,7 @@ static const uint8_t model_print[32] = { 1, 2, 3, [31] = 9 };
 __attribute__((unused)) static struct journal_config model_config(struct model *s, const char *dir)
 {
     return (struct journal_config){ .dir = dir, .dimension = DIM, .fingerprint = model_print,
-                                    .in_process = true,
-                                    .replay = { model_put, model_change, model_delete, s } };
+                                    .in_process = true, .replay = { model_take, s } };
 }
 
 #endif

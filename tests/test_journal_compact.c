@@ -123,7 +123,7 @@ Test(journal_compact, nothing_alive_gives_an_empty_log_that_counts_on)
         uint64_t seq;
         struct item gone = s.items[0];
         journal_append(j, MEMORY_DELETE, &gone.m, &seq);
-        model_delete(&s, gone.m.id, 0);
+        model_delete(&s, gone.m.id);
     }
     struct journal_living living = model_flag(&s);
     cr_assert_eq(journal_compact_all(j, &living, 0, &f), 0, "%s", f.why);

@@ -26,9 +26,10 @@ static struct memory sample(uint32_t k)
     return m;
 }
 
-static bool on_put(void *user, const struct memory *m, uint64_t seq)
+static bool on_put(void *user, enum memory_change what, const struct memory *m)
 {
-    (void)user, (void)seq;
+    (void)user;
+    if (what != MEMORY_PUT) return true;
     uint32_t k = m->id[0] | (uint32_t)m->id[1] << 8;
     struct memory want = sample(k);
     got.wrong += m->text.len != want.text.len || memcmp(m->text.p, want.text.p, want.text.len) ||
@@ -41,7 +42,7 @@ static bool on_put(void *user, const struct memory *m, uint64_t seq)
 static struct journal *start(bool inlined, struct fault *f)
 {
     struct journal_config c = { .dir = dir, .dimension = DIM, .fingerprint = print, .in_process = inlined,
-                                .sync_ms = JOURNAL_SYNC_NEVER, .replay = { .put = on_put } };
+                                .sync_ms = JOURNAL_SYNC_NEVER, .replay = { .take = on_put } };
     memset(&got, 0, sizeof got);
     return journal_open(&c, f);
 }

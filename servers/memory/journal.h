@@ -21,15 +21,13 @@
 #include "servers/memory/memory.h"
 #include "servers/memory/record.h"
 
-/* What an opening finds, in the order in which it was written. Slices and vector
- * are valid until the callback returns. */
+/* What an opening finds, in the order in which it was written. Slices and vector are valid
+ * until the callback returns. A put is new, or in place of the one with this id; false: no
+ * memory for it. Of a change only id and f are filled in, of a delete the id alone; false: no
+ * such id. */
 struct journal_replay {
-    /* New, or in place of the one with this id. False: no memory for it. */
-    bool (*put)(void *user, const struct memory *m, uint64_t seq);
-    /* Its fixed fields are now m->f; only id and f are filled in. False: no such id. */
-    bool (*change)(void *user, const struct memory *m, uint64_t seq);
-    bool (*delete)(void *user, const uint8_t id[MEMORY_ID], uint64_t seq);
-    void *user;
+    bool (*take)(void *user, enum memory_change what, const struct memory *m);
+    void  *user;
 };
 
 /* What becomes of appended changes. Called from journal_ready(), journal_flush(),
@@ -63,7 +61,7 @@ struct journal_config {
     bool           in_process;      /* --inline-sync: no helper */
     void         (*child)(void *);  /* runs first in the helper (its sandbox); may be NULL */
     void          *child_user;
-    struct journal_replay replay;   /* callbacks may be NULL: then nothing is replayed */
+    struct journal_replay replay;   /* take may be NULL: then nothing is replayed */
     struct journal_events events;   /* callbacks may be NULL */
 };
 

@@ -168,18 +168,16 @@ static int open_log(struct journal *j, int dir, int *log, struct fault *f)
 static bool replay_one(struct journal *j, struct walk *w)
 {
     const struct journal_replay *to = &j->c.replay;
-    bool known = true;
+    bool put = w->r.type == RECORD_PUT;
     struct memory m;
-    if (w->r.type == RECORD_PUT || w->r.type == RECORD_CHANGE || w->r.type == RECORD_DELETE)
-        j->data = w->seq;
     j->closed = w->r.type == RECORD_CLOSE;
     if (w->r.watermark == w->seq - 1) j->sure = w->at - w->r.payload_bytes - RECORD_HEAD_BYTES;
+    if (!put && w->r.type != RECORD_CHANGE && w->r.type != RECORD_DELETE) return true;
+    j->data = w->seq;
     record_memory(&w->r, w->p + RECORD_HEAD_BYTES, w->head.dimension, &m);
-    if (w->r.type == RECORD_PUT && to->put) return to->put(to->user, &m, w->seq);
-    if (w->r.type == RECORD_CHANGE && to->change) known = to->change(to->user, &m, w->seq);
-    if (w->r.type == RECORD_DELETE && to->delete) known = to->delete(to->user, m.id, w->seq);
-    if (!known) j->orphans++;
-    return true;
+    bool taken = !to->take || to->take(to->user, (enum memory_change)w->r.type, &m);
+    if (!taken && !put) j->orphans++;
+    return taken || !put;
 }
 
 /* Where and what is lost, for the message that stops the start. */

@@ -85,29 +85,6 @@ static void event(void *user, enum store_event what, enum store_reason why, cons
     if (!out.full) endpoint_event(&ms->ep, bits[what], (struct slice){ text, out.len });
 }
 
-static bool replay_put(void *user, const struct memory *m, uint64_t seq)
-{
-    struct memory_service *ms = user;
-    (void)seq;
-    return store_load(ms->store, MEMORY_PUT, m) == STORE_OK;
-}
-
-static bool replay_change(void *user, const struct memory *m, uint64_t seq)
-{
-    struct memory_service *ms = user;
-    (void)seq;
-    return store_load(ms->store, MEMORY_CHANGE, m) == STORE_OK;
-}
-
-static bool replay_delete(void *user, const uint8_t id[MEMORY_ID], uint64_t seq)
-{
-    struct memory_service *ms = user;
-    struct memory m = { .vector = NULL };
-    (void)seq;
-    memcpy(m.id, id, MEMORY_ID);
-    return store_load(ms->store, MEMORY_DELETE, &m) == STORE_OK;
-}
-
 /* What may be answered: with --sync always what is on disk, else what a kill of
  * this process cannot lose. */
 static void settled(struct memory_service *ms, uint64_t seq)
@@ -288,7 +265,6 @@ int memory_open(struct memory_service *ms, const struct options *o, struct embed
         .dir = o->data, .dimension = embedder_dimension(e), .fingerprint = embedder_fingerprint(e),
         .sync_ms = o->sync < 0 ? JOURNAL_SYNC_NEVER : (int64_t)(o->sync * 1000 + 0.999),
         .in_process = o->inline_sync, .child = sandbox_enter_helper, .child_user = (void *)o,
-        .replay = { replay_put, replay_change, replay_delete, ms },
         .events = { on_written, on_durable, on_failed, on_compacted, ms } };
     if (getrandom(sc.seed, sizeof sc.seed, 0) != sizeof sc.seed)
         return fault_set(f, 71, "no random numbers from the system");
@@ -304,6 +280,7 @@ int memory_open(struct memory_service *ms, const struct options *o, struct embed
     ms->ep.events = EVENT_ADDED | EVENT_UPDATED | EVENT_REMOVED | EVENT_STATS | EVENT_MATCH;
     if (!(ms->store = store_new(&sc)) || !(ms->resend = resend_new(sc.seed)))
         return fault_set(f, 71, "out of memory");
+    jc.replay = (struct journal_replay){ store_replay, ms->store };
     if (!(ms->journal = journal_open(&jc, f))) {
         store_free(ms->store);
         return -1;

@@ -53,6 +53,7 @@ void store_free(struct store *st);
  * rebuilds the streams. 0, or a store_status (NOT_FOUND for a change or delete
  * without its put, which is skipped). */
 int  store_load(struct store *st, enum memory_change what, const struct memory *m);
+bool store_replay(void *store, enum memory_change what, const struct memory *m); /* was it 0? */
 void store_loaded(struct store *st);
 
 /* Tell the time, before anything that needs it: wall clock and a clock that

@@ -46,6 +46,11 @@ int store_load(struct store *st, enum memory_change what, const struct memory *m
     return STORE_OK;
 }
 
+bool store_replay(void *store, enum memory_change what, const struct memory *m)
+{
+    return store_load(store, what, m) == STORE_OK;
+}
+
 void store_loaded(struct store *st)
 {
     struct records *rs = &st->s->records;

@@ -30,21 +30,14 @@ static void expect(bool good, const char *what, bool inlined)
 
 static uint32_t number_of(const uint8_t *id) { return (uint32_t)id[0] | (uint32_t)id[1] << 8; }
 
-static bool on_put(void *user, const struct memory *m, uint64_t seq)
+static bool on_record(void *user, enum memory_change what, const struct memory *m)
 {
-    (void)user, (void)seq;
-    got.there[number_of(m->id)] = true;
-    got.n++;
-    return true;
-}
-
-static bool on_delete(void *user, const uint8_t *id, uint64_t seq)
-{
-    (void)user, (void)seq;
-    bool known = got.there[number_of(id)];
-    got.there[number_of(id)] = false;
-    got.n -= known;
-    return known;
+    (void)user;
+    bool put = what == MEMORY_PUT, known = got.there[number_of(m->id)];
+    got.there[number_of(m->id)] = put;
+    if (put) got.n++;
+    else got.n -= known;
+    return put || known;
 }
 
 static void on_durable(void *user, uint64_t seq) { (void)user, told.durable = seq; }
@@ -62,7 +55,7 @@ static struct journal *start(bool inlined)
     static const uint8_t print[32];
     struct fault f = { 0 };
     struct journal_config c = { .dir = data, .dimension = DIM, .fingerprint = print, .in_process = inlined,
-                                .replay = { on_put, NULL, on_delete, NULL },
+                                .replay = { on_record, NULL },
                                 .events = { NULL, on_durable, on_failed, NULL, NULL } };
     memset(&got, 0, sizeof got);
     memset(&told, 0, sizeof told);

@@ -46,35 +46,23 @@ static uint64_t mix(uint64_t h, const void *p, size_t n)
     return h;
 }
 
-static bool on_put(void *user, const struct memory *m, uint64_t seq)
+static bool on_record(void *user, enum memory_change what, const struct memory *m)
 {
     struct seen *s = user;
     s->n++;
-    s->hash = mix(mix(mix(s->hash, m->id, MEMORY_ID), m->vector, 4 * DIM), &seq, 8);
+    s->hash = mix(mix(mix(s->hash, &what, sizeof what), m->id, MEMORY_ID), &m->f.time_ms, 8);
+    if (what != MEMORY_PUT) return s->n % 2;
     s->hash = mix(mix(mix(s->hash, m->text.p, m->text.len), m->metadata.p, m->metadata.len), m->tags.p,
                   m->tags.len);
+    s->hash = mix(s->hash, m->vector, 4 * DIM);
     return true;
-}
-
-static bool on_change(void *user, const struct memory *m, uint64_t seq)
-{
-    struct seen *s = user;
-    s->hash = mix(mix(s->hash, &m->f.time_ms, 8), &seq, 8);
-    return s->n++ % 2;
-}
-
-static bool on_delete(void *user, const uint8_t *id, uint64_t seq)
-{
-    struct seen *s = user;
-    s->hash = mix(mix(s->hash, id, MEMORY_ID), &seq, 8);
-    return s->n++ % 2;
 }
 
 static bool open_once(struct seen *s, struct journal_state *st, struct fault *f)
 {
     *s = (struct seen){ 0, 7 };
     struct journal_config c = { .dir = dir, .dimension = DIM, .fingerprint = print, .in_process = true,
-                                .replay = { on_put, on_change, on_delete, s } };
+                                .replay = { on_record, s } };
     struct journal *j = journal_open(&c, f);
     if (!j) return false;
     journal_state(j, st);
