@@ -9,14 +9,18 @@
 #include <stdlib.h>
 #include <string.h>
 
-enum kind { TEXT, LIST, SWITCH, BYTES, NUMBER, WORD, PORT, PORTS, SYNC, MODE, MODE_FILE };
+/* REAL is a double, BYTES, NUMBER and PORT are int64_t; CHOICE is a bool, WORD an int64_t. */
+enum kind { TEXT, LIST, SWITCH, BYTES, NUMBER, REAL, WORD, CHOICE, PORT, PORTS, SYNC, MODE, MODE_FILE };
+
+/* In the order of their rank. */
+enum source { CONFIG_FILE, ENVIRONMENT, COMMAND_LINE };
 
 struct flag {
     const char *name;
     enum kind   kind;
     size_t      at;          /* offsetof its field in struct options */
     double      initial, min, max;
-    const char *words;       /* WORD: "refuse|evict" */
+    const char *words;       /* WORD, CHOICE: "refuse|evict" */
     const char *value, *help;
 };
 
@@ -40,20 +44,20 @@ static const struct flag flags[] = {
     { "max-connections", NUMBER, AT(max_connections), 1024, 1, 1000000, 0, "N", "per endpoint; above it 503" },
     { "max-message", BYTES, AT(max_message), 1048576, 125, 1073741824, 0, "BYTES", "above it close 1009" },
     { "max-memories", NUMBER, AT(max_memories), 100000, 1, 100000000, 0, "N", "above it see --when-full" },
-    { "when-full", WORD, AT(evict), 0, 0, 0, "refuse|evict", "refuse|evict", "refuse new memories or evict the weakest" },
-    { "forget", NUMBER, AT(forget), 0, 0, 1, 0, "THRESHOLD", "forget memories weaker than this; 0: never" },
+    { "when-full", CHOICE, AT(evict), 0, 0, 0, "refuse|evict", "refuse|evict", "refuse new memories or evict the weakest" },
+    { "forget", REAL, AT(forget), 0, 0, 1, 0, "THRESHOLD", "forget memories weaker than this; 0: never" },
     { "sync", SYNC, AT(sync), 0, 0, 86400, 0, "always|SECONDS|never", "when a memory is on disk" },
-    { "rate", NUMBER, AT(rate), 0, 0, 1e9, 0, "N", "requests per minute and connection; 0: off" },
-    { "ping-interval", NUMBER, AT(ping_interval), 20, 0, 86400, 0, "S", "ping a quiet peer; 0: off" },
-    { "ping-timeout", NUMBER, AT(ping_timeout), 20, 0, 86400, 0, "S", "close one that stays quiet; 0: off" },
-    { "close-timeout", NUMBER, AT(close_timeout), 10, 0.01, 86400, 0, "S", "wait for the answer to a close" },
-    { "handshake-timeout", NUMBER, AT(handshake_timeout), 10, 0.01, 86400, 0, "S", "a request must be whole by then" },
+    { "rate", REAL, AT(rate), 0, 0, 1e9, 0, "N", "requests per minute and connection; 0: off" },
+    { "ping-interval", REAL, AT(ping_interval), 20, 0, 86400, 0, "S", "ping a quiet peer; 0: off" },
+    { "ping-timeout", REAL, AT(ping_timeout), 20, 0, 86400, 0, "S", "close one that stays quiet; 0: off" },
+    { "close-timeout", REAL, AT(close_timeout), 10, 0.01, 86400, 0, "S", "wait for the answer to a close" },
+    { "handshake-timeout", REAL, AT(handshake_timeout), 10, 0.01, 86400, 0, "S", "a request must be whole by then" },
     { "log-level", WORD, AT(log_level), LOG_INFO, 0, 0, "error|warn|info|debug", "error|warn|info|debug", "how much is logged" },
-    { "log-format", WORD, AT(log_json), 0, 0, 0, "text|json", "text|json", "form of log lines" },
+    { "log-format", CHOICE, AT(log_json), 0, 0, 0, "text|json", "text|json", "form of log lines" },
     { "max-reply", BYTES, AT(max_reply), 4194304, 4096, 1073741824, 0, "BYTES", "a larger reply is cut or refused" },
-    { "message-timeout", NUMBER, AT(message_timeout), 60, 0.01, 86400, 0, "S", "a begun message must be whole by then" },
+    { "message-timeout", REAL, AT(message_timeout), 60, 0.01, 86400, 0, "S", "a begun message must be whole by then" },
     { "max-queue", NUMBER, AT(max_queue), 256, 1, 1000000, 0, "N", "texts waiting for the encoder" },
-    { "quantize", WORD, AT(int8), 0, 0, 0, "none|int8", "int8", "encoder weights as int8" },
+    { "quantize", CHOICE, AT(int8), 0, 0, 0, "none|int8", "int8", "encoder weights as int8" },
     { "no-sandbox", SWITCH, AT(no_sandbox), 0, 0, 0, 0, 0, "do without seccomp and Landlock" },
     { "require-sandbox", SWITCH, AT(require_sandbox), 0, 0, 0, 0, 0, "refuse to run without them" },
     { "config", TEXT, AT(config), 0, 0, 0, 0, "FILE", "`name = value` lines, names as these" },
@@ -110,18 +114,11 @@ static long word(const char *words, const char *s)
     return -1;
 }
 
-static bool is_double(const struct flag *f)
-{
-    return f->at == AT(forget) || f->at == AT(rate) || f->at == AT(ping_interval) ||
-           f->at == AT(ping_timeout) || f->at == AT(close_timeout) ||
-           f->at == AT(handshake_timeout) || f->at == AT(message_timeout);
-}
-
 static bool set_number(struct options *o, const struct flag *f, const char *s)
 {
     double v;
     if (!number(s, &v, f->kind == BYTES) || v < f->min || v > f->max) return false;
-    if (is_double(f)) { *(double *)field(o, f) = v; return true; }
+    if (f->kind == REAL) { *(double *)field(o, f) = v; return true; }
     if (v != floor(v)) return false;
     *(int64_t *)field(o, f) = (int64_t)v;
     return true;
@@ -143,7 +140,7 @@ static bool set_word(struct options *o, const struct flag *f, const char *s)
 {
     long i = word(f->words, s);
     if (i < 0) return false;
-    if (f->at == AT(evict) || f->at == AT(log_json) || f->at == AT(int8)) *(bool *)field(o, f) = i;
+    if (f->kind == CHOICE) *(bool *)field(o, f) = i;
     else *(int64_t *)field(o, f) = i;
     return true;
 }
@@ -165,9 +162,13 @@ static bool set_switch(bool *b, const char *s)
     return i >= 0;
 }
 
-static bool add(struct options_list *l, const char *s)
+/* A list given by a later source replaces the one of an earlier. */
+static bool add(const struct options *o, struct options_list *l, const char *s)
 {
+    if (l->source != o->source) l->n = 0;
     if (l->n == OPTIONS_LIST || !*s) return false;
+    l->source = o->source;
+    l->bad = o->source == COMMAND_LINE ? 64 : 78;
     l->v[l->n++] = s;
     return true;
 }
@@ -187,12 +188,12 @@ static bool set(struct options *o, const struct flag *f, const char *s)
     switch (f->kind) {
     case SWITCH:    return set_switch(field(o, f), s);
     case TEXT:      *(const char **)field(o, f) = s; return *s != 0;
-    case LIST:      return add(field(o, f), s);
-    case WORD:      return set_word(o, f, s);
+    case LIST:      return add(o, field(o, f), s);
+    case WORD: case CHOICE: return set_word(o, f, s);
     case PORTS:     return set_ports(o, s);
     case SYNC:      return set_sync(o, s);
     case MODE: case MODE_FILE: return set_mode(o, f, s);
-    case BYTES: case NUMBER: case PORT: break;
+    case BYTES: case NUMBER: case REAL: case PORT: break;
     }
     return set_number(o, f, s);
 }
@@ -201,7 +202,7 @@ static bool set(struct options *o, const struct flag *f, const char *s)
 static int bad_value(struct fault *ft, int status, const char *where, const char *s, const struct flag *f)
 {
     char range[80] = "";
-    if (f->kind == NUMBER || f->kind == BYTES || f->kind == PORT)
+    if (f->kind == NUMBER || f->kind == REAL || f->kind == BYTES || f->kind == PORT)
         snprintf(range, sizeof range, ", a number from %.15g to %.15g", f->min, f->max);
     return fault_set(ft, status, "%s: bad value '%.100s' (want %s%s)", where, s ? s : "",
                      f->value ? f->value : f->kind == SWITCH ? "true or false" : "one kind of maintenance", range);
@@ -216,15 +217,14 @@ static int bad_variable(struct fault *ft, const char *name, const char *s, const
 
 static void defaults(struct options *o)
 {
-    *o = (struct options){ .host = "localhost", .model = "builtin", .inference_last = 5014 };
+    *o = (struct options){ .host = "localhost", .model = "builtin", .inference_last = 5014,
+                           .adapters.bad = 78, .origins.bad = 78, .hosts.bad = 78 };
     for (size_t i = 0; i < N_FLAGS; i++) {
         const struct flag *f = &flags[i];
-        if (f->kind == BYTES || f->kind == NUMBER || f->kind == PORT || f->kind == PORTS) {
-            if (is_double(f)) *(double *)field(o, f) = f->initial;
-            else *(int64_t *)field(o, f) = (int64_t)f->initial;
-        }
+        if (f->kind == REAL) *(double *)field(o, f) = f->initial;
+        else if (f->kind == BYTES || f->kind == NUMBER || f->kind == WORD || f->kind == PORT || f->kind == PORTS)
+            *(int64_t *)field(o, f) = (int64_t)f->initial;
     }
-    o->log_level = LOG_INFO;
 }
 
 struct owned { struct owned *next; char text[]; };
@@ -337,12 +337,6 @@ static int read_word(struct options *o, int argc, char **argv, int *i, struct fa
     return bad_value(ft, 64, where, value, f);
 }
 
-/* A list given by a later source replaces the one of an earlier. */
-static void merge(struct options_list *to, const struct options_list *from)
-{
-    if (from->n) *to = *from;
-}
-
 int options_read(struct options *o, int argc, char **argv, struct fault *ft)
 {
     struct options cli;
@@ -354,18 +348,11 @@ int options_read(struct options *o, int argc, char **argv, struct fault *ft)
     defaults(o);
     const char *file = cli.config ? cli.config : getenv("RECALLD_CONFIG");
     if (file && *file && read_file(o, file, ft)) return -1;
-    struct options_list adapters = o->adapters, origins = o->origins, hosts = o->hosts;
-    o->adapters.n = o->origins.n = o->hosts.n = 0;
+    o->source = ENVIRONMENT;
     if (read_environment(o, ft)) return -1;
-    merge(&adapters, &o->adapters), merge(&origins, &o->origins), merge(&hosts, &o->hosts);
-    o->adapters.n = o->origins.n = o->hosts.n = 0;
+    o->source = COMMAND_LINE;
     for (int i = 1; i < argc; i++)
         if (read_word(o, argc, argv, &i, ft)) return -1;
-    merge(&adapters, &o->adapters), merge(&origins, &o->origins), merge(&hosts, &o->hosts);
-    o->adapters = adapters, o->origins = origins, o->hosts = hosts;
-    o->adapters.bad = cli.adapters.n ? 64 : 78;
-    o->origins.bad = cli.origins.n ? 64 : 78;
-    o->hosts.bad = cli.hosts.n ? 64 : 78;
     o->bad_host = cli.host ? 64 : 78;
     if (o->no_sandbox && o->require_sandbox)
         return fault_set(ft, 64, "--no-sandbox and --require-sandbox contradict each other");
@@ -387,8 +374,7 @@ void options_help(void)
 static void put_word(const struct options *o, const struct flag *f, struct json_out *out)
 {
     const void *at = (const char *)o + f->at;
-    bool small = f->at == AT(evict) || f->at == AT(log_json) || f->at == AT(int8);
-    int64_t i = small ? *(const bool *)at : *(const int64_t *)at;
+    int64_t i = f->kind == CHOICE ? *(const bool *)at : *(const int64_t *)at;
     const char *w = f->words;
     while (i-- > 0) w += strcspn(w, "|") + 1;
     json_put_str(out, w, strcspn(w, "|"));
@@ -421,12 +407,11 @@ void options_put(const struct options *o, struct json_out *out)
         json_put_key(out, name);
         switch (f->kind) {
         case SWITCH: json_put_bool(out, *(const bool *)at); break;
-        case WORD:   put_word(o, f, out); break;
+        case WORD: case CHOICE: put_word(o, f, out); break;
+        case REAL:   json_put_double(out, *(const double *)at); break;
         case SYNC:   put_sync(o, out); break;
         case PORTS:  put_ports(o, out); break;
-        default:
-            if (is_double(f)) json_put_double(out, *(const double *)at);
-            else json_put_int(out, *(const int64_t *)at);
+        default:     json_put_int(out, *(const int64_t *)at);
         }
     }
 }

@@ -14,7 +14,7 @@
 #define OPTIONS_LIST 32   /* --adapter, --allow-origin, --allow-host: at most so many each */
 
 /* bad: the exit status that a bad value costs, 64 from the command line, else 78. */
-struct options_list { const char *v[OPTIONS_LIST]; int64_t n; int bad; };
+struct options_list { const char *v[OPTIONS_LIST]; int64_t n; int bad, source; };
 
 enum only { ONLY_BOTH, ONLY_MEMORY, ONLY_INFERENCE };
 enum maintenance { RUN, CHECK, REPAIR, COMPACT, REEMBED, EXPORT, IMPORT, HELP, VERSION, SELFTEST };
@@ -33,6 +33,7 @@ struct options {
     int64_t     log_level;                   /* enum log_level */
     enum maintenance mode;
     const char *file;                        /* of EXPORT and IMPORT */
+    int         source;                      /* what is being read: file, environment, command line */
     struct owned *owned;                     /* what strings point into that stand elsewhere */
 };
 

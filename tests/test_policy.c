@@ -73,7 +73,7 @@ Test(policy_host, on_another_interface_its_address)
 Test(policy_host, listed_names_are_allowed_in_any_case_with_any_port)
 {
     setup();
-    options.hosts = (struct options_list){ { "board.lan", "other.lan:8080" }, 2, 78 };
+    options.hosts = (struct options_list){ { "board.lan", "other.lan:8080" }, 2, 78, 0 };
     cr_assert_eq(host_of("Board.LAN:1"), 0);
     cr_assert_eq(host_of("board.lan."), 0);
     cr_assert_eq(host_of("xboard.lan"), 403);
@@ -118,7 +118,7 @@ Test(policy_origin, loopback_pages_and_nobody_else)
 Test(policy_origin, listed_ones_are_compared_as_scheme_host_and_port)
 {
     setup();
-    options.origins = (struct options_list){ { "https://app.example", "http://b.example:8080" }, 2, 78 };
+    options.origins = (struct options_list){ { "https://app.example", "http://b.example:8080" }, 2, 78, 0 };
     cr_assert_eq(origin_of("https://app.example"), 0);
     cr_assert_eq(origin_of("https://app.example:443"), 0);
     cr_assert_eq(origin_of("HTTPS://APP.example"), 0);
@@ -133,17 +133,17 @@ Test(policy_origin, listed_ones_are_compared_as_scheme_host_and_port)
 Test(policy_origin, null_and_star_are_asked_for_by_name)
 {
     setup();
-    options.origins = (struct options_list){ { "null" }, 1, 78 };
+    options.origins = (struct options_list){ { "null" }, 1, 78, 0 };
     cr_assert_eq(origin_of("null"), 0);
     cr_assert_eq(origin_of("http://evil.com"), 403);
-    options.origins = (struct options_list){ { "*" }, 1, 78 };
+    options.origins = (struct options_list){ { "*" }, 1, 78, 0 };
     cr_assert_eq(origin_of("http://evil.com"), 0);
 }
 
 Test(policy_origin, the_page_that_we_served_may_come_back)
 {
     setup();
-    options.hosts = (struct options_list){ { "board.lan" }, 1, 78 };
+    options.hosts = (struct options_list){ { "board.lan" }, 1, 78, 0 };
     cr_assert_eq(origin_of("http://board.lan:5000"), 0);
     cr_assert_eq(origin_of("http://board.lan:5005"), 0);
     cr_assert_eq(origin_of("http://board.lan:5006"), 403);
@@ -227,10 +227,10 @@ Test(policy_load, bad_lists_cost_what_their_source_says)
     struct fault f;
     setup();
     for (size_t i = 0; i < sizeof bad_origins / sizeof *bad_origins; i++) {
-        options.origins = (struct options_list){ { bad_origins[i] }, 1, 64 };
+        options.origins = (struct options_list){ { bad_origins[i] }, 1, 64, 0 };
         cr_assert(policy_load(&policy, &options, &f) && f.exit == 64, "%s", bad_origins[i]);
     }
     options.origins.n = 0;
-    options.hosts = (struct options_list){ { "a b" }, 1, 78 };
+    options.hosts = (struct options_list){ { "a b" }, 1, 78, 0 };
     cr_assert(policy_load(&policy, &options, &f) && f.exit == 78);
 }
