@@ -249,10 +249,7 @@ size_t endpoint_metrics(struct endpoint *ep, char *p, size_t cap)
     json_open(&out, '{');
     if (ep->stats) ep->stats(ep, &out);
     json_close(&out, '}');
-    struct json in;
-    json_init(&in, own, out.len);
-    json_next(&in);
-    json_enter(&in);
+    struct json in = json_inside((struct slice){ own, out.len });
     while (json_next(&in) > JSON_END) {
         char name[64];
         if (in.type != JSON_NUMBER || in.key.len >= sizeof name) continue;

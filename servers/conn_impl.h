@@ -18,8 +18,6 @@
 #define CONN_BIG       65536   /* a payload so long leaves from where it lies */
 #define CONN_STALL_MS  20000   /* for --ping-timeout 0 where somebody must go */
 
-#define CONTAINER(type, member, p) ((type *)(void *)((char *)(p) - offsetof(type, member)))
-
 /* Bytes held for one connection: p[from..to). Large ones are mapped, so that
  * only what was written to is really there; `counted` is that. */
 struct block {

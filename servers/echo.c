@@ -35,7 +35,7 @@ static const struct server_ops ops = { .message = on_message };
 /* First signal: say goodbye. Second: leave. */
 static void on_signal(struct watch *w, unsigned events)
 {
-    struct app *app = (struct app *)(void *)((char *)w - offsetof(struct app, signals));
+    struct app *app = CONTAINER(struct app, signals, w);
     struct signalfd_siginfo info;
     (void)events;
     if (read(w->fd, &info, sizeof info) != sizeof info) return;

@@ -25,11 +25,8 @@ int64_t request_clock_us(void)
 static const char *doubled(struct slice object)
 {
     uint64_t seen[MAX_KEYS];
-    struct json in;
+    struct json in = json_inside(object);
     unsigned n = 0;
-    json_init(&in, (char *)object.p, object.len);
-    json_next(&in);
-    json_enter(&in);
     while (json_next(&in) > JSON_END) {
         uint64_t h = json_key_hash(&in);
         for (unsigned i = 0; i < n; i++)

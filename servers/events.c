@@ -151,7 +151,7 @@ static void arm(struct endpoint *ep)
 
 static void tick(struct timer *t, int64_t now)
 {
-    struct endpoint *ep = (struct endpoint *)(void *)((char *)t - offsetof(struct endpoint, ticker));
+    struct endpoint *ep = CONTAINER(struct endpoint, ticker, t);
     char text[8192];
     struct json_out out;
     json_out(&out, text, sizeof text);
@@ -204,11 +204,8 @@ static const struct param params[] = {
 /* The bits of a list of names, or 0 after an error was replied. */
 static unsigned read_bits(struct request *rq, struct slice list)
 {
-    struct json in;
+    struct json in = json_inside(list);
     unsigned bits = 0;
-    json_init(&in, (char *)list.p, list.len);
-    json_next(&in);
-    json_enter(&in);
     while (json_next(&in) > JSON_END) {
         struct slice s = json_slice(&in);
         unsigned bit = 0;

@@ -24,6 +24,9 @@
  * watched for READ, which would tell (never reported where the system knows no POLLRDHUP). */
 enum { LOOP_READ = 1, LOOP_WRITE = 2, LOOP_HUP = 4, LOOP_END = 8 };
 
+/* The struct that one of these is embedded in. */
+#define CONTAINER(type, member, p) ((type *)(void *)((char *)(p) - offsetof(type, member)))
+
 struct watch {
     int      fd;
     uint32_t at     : 27;         /* the loop's own */

@@ -107,11 +107,8 @@ static bool read_tags(const struct reading *r, const struct param *p, struct jso
     static const char allowed[] = "a list of at most 16 strings of 1 to 64 bytes";
     if (in->type != JSON_ARRAY) return invalid(r, p, allowed);
     *out = json_raw(in);
-    struct json list;
+    struct json list = json_inside(*out);
     int n = 0;
-    json_init(&list, (char *)out->p, out->len);
-    json_next(&list);
-    json_enter(&list);
     while (json_next(&list) > JSON_END) {
         bool right = list.type == JSON_STRING;
         struct slice raw = json_raw(&list);
@@ -214,9 +211,6 @@ static bool read_members(const struct reading *r, const struct param *params, st
 bool params_read(struct request *rq, const struct param *params, void *out)
 {
     struct reading r = { rq, out, "" };
-    struct json in;
-    json_init(&in, (char *)rq->data.p, rq->data.len);
-    json_next(&in);
-    json_enter(&in);
+    struct json in = json_inside(rq->data);
     return read_members(&r, params, &in);
 }

@@ -14,6 +14,7 @@
 
 #include "json.h"
 #include "servers/net.h"
+#include "servers/values.h"
 #include "ws.h"
 
 #define MAX_MESSAGE (16u << 20)   /* bytes of a reply */
@@ -202,20 +203,10 @@ static struct slice next_message(void)
     return (struct slice){ (char *)ev.data, ev.len };
 }
 
-/* Inside an object or a list; anything else is found empty. */
-static struct json inside(struct slice s)
-{
-    struct json in;
-    json_init(&in, (char *)s.p, s.len);
-    json_next(&in);
-    json_enter(&in);
-    return in;
-}
-
 /* The member of that name: its text, or an empty slice. */
 static struct slice member(struct slice object, const char *name)
 {
-    struct json in = inside(object);
+    struct json in = json_inside(object);
     while (json_next(&in) > JSON_END)
         if (json_key(&in, name)) return json_raw(&in);
     return (struct slice){ 0 };
@@ -306,7 +297,7 @@ static void on_store(const char *text)
 
 static void on_search(const char *text)
 {
-    struct json in = inside(member(request_text("search", text), "results"));
+    struct json in = json_inside(member(request_text("search", text), "results"));
     while (!r.json && json_next(&in) > JSON_END) {
         struct slice m = json_raw(&in);
         print("", member(m, "score"), "  ");
@@ -316,7 +307,7 @@ static void on_search(const char *text)
 
 static void print_members(struct slice object, const char *indent)
 {
-    struct json in = inside(object);
+    struct json in = json_inside(object);
     while (json_next(&in) > JSON_END) {
         struct slice key = in.key;
         bool group = in.type == JSON_OBJECT;
@@ -338,7 +329,7 @@ static void on_stats(const char *text)
 
 static void on_embed(const char *text)
 {
-    struct json in = inside(member(request_text("embeddings", text), "embeddings"));
+    struct json in = json_inside(member(request_text("embeddings", text), "embeddings"));
     if (!r.json && json_next(&in) > JSON_END) print("", json_raw(&in), "\n");
 }
 
@@ -355,7 +346,7 @@ static void on_export(const char *text)
         r.json = false;                  /* lines are JSON already */
         struct slice data = data_of(next_message()), list = member(data, "memories");
         r.json = json;
-        struct json in = inside(list);
+        struct json in = json_inside(list);
         while (json_next(&in) > JSON_END) print_raw(json_raw(&in));
         static char next[64];
         after = member(data, "next");

@@ -164,6 +164,15 @@ static struct slice trim(struct slice s, bool unicode)
 struct slice trim_ascii(struct slice s) { return trim(s, false); }
 struct slice trim_unicode(struct slice s) { return trim(s, true); }
 
+struct json json_inside(struct slice s)
+{
+    struct json in;
+    json_init(&in, (char *)s.p, s.len);
+    json_next(&in);
+    json_enter(&in);
+    return in;
+}
+
 static unsigned hex4(const char *p)
 {
     unsigned v = 0;

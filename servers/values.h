@@ -23,6 +23,9 @@ void json_put_time(struct json_out *out, int64_t ms);
 struct slice trim_ascii(struct slice s);
 struct slice trim_unicode(struct slice s);
 
+/* A cursor that has entered this object or list; anything else is found empty. */
+struct json json_inside(struct slice s);
+
 /* Bytes that a JSON string (its text with the quotes, checked) has when decoded. */
 size_t json_decoded_len(struct slice raw);
 

@@ -260,11 +260,8 @@ static bool read_entry(struct request *rq, struct json *in, struct slice *text)
 
 static bool read_context(struct request *rq, struct plan *plan)
 {
-    struct json in;
     if (!plan->p.context.p) return true;
-    json_init(&in, (char *)plan->p.context.p, plan->p.context.len);
-    json_next(&in);
-    json_enter(&in);
+    struct json in = json_inside(plan->p.context);
     for (; json_next(&in) > JSON_END; plan->contexts++) {
         if (plan->contexts == CONTEXT_MAX) return invalid_context(rq);
         if (!read_entry(rq, &in, plan->text + plan->contexts)) return false;

@@ -12,23 +12,6 @@
 
 #define SWEEP_MS 60000
 
-static struct memory_service *of_disk(struct watch *w)
-{
-    return (struct memory_service *)(void *)((char *)w - offsetof(struct memory_service, disk));
-}
-static struct memory_service *of_due(struct timer *t)
-{
-    return (struct memory_service *)(void *)((char *)t - offsetof(struct memory_service, due));
-}
-static struct memory_service *of_flush(struct hook *h)
-{
-    return (struct memory_service *)(void *)((char *)h - offsetof(struct memory_service, flush));
-}
-static struct memory_service *of_compaction(struct job *j)
-{
-    return (struct memory_service *)(void *)((char *)j - offsetof(struct memory_service, compaction));
-}
-
 static int64_t wall_ms(void)
 {
     struct timespec t;
@@ -196,7 +179,7 @@ int memory_compact(struct memory_service *ms)
 
 static bool step_compaction(struct job *j)
 {
-    struct memory_service *ms = of_compaction(j);
+    struct memory_service *ms = CONTAINER(struct memory_service, compaction, j);
     if (ms->compacted) memory_tell_compacted(ms);
     return journal_compact_step(ms->journal, loop_now(ms->ep.server.loop));
 }
@@ -212,7 +195,7 @@ static void arm(struct memory_service *ms, int64_t at)
 /* At the end of a turn: what it stored goes to the disk. */
 static void on_flush(struct hook *h)
 {
-    struct memory_service *ms = of_flush(h);
+    struct memory_service *ms = CONTAINER(struct memory_service, flush, h);
     int64_t now = loop_now(ms->ep.server.loop);
     bool at_once = journal_fd(ms->journal) < 0 && journal_due(ms->journal) <= now;
     journal_flush(ms->journal, now);
@@ -227,7 +210,7 @@ static void on_flush(struct hook *h)
 
 static void on_due(struct timer *t, int64_t now)
 {
-    struct memory_service *ms = of_due(t);
+    struct memory_service *ms = CONTAINER(struct memory_service, due, t);
     if (ms->options->forget > 0 && now >= ms->next_sweep) {
         memory_sweep(ms);
         ms->next_sweep = now + SWEEP_MS;
@@ -249,7 +232,7 @@ static void log_disk(const struct memory_service *ms)
 
 static void on_disk(struct watch *w, unsigned events)
 {
-    struct memory_service *ms = of_disk(w);
+    struct memory_service *ms = CONTAINER(struct memory_service, disk, w);
     (void)events;
     journal_ready(ms->journal, loop_now(ms->ep.server.loop));
     log_disk(ms);

@@ -78,12 +78,9 @@ static void canonical_tags(struct call *c)
 {
     char text[MEMORY_TAGS * (6 * MEMORY_TAG + 3) + 2];
     size_t at[MEMORY_TAGS + 1];
-    struct json in;
+    struct json in = json_inside(c->tags);
     struct json_out out;
     json_out(&out, text, sizeof text);
-    json_init(&in, (char *)c->tags.p, c->tags.len);
-    json_next(&in);
-    json_enter(&in);
     json_open(&out, '[');
     for (c->n_tags = 0; json_next(&in) > JSON_END; c->n_tags++) {
         struct slice s = json_slice(&in);
@@ -264,8 +261,7 @@ void task_room(struct task *t, void (*go)(struct task *))
 
 bool task_go(struct job *job)
 {
-    struct memory_service *ms =
-        (struct memory_service *)(void *)((char *)job - offsetof(struct memory_service, going));
+    struct memory_service *ms = CONTAINER(struct memory_service, going, job);
     struct task *t = ms->parked;
     if (!task_may_go(ms)) return false;
     ms->parked = t->next;
@@ -316,8 +312,7 @@ void task_scan(struct task *t, void (*found)(struct task *))
 
 bool task_step(struct job *job)
 {
-    struct memory_service *ms =
-        (struct memory_service *)(void *)((char *)job - offsetof(struct memory_service, scanning));
+    struct memory_service *ms = CONTAINER(struct memory_service, scanning, job);
     struct task *t = ms->first;
     if (!t) return false;
     if (t->scanning && store_scan_step(ms->store, &t->scan)) return true;
@@ -337,11 +332,6 @@ bool task_step(struct job *job)
 #define PART  256   /* removed at once: half a millisecond */
 #define LOOK  1024  /* rows of a sweep that are looked at at once */
 #define BATCH 4096  /* removals that a batch may begin with, so that its end is short, too */
-
-static struct memory_service *of_bulk(struct job *job)
-{
-    return (struct memory_service *)(void *)((char *)job - offsetof(struct memory_service, bulk));
-}
 
 static void append(struct task **list, struct task *t)
 {
@@ -417,7 +407,7 @@ bool memory_bulk_wants(const struct memory_service *ms)
 
 bool memory_bulk_step(struct job *job)
 {
-    struct memory_service *ms = of_bulk(job);
+    struct memory_service *ms = CONTAINER(struct memory_service, bulk, job);
     if (!memory_bulk_wants(ms)) return false;
     if (store_cleared(ms->store)) store_give_back(ms->store);
     else if (ms->sweep_row != ROW_NONE) sweep_part(ms);
