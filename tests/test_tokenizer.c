@@ -15,7 +15,7 @@ static const struct { const char *vocab, *config, *json, *why;
     {"[CLS]\n[SEP]\n", NULL, NULL, "the vocabulary has no [UNK]"},
     {SPECIALS, "{\"unk_token\":\"<unk>\"}", NULL, "the vocabulary has no <unk>"},
     {SPECIALS "\xff\n", NULL, NULL, "vocab.txt: line 6 is not UTF-8"},
-    {SPECIALS, "[]", NULL, "tokenizer_config.json: it is no JSON object"},
+    {SPECIALS, "[]", NULL, "tokenizer_config.json: is no JSON object"},
     {SPECIALS, "{", NULL, "tokenizer_config.json: no JSON: "},
     {SPECIALS, "{} {}", NULL, "tokenizer_config.json: no JSON: "},
     {SPECIALS, "", NULL, "tokenizer_config.json: no JSON: "},

@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -44,12 +45,25 @@ char *config_read(const char *dir, const char *name, size_t cap, size_t *len)
     return text;
 }
 
-void config_wrong(struct config_file *c, const char *key, const char *why)
+void config_wrong(struct config_file *c, const char *key, const char *fmt, ...)
 {
+    va_list ap;
     if (*c->wrong) return;
-    snprintf(c->wrong, sizeof c->wrong, "%s%s%s", key, *key ? " " : "", why);
+    size_t n = (size_t)snprintf(c->wrong, sizeof c->wrong, "%.80s%s", key, *key ? " " : "");
+    va_start(ap, fmt);
+    vsnprintf(c->wrong + n, sizeof c->wrong - n, fmt, ap);
+    va_end(ap);
     for (char *p = c->wrong; *p; p++)   /* it may hold what the file said */
         if (*p < ' ' || *p > '~') *p = '?';
+}
+
+void config_text(struct config_file *c, char *text, size_t len, enum json_type type)
+{
+    *c->wrong = 0;
+    json_init(&c->in, text, len);
+    if (json_next(&c->in) != type && !c->in.err)
+        config_wrong(c, "", type == JSON_ARRAY ? "is no JSON list" : "is no JSON object");
+    else json_enter(&c->in);
 }
 
 int config_open(struct config_file *c, const char *dir, const char *name, enum json_type type,
@@ -62,10 +76,7 @@ int config_open(struct config_file *c, const char *dir, const char *name, enum j
         if (errno == ENOENT || errno == ENOTDIR) return 0;
         return fault_set(f, 65, "%s: %s", c->path, strerror(errno));
     }
-    json_init(&c->in, c->text, len);
-    if (json_next(&c->in) != type && !c->in.err)
-        config_wrong(c, "", type == JSON_ARRAY ? "is no JSON list" : "is no JSON object");
-    else json_enter(&c->in);
+    config_text(c, c->text, len, type);
     return 1;
 }
 
@@ -88,11 +99,16 @@ int config_close(struct config_file *c, struct fault *f)
 void config_count(struct config_file *c, const char *key, uint32_t max, uint32_t *out)
 {
     int64_t v;
-    if (!json_int(&c->in, &v) || v < 1 || v > max) {
-        char why[80];
-        snprintf(why, sizeof why, "must be a whole number from 1 to %u", max);
-        config_wrong(c, key, why);
-    } else *out = (uint32_t)v;
+    if (!json_int(&c->in, &v) || v < 1 || v > max)
+        config_wrong(c, key, "must be a whole number from 1 to %u", max);
+    else *out = (uint32_t)v;
+}
+
+bool config_enter(struct config_file *c, const char *key)
+{
+    if (c->in.type != JSON_OBJECT) config_wrong(c, key, "must be an object");
+    json_enter(&c->in);
+    return !*c->wrong;
 }
 
 bool config_is(struct slice s, const char *text)
@@ -102,8 +118,6 @@ bool config_is(struct slice s, const char *text)
 
 void config_refuse(struct config_file *c, const char *key, struct slice s, const char *allowed)
 {
-    char why[160];
-    snprintf(why, sizeof why, "\"%.*s\" is not supported, only %s", (int)(s.len < 40 ? s.len : 40),
-             s.len ? s.p : "", allowed);
-    config_wrong(c, key, why);
+    config_wrong(c, key, "\"%.*s\" is not supported, only %s", (int)(s.len < 40 ? s.len : 40),
+                 s.len ? s.p : "", allowed);
 }

@@ -26,6 +26,10 @@ char *config_read(const char *dir, const char *name, size_t cap, size_t *len);
 int config_open(struct config_file *c, const char *dir, const char *name, enum json_type type,
                 struct fault *f);
 
+/* The same with its text in memory, which stays the caller's: path, for messages, and text
+ * (NULL, or what config_close() frees) are set before. */
+void config_text(struct config_file *c, char *text, size_t len, enum json_type type);
+
 /* Next member of the container that was entered last, while nothing is wrong. */
 bool config_next(struct config_file *c);
 
@@ -33,8 +37,12 @@ bool config_next(struct config_file *c);
 int config_close(struct config_file *c, struct fault *f);
 
 /* Say that something is wrong; refuse: that a text is none of those allowed. */
-void config_wrong(struct config_file *c, const char *key, const char *why);
+void config_wrong(struct config_file *c, const char *key, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
 void config_refuse(struct config_file *c, const char *key, struct slice s, const char *allowed);
+
+/* Go into the object that stands next; false: it is none, and that is wrong. */
+bool config_enter(struct config_file *c, const char *key);
 
 /* Take the number that stands next, from 1 to max. */
 void config_count(struct config_file *c, const char *key, uint32_t max, uint32_t *out);

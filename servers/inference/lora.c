@@ -184,16 +184,6 @@ static bool parse(const struct lora *l, struct slice s, struct name *out)
     return false;
 }
 
-static int bad(const struct lora *l, const struct tensor *t, const char *why, struct fault *f)
-{
-    char name[120];
-    size_t n = t->name.len < sizeof name - 1 ? t->name.len : sizeof name - 1;
-    for (size_t i = 0; i < n; i++)
-        name[i] = t->name.p[i] > ' ' && t->name.p[i] < 127 ? t->name.p[i] : '?';
-    name[n] = 0;
-    return fault_set(f, 65, "%s: tensor %s: %s", l->path, name, why);
-}
-
 /* Panels of a matrix [out][in]. */
 static float *pack(const struct lora *l, const float *from, uint32_t out, uint32_t in)
 {
@@ -227,7 +217,7 @@ static int pack_tensor(struct lora *l, const struct tensor *t, const struct name
     uint64_t rows = n->kind == LORA_A ? rank : out;
     uint64_t cols = n->kind == LORA_A ? in : n->kind == LORA_B ? rank : 0;
     if (n->kind == BIAS ? p->bias != NULL : n->kind == LORA_A ? p->a.weight != NULL : p->b != NULL)
-        return bad(l, t, "is there twice, under another prefix", f);
+        return tensor_bad(&l->tensors, t, "is there twice, under another prefix", f);
     if (tensor_check(&l->tensors, t, rows, cols, f) || tensor_read(&l->tensors, t, from, f))
         return -1;
     add_target(l, n->module);
@@ -275,7 +265,7 @@ static int pack_next(struct lora *l, struct fault *f)
     }
     const struct tensor *t = &l->tensors.tensor[l->next++];
     if (!parse(l, t->name, &name))
-        return bad(l, t, "is no LoRA of a linear layer of this model", f);
+        return tensor_bad(&l->tensors, t, "is no LoRA of a linear layer of this model", f);
     float *from = malloc((size_t)(t->end - t->begin) / t->element_bytes * sizeof *from + 1);
     if (!from) return fault_set(f, 71, "%s: out of memory", l->path);
     int r = pack_tensor(l, t, &name, from, f);

@@ -52,11 +52,7 @@ static bool plain(struct slice s)
 static void get_patterns(struct config_file *c, const char *key, struct lora_patterns *p)
 {
     if (c->in.type == JSON_NULL) return;
-    if (c->in.type != JSON_OBJECT) {
-        config_wrong(c, key, "must be an object");
-        return;
-    }
-    json_enter(&c->in);
+    if (!config_enter(c, key)) return;
     while (config_next(c)) {
         struct slice name = c->in.key;
         if (!plain(name)) {

@@ -109,9 +109,7 @@ static void read_module(struct config_file *c, char *pooling, size_t cap, bool *
             config_wrong(c, "", "Pooling has a bad path");
         snprintf(pooling, cap, "%s", path);
     } else if (strcmp(type, "Normalize") != 0) {
-        char why[120];
-        snprintf(why, sizeof why, "module %.60s is not supported", *type ? type : "without type");
-        config_wrong(c, "", why);
+        config_wrong(c, "", "module %.60s is not supported", *type ? type : "without type");
     }
 }
 

@@ -22,8 +22,7 @@ static const struct { const char *name; uint8_t bytes; enum dtype dtype; } dtype
     { "BOOL", 1, DTYPE_OTHER },   { "F8_E4M3", 1, DTYPE_OTHER }, { "F8_E5M2", 1, DTYPE_OTHER },
 };
 
-/* Fill f for this file; tensor may be NULL. */
-static int bad(const struct safetensors *s, const struct tensor *t, const char *why,
+int tensor_bad(const struct safetensors *s, const struct tensor *t, const char *why,
                struct fault *f)
 {
     if (!t) return fault_set(f, 65, "%s: %s", s->path, why);
@@ -141,20 +140,20 @@ static int read_table(struct safetensors *s, size_t len, struct fault *f)
     while (json_next(&in) > JSON_END) {
         const char *wrong;
         if (json_key(&in, "__metadata__")) {
-            if (metadata) return bad(s, NULL, "the header has __metadata__ twice", f);
+            if (metadata) return tensor_bad(s, NULL, "the header has __metadata__ twice", f);
             metadata = true;
-            if ((wrong = read_metadata(&in)) != NULL) return bad(s, NULL, wrong, f);
+            if ((wrong = read_metadata(&in)) != NULL) return tensor_bad(s, NULL, wrong, f);
             continue;
         }
-        if (s->n == SAFETENSORS_MAX) return bad(s, NULL, "more than 100,000 tensors", f);
+        if (s->n == SAFETENSORS_MAX) return tensor_bad(s, NULL, "more than 100,000 tensors", f);
         struct tensor *t = add(s, &cap, &names, in.key);
         if (!t) return fault_set(f, 71, "%s: out of memory", s->path);
-        if ((wrong = read_entry(&in, t)) != NULL && !in.err) return bad(s, t, wrong, f);
+        if ((wrong = read_entry(&in, t)) != NULL && !in.err) return tensor_bad(s, t, wrong, f);
     }
     if (!in.err) json_next(&in);
     if (!in.err) return 0;
     snprintf(why, sizeof why, "the header is no JSON: %s at byte %zu", in.err, in.err_at + 8);
-    return bad(s, NULL, why, f);
+    return tensor_bad(s, NULL, why, f);
 }
 
 static int by_name(const void *a, const void *b)
@@ -196,10 +195,10 @@ static int check_cover(struct safetensors *s, struct fault *f)
     sort(s, by_begin);
     for (size_t i = 0; i < s->n; at = s->tensor[i++].end) {
         const struct tensor *t = &s->tensor[i];
-        if (t->begin < at) return bad(s, t, "its data overlaps another tensor's", f);
-        if (t->begin > at) return bad(s, t, "there is a hole before its data", f);
+        if (t->begin < at) return tensor_bad(s, t, "its data overlaps another tensor's", f);
+        if (t->begin > at) return tensor_bad(s, t, "there is a hole before its data", f);
     }
-    if (at != s->data_bytes) return bad(s, NULL, "bytes after the last tensor", f);
+    if (at != s->data_bytes) return tensor_bad(s, NULL, "bytes after the last tensor", f);
     sort(s, by_name);
     return 0;
 }
@@ -209,18 +208,19 @@ static int check_table(struct safetensors *s, struct fault *f)
     sort(s, by_name);
     for (size_t i = 1; i < s->n; i++)
         if (!by_name(&s->tensor[i - 1], &s->tensor[i]))
-            return bad(s, &s->tensor[i], "is there twice", f);
+            return tensor_bad(s, &s->tensor[i], "is there twice", f);
     for (size_t i = 0; i < s->n; i++) {
         struct tensor *t = &s->tensor[i];
-        if (t->begin > t->end) return bad(s, t, "begins behind its end", f);
-        if (t->end > s->data_bytes) return bad(s, t, "reaches behind the end of the file", f);
+        if (t->begin > t->end) return tensor_bad(s, t, "begins behind its end", f);
+        if (t->end > s->data_bytes)
+            return tensor_bad(s, t, "reaches behind the end of the file", f);
     }
     for (size_t i = 0; i < s->n; i++) {
         struct tensor *t = &s->tensor[i];
         uint64_t bytes;
-        if (!shape_bytes(t, &bytes)) return bad(s, t, "its shape overflows", f);
+        if (!shape_bytes(t, &bytes)) return tensor_bad(s, t, "its shape overflows", f);
         if (bytes != t->end - t->begin)
-            return bad(s, t, "its shape does not fit its data_offsets", f);
+            return tensor_bad(s, t, "its shape does not fit its data_offsets", f);
         t->data = s->data + t->begin;
     }
     return check_cover(s, f);
@@ -234,11 +234,13 @@ int safetensors_read(struct safetensors *s, const uint8_t *file, size_t size, co
     snprintf(s->path, sizeof s->path, "%s", path);
     s->file = file;
     s->size = size;
-    if (size < 8) return bad(s, NULL, "too short for a safetensors file", f);
+    if (size < 8) return tensor_bad(s, NULL, "too short for a safetensors file", f);
     for (int i = 7; i >= 0; i--) n = n << 8 | file[i];
-    if (n > size - 8) return bad(s, NULL, "the header's length is beyond the end of the file", f);
-    if (n > SAFETENSORS_HEADER_MAX) return bad(s, NULL, "the header is longer than 100 MB", f);
-    if (!n || file[8] != '{') return bad(s, NULL, "the header does not start with {", f);
+    if (n > size - 8)
+        return tensor_bad(s, NULL, "the header's length is beyond the end of the file", f);
+    if (n > SAFETENSORS_HEADER_MAX)
+        return tensor_bad(s, NULL, "the header is longer than 100 MB", f);
+    if (!n || file[8] != '{') return tensor_bad(s, NULL, "the header does not start with {", f);
     s->data = file + 8 + n;
     s->data_bytes = size - 8 - (size_t)n;
     if (!(s->header = malloc(2 * (size_t)n))) return fault_set(f, 71, "%s: out of memory", s->path);
@@ -324,7 +326,7 @@ int tensor_check(const struct safetensors *s, const struct tensor *t, uint64_t r
     char why[200];
     if (t->dtype == DTYPE_OTHER) {
         snprintf(why, sizeof why, "dtype is %s; weights must be F32, F16 or BF16", t->dtype_name);
-        return bad(s, t, why, f);
+        return tensor_bad(s, t, why, f);
     }
     if (t->dims == (cols ? 2 : 1) && t->shape[0] == rows && (!cols || t->shape[1] == cols))
         return 0;
@@ -334,7 +336,7 @@ int tensor_check(const struct safetensors *s, const struct tensor *t, uint64_t r
     n += (size_t)snprintf(why + n, sizeof why - n,
                           t->dims > 4 ? ",..], not [%" PRIu64 : "], not [%" PRIu64, rows);
     snprintf(why + n, sizeof why - n, cols ? ",%" PRIu64 "]" : "]", cols);
-    return bad(s, t, why, f);
+    return tensor_bad(s, t, why, f);
 }
 
 static uint32_t load16(const uint8_t *p)
@@ -413,5 +415,5 @@ int tensor_read(const struct safetensors *s, const struct tensor *t, float *out,
 {
     uint64_t n = (t->end - t->begin) / t->element_bytes;
     if (tensor_floats(t, 0, (size_t)n, out)) return 0;
-    return bad(s, t, "holds a number that is not finite", f);
+    return tensor_bad(s, t, "holds a number that is not finite", f);
 }

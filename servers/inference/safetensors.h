@@ -55,6 +55,10 @@ void safetensors_close(struct safetensors *s);
 
 const struct tensor *safetensors_find(const struct safetensors *s, const char *name);
 
+/* Fill f for this tensor (NULL: the whole file); -1, exit 65. */
+int tensor_bad(const struct safetensors *s, const struct tensor *t, const char *why,
+               struct fault *f);
+
 /* Check that a tensor holds weights (F32, F16, BF16) of this shape; cols 0: one
  * dimension. 0, or -1 with f filled. */
 int tensor_check(const struct safetensors *s, const struct tensor *t, uint64_t rows,

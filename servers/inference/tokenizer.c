@@ -1,7 +1,6 @@
 #include "tokenizer.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -12,41 +11,24 @@
 
 #define FILE_MAX (64u << 20)
 
-/* The JSON files while they are read; wrong is sticky, the first is reported. */
+/* One JSON file while it is read. */
 struct source {
+    struct config_file c;
     struct tokenizer *t;
-    struct json in;
-    char wrong[200];
     bool accents_said;      /* strip_accents was given, null not counting */
 };
 
-__attribute__((format(printf, 2, 3)))
-static void wrong(struct source *s, const char *fmt, ...)
-{
-    char text[sizeof s->wrong];
-    va_list ap;
-    va_start(ap, fmt);
-    vsnprintf(text, sizeof text, fmt, ap);
-    va_end(ap);
-    if (!*s->wrong) memcpy(s->wrong, text, sizeof text);
-}
-
-static bool next(struct source *s)
-{
-    return !*s->wrong && json_next(&s->in) > JSON_END;
-}
-
 static void read_bool(struct source *s, const char *key, bool *out)
 {
-    if (s->in.type == JSON_NULL) return;
-    if (s->in.type != JSON_TRUE && s->in.type != JSON_FALSE)
-        wrong(s, "%s must be true or false", key);
-    else *out = json_bool(&s->in);
+    if (s->c.in.type == JSON_NULL) return;
+    if (s->c.in.type != JSON_TRUE && s->c.in.type != JSON_FALSE)
+        config_wrong(&s->c, key, "must be true or false");
+    else *out = json_bool(&s->c.in);
 }
 
 static void read_accents(struct source *s)
 {
-    s->accents_said |= s->in.type == JSON_TRUE || s->in.type == JSON_FALSE;
+    s->accents_said |= s->c.in.type == JSON_TRUE || s->c.in.type == JSON_FALSE;
     read_bool(s, "strip_accents", &s->t->wordpiece.strip_accents);
 }
 
@@ -54,13 +36,13 @@ static void read_accents(struct source *s)
 static size_t read_name(struct source *s, const char *key, char out[WORDPIECE_NAME])
 {
     struct slice name = {0};
-    if (s->in.type == JSON_OBJECT) {
-        json_enter(&s->in);
-        while (next(s))
-            if (json_key(&s->in, "content")) name = json_slice(&s->in);
-    } else name = json_slice(&s->in);
+    if (s->c.in.type == JSON_OBJECT) {
+        json_enter(&s->c.in);
+        while (config_next(&s->c))
+            if (json_key(&s->c.in, "content")) name = json_slice(&s->c.in);
+    } else name = json_slice(&s->c.in);
     if (!name.len || name.len >= WORDPIECE_NAME || memchr(name.p, 0, name.len)) {
-        wrong(s, "%s must be a text of 1 to %d bytes", key, WORDPIECE_NAME - 1);
+        config_wrong(&s->c, key, "must be a text of 1 to %d bytes", WORDPIECE_NAME - 1);
         return 0;
     }
     memcpy(out, name.p, name.len);
@@ -76,7 +58,7 @@ static const struct { const char *key; enum wordpiece_special which; } names[] =
 static void read_special(struct source *s)
 {
     for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (!json_key(&s->in, names[i].key) || s->in.type == JSON_NULL) continue;
+        if (!json_key(&s->c.in, names[i].key) || s->c.in.type == JSON_NULL) continue;
         char name[WORDPIECE_NAME];
         size_t len = read_name(s, names[i].key, name);
         if (!len) return;
@@ -89,52 +71,46 @@ static void read_special(struct source *s)
 static void read_config(struct source *s)
 {
     struct wordpiece *w = &s->t->wordpiece;
-    if      (json_key(&s->in, "do_lower_case"))          read_bool(s, "do_lower_case", &w->lower);
-    else if (json_key(&s->in, "strip_accents"))          read_accents(s);
-    else if (json_key(&s->in, "tokenize_chinese_chars"))
+    if      (json_key(&s->c.in, "do_lower_case"))          read_bool(s, "do_lower_case", &w->lower);
+    else if (json_key(&s->c.in, "strip_accents"))          read_accents(s);
+    else if (json_key(&s->c.in, "tokenize_chinese_chars"))
         read_bool(s, "tokenize_chinese_chars", &w->ideographs);
     else read_special(s);
-}
-
-static bool enter(struct source *s, const char *key)
-{
-    if (s->in.type != JSON_OBJECT) wrong(s, "%s must be an object", key);
-    json_enter(&s->in);
-    return !*s->wrong;
 }
 
 static void read_normalizer(struct source *s)
 {
     struct wordpiece *w = &s->t->wordpiece;
     bool clean = true;
-    if (!enter(s, "normalizer")) return;
-    while (next(s)) {
-        if      (json_key(&s->in, "lowercase"))     read_bool(s, "normalizer.lowercase", &w->lower);
-        else if (json_key(&s->in, "strip_accents")) read_accents(s);
-        else if (json_key(&s->in, "handle_chinese_chars"))
+    if (!config_enter(&s->c, "normalizer")) return;
+    while (config_next(&s->c)) {
+        if (json_key(&s->c.in, "lowercase")) read_bool(s, "normalizer.lowercase", &w->lower);
+        else if (json_key(&s->c.in, "strip_accents")) read_accents(s);
+        else if (json_key(&s->c.in, "handle_chinese_chars"))
             read_bool(s, "normalizer.handle_chinese_chars", &w->ideographs);
-        else if (json_key(&s->in, "clean_text"))    read_bool(s, "normalizer.clean_text", &clean);
-        else if (json_key(&s->in, "type") && !config_is(json_slice(&s->in), "BertNormalizer"))
-            wrong(s, "normalizer.type must be BertNormalizer");
+        else if (json_key(&s->c.in, "clean_text")) read_bool(s, "normalizer.clean_text", &clean);
+        else if (json_key(&s->c.in, "type") && !config_is(json_slice(&s->c.in), "BertNormalizer"))
+            config_wrong(&s->c, "normalizer.type", "must be BertNormalizer");
     }
-    if (!clean) wrong(s, "normalizer.clean_text false is not supported");
+    if (!clean) config_wrong(&s->c, "normalizer.clean_text", "false is not supported");
 }
 
 static void read_model(struct source *s)
 {
     struct tokenizer *t = s->t;
-    if (!enter(s, "model")) return;
-    while (next(s)) {
-        if (json_key(&s->in, "type")) {
-            if (!config_is(json_slice(&s->in), "WordPiece"))
-                wrong(s, "model.type must be WordPiece");
-        } else if (json_key(&s->in, "continuing_subword_prefix")) {
+    if (!config_enter(&s->c, "model")) return;
+    while (config_next(&s->c)) {
+        if (json_key(&s->c.in, "type")) {
+            if (!config_is(json_slice(&s->c.in), "WordPiece"))
+                config_wrong(&s->c, "model.type", "must be WordPiece");
+        } else if (json_key(&s->c.in, "continuing_subword_prefix")) {
             size_t len = read_name(s, "model.continuing_subword_prefix", t->prefix);
             t->wordpiece.prefix = (struct slice){ t->prefix, len };
-        } else if (json_key(&s->in, "max_input_chars_per_word")) {
+        } else if (json_key(&s->c.in, "max_input_chars_per_word")) {
             int64_t n;
-            if (!json_int(&s->in, &n) || n != WORDPIECE_CHARS)
-                wrong(s, "model.max_input_chars_per_word must be %d", WORDPIECE_CHARS);
+            if (!json_int(&s->c.in, &n) || n != WORDPIECE_CHARS)
+                config_wrong(&s->c, "model.max_input_chars_per_word", "must be %d",
+                             WORDPIECE_CHARS);
         }
     }
 }
@@ -145,18 +121,14 @@ static int read_json(struct source *s, struct tokenizer_text text, const char *n
 {
     bool is_config = !strcmp(name, "tokenizer_config.json");
     if (!text.p) return 0;
-    json_init(&s->in, text.p, text.len);
-    if (json_next(&s->in) != JSON_OBJECT && !s->in.err) wrong(s, "it is no JSON object");
-    json_enter(&s->in);
-    while (next(s)) {
+    snprintf(s->c.path, sizeof s->c.path, "%s", name);
+    config_text(&s->c, text.p, text.len, JSON_OBJECT);
+    while (config_next(&s->c)) {
         if (is_config) read_config(s);
-        else if (json_key(&s->in, "normalizer")) read_normalizer(s);
-        else if (json_key(&s->in, "model")) read_model(s);
+        else if (json_key(&s->c.in, "normalizer")) read_normalizer(s);
+        else if (json_key(&s->c.in, "model")) read_model(s);
     }
-    if (!*s->wrong && !s->in.err) json_next(&s->in);
-    if (s->in.err)
-        return fault_set(f, 65, "%s: no JSON: %s at byte %zu", name, s->in.err, s->in.err_at);
-    return *s->wrong ? fault_set(f, 65, "%s: %s", name, s->wrong) : 0;
+    return config_close(&s->c, f);
 }
 
 int tokenizer_read(struct tokenizer *t, struct tokenizer_text vocab, struct tokenizer_text config,

@@ -89,8 +89,7 @@ static bool take(struct reader *r, const struct tensor *t, uint64_t first, size_
     if (r->failed) return false;
     fingerprint_bytes(&r->fingerprint, t->data + first * t->element_bytes, n * t->element_bytes);
     if (out ? tensor_floats(t, first, n, out) : tensor_finite(t, first, n)) return true;
-    fault_set(r->f, 65, "%s: tensor %.*s: holds a number that is not finite", r->w->file.path,
-              (int)t->name.len, t->name.p);
+    tensor_bad(&r->w->file, t, "holds a number that is not finite", r->f);
     fail(r);
     return false;
 }
