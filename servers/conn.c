@@ -18,12 +18,11 @@ static int64_t now_of(const struct conn *c) { return loop_now(c->server->loop); 
 static void report(struct conn *c, unsigned code, bool by_peer, struct slice reason)
 {
     struct server *s = c->server;
-    struct conn_end end;
+    struct conn_end end = { .code = (uint16_t)code, .by_peer = by_peer, .reason = reason,
+                            .bytes_in = c->bytes_in, .bytes_out = c->bytes_out,
+                            .messages_in = c->messages_in, .messages_out = c->messages_out };
     if (c->state != CONN_OPEN) return;
-    conn_counts(c, &end);
-    end.code = (uint16_t)code;
-    end.by_peer = by_peer;
-    end.reason = reason;
+    end.ms = (int64_t)((uint32_t)(now_of(c) >> 4) - c->since) << 4;
     c->state = CONN_DRAIN;
     memset(&c->u, 0, sizeof c->u);
     c->u.http.deadline = LOOP_NEVER;
@@ -439,21 +438,6 @@ void **conn_user(struct conn *c) { return &c->user; }
 const struct net_address *conn_peer(const struct conn *c) { return &c->peer; }
 
 bool conn_local(const struct conn *c, struct net_address *a) { return net_local(c->watch.fd, a); }
-
-int64_t conn_since(const struct conn *c)
-{
-    int64_t now = now_of(c);
-    return now - ((int64_t)((uint32_t)(now >> 4) - c->since) << 4);
-}
-
-void conn_counts(const struct conn *c, struct conn_end *end)
-{
-    *end = (struct conn_end){
-        .ms = now_of(c) - conn_since(c),
-        .bytes_in = c->bytes_in, .bytes_out = c->bytes_out,
-        .messages_in = c->messages_in, .messages_out = c->messages_out,
-    };
-}
 
 struct conn_ref conn_ref(const struct conn *c)
 {

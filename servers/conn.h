@@ -112,9 +112,6 @@ void server_shutdown(struct server *s, uint16_t code, const char *reason);
 /* End everything now, without a word, and free what belongs to s. */
 void server_free(struct server *s);
 
-/* Walk the WebSockets: first with i = 0; NULL at the end. */
-struct conn *server_each(struct server *s, uint32_t *i);
-
 /* HTTP answer. Content-Length, Date-less, Connection and the blank line are
  * added here; status >= 400, HTTP/1.0 or close ends the connection after it. */
 struct conn_answer {
@@ -175,7 +172,5 @@ struct server *conn_server(const struct conn *c);
 void   **conn_user(struct conn *c);             /* NULL at first */
 const struct net_address *conn_peer(const struct conn *c);
 bool     conn_local(const struct conn *c, struct net_address *a);  /* that it reached */
-int64_t  conn_since(const struct conn *c);      /* accepted at */
-void     conn_counts(const struct conn *c, struct conn_end *end);  /* so far; code 0 */
 
 #endif

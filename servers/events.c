@@ -237,7 +237,7 @@ static void answer(struct request *rq, const struct session *s, uint32_t query_i
 }
 
 /* The subscription is complete: rq->user holds bits and interval. */
-static void begin(struct request *rq, uint32_t query_id)
+void endpoint_watched(struct request *rq, uint32_t query_id)
 {
     struct conn *c = request_conn(rq);
     struct session *s = c ? session_of(c) : NULL;
@@ -254,8 +254,6 @@ static void begin(struct request *rq, uint32_t query_id)
     answer(rq, s, query_id);
 }
 
-void endpoint_watched(struct request *rq, uint32_t query_id) { begin(rq, query_id); }
-
 static void on_subscribe(struct request *rq)
 {
     static uint32_t last_id;
@@ -268,7 +266,7 @@ static void on_subscribe(struct request *rq)
     struct session *s = c ? *conn_user(c) : NULL;
     rq->user[0] = bits;
     rq->user[1] = p.interval_ms;
-    if (!(bits & EVENT_MATCH)) { begin(rq, 0); return; }
+    if (!(bits & EVENT_MATCH)) { endpoint_watched(rq, 0); return; }
     if (!p.query.p) reply_error(rq, REPLY_MISSING_FIELD, "Missing required field: query");
     else if (s && s->queries == SESSION_QUERIES)
         reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: query (at most 16 on a connection)");

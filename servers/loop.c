@@ -150,27 +150,13 @@ void loop_job(struct loop *loop, struct job *job)
     loop->job_end = &job->next;
 }
 
-static void unlink_job(struct loop *loop, struct job **at)
-{
-    struct job *job = *at;
-    *at = job->next;
-    if (!*at) loop->job_end = at;
-    job->queued = false;
-}
-
-void loop_unjob(struct loop *loop, struct job *job)
-{
-    struct job **at = &loop->job;
-    if (!job->queued) return;
-    while (*at != job) at = &(*at)->next;
-    unlink_job(loop, at);
-}
-
 static void run_jobs(struct loop *loop)
 {
     while (loop->job) {
         struct job *job = loop->job;
-        unlink_job(loop, &loop->job);
+        loop->job = job->next;
+        if (!loop->job) loop->job_end = &loop->job;
+        job->queued = false;
         if (job->step(job)) loop_job(loop, job);
         if (clock_us() - loop->began_us >= LOOP_SLICE_US) break;
     }
@@ -280,12 +266,3 @@ int loop_run(struct loop *loop)
 }
 
 void loop_stop(struct loop *loop) { loop->stop = true; }
-
-const char *loop_backend(void)
-{
-#ifdef LOOP_EPOLL
-    return "epoll";
-#else
-    return "poll";
-#endif
-}

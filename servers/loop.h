@@ -76,7 +76,6 @@ int  loop_by(struct loop *loop, struct timer *t, int64_t at);
 
 /* Queue a job behind the others; they take turns, a granule each. */
 void loop_job(struct loop *loop, struct job *job);
-void loop_unjob(struct loop *loop, struct job *job);
 
 /* Run h->run in every turn: flush hooks after events, deadlines and jobs
  * (whatever waits to be sent or written leaves now), reap hooks at its end. */
@@ -98,8 +97,5 @@ int  loop_turn(struct loop *loop, int max_wait_ms);
  * last 65,000 turns, max since the start. */
 struct loop_lag { double p99_ms, max_ms; uint64_t turns; };
 void loop_lag(const struct loop *loop, struct loop_lag *lag);
-
-/* "epoll" or "poll". */
-const char *loop_backend(void);
 
 #endif

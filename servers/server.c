@@ -200,12 +200,3 @@ void server_free(struct server *s)
     s->slabs = 0;
     s->vacant = NULL;
 }
-
-struct conn *server_each(struct server *s, uint32_t *i)
-{
-    while (*i < s->slabs * CONN_SLAB) {
-        struct conn *c = place(s, (*i)++);
-        if (c->state == CONN_OPEN) return c;
-    }
-    return NULL;
-}

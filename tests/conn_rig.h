@@ -20,6 +20,23 @@
 #include "test.h"
 #include "wire.h"
 
+#ifdef LOOP_POLL
+enum { ON_EPOLL = 0 };
+#else
+enum { ON_EPOLL = 1 };
+#endif
+
+/* Walk the WebSockets: first with i = 0; NULL at the end. */
+__attribute__((unused)) static struct conn *rig_each(struct server *s, uint32_t *i)
+{
+    while (*i < s->slabs * CONN_SLAB) {
+        struct conn *c = &s->slab[*i / CONN_SLAB][*i % CONN_SLAB];
+        ++*i;
+        if (c->state == CONN_OPEN) return c;
+    }
+    return NULL;
+}
+
 #define HANDSHAKE_MS 60
 #define PING_MS      60
 #define CLOSE_MS     60

@@ -69,7 +69,7 @@ static void check_row(struct rig *r, const struct ws_table *t, const struct ws_r
     int fd = rig_upgrade(r);
     uint32_t i = 0;
     if (t->closing) {
-        conn_close(server_each(&r->server, &i), 1000, "");
+        conn_close(rig_each(&r->server, &i), 1000, "");
         rig_await(r, fd, 4);
         rig_drop(r, 4);
     }

@@ -530,7 +530,7 @@ Test(journal, what_does_not_fit_is_refused_and_changes_nothing)
     }
     struct memory m = { .vector = (float[DIM]){ 0 }, .text = { big, RECORD_MAX_PAYLOAD / 2 } };
     int n = 1, r;
-    size_t each = journal_bytes_of(j, &m);
+    size_t each = record_bytes(RECORD_PUT, DIM, &m);
     while (n < 100 && (r = journal_append(j, MEMORY_PUT, &m, &seq)) == 0) n++;
     cr_assert_eq(r, JOURNAL_BUSY, "the batch is full after %d", n);
     cr_assert(!journal_room(j, each) && journal_room(j, 64), "and says so");

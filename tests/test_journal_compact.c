@@ -60,7 +60,7 @@ Test(journal_compact, new_log_holds_what_lives_and_ends_at_the_same_number)
         cr_assert_eq(journal_compact_all(j, &living, 0, &f), 0, "%s", f.why);
         journal_state(j, &after);
         uint64_t live = 0;
-        for (int i = 0; i < s.n; i++) live += journal_bytes_of(j, &s.items[i].m);
+        for (int i = 0; i < s.n; i++) live += record_bytes(RECORD_PUT, DIM, &s.items[i].m);
         cr_assert_eq(after.bytes, JOURNAL_HEAD_BYTES + live, "not a byte of garbage");
         cr_assert(after.seq == 300 && after.durable == 300, "numbers stay");
         cr_assert_lt(after.bytes, before.bytes, "it is shorter");
@@ -207,7 +207,7 @@ Test(journal_compact, due_above_half_and_a_mebibyte)
     struct journal *j = open_at(&s, &t, temporary(dir), &f);
     struct memory m = { .id = { 1 }, .vector = (float[DIM]){ 0 }, .text = { text, sizeof text },
                         .metadata = { "{}", 2 } };
-    uint64_t seq, each = journal_bytes_of(j, &m);
+    uint64_t seq, each = record_bytes(RECORD_PUT, DIM, &m);
     struct journal_state st = { 0 };
     uint64_t least = (uint64_t)1 << 20;
     for (int i = 0; i < 40; i++) {

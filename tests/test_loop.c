@@ -303,23 +303,6 @@ Test(loop_job, jobs_take_turns_a_granule_each)
     loop_free(loop);
 }
 
-Test(loop_job, job_taken_out_is_not_called_and_others_are)
-{
-    struct loop *loop = loop_new();
-    struct work a = { { .step = on_step }, 1, "a", 0 }, b = { { .step = on_step }, 1, "b", 0 },
-                c = { { .step = on_step }, 1, "c", 0 };
-    told[0] = '\0';
-    loop_job(loop, &a.job);
-    loop_job(loop, &b.job);
-    loop_job(loop, &c.job);
-    loop_unjob(loop, &b.job);
-    loop_unjob(loop, &c.job);
-    loop_job(loop, &c.job);
-    loop_turn(loop, 0);
-    cr_assert_str_eq(told, "ac");
-    loop_free(loop);
-}
-
 Test(loop_job, events_are_served_between_slices_of_a_long_job)
 {
     struct loop *loop = loop_new();
@@ -420,13 +403,4 @@ Test(loop_turn, wakes_for_nothing_no_more_than_a_few_times_a_second)
     loop_lag(loop, &lag);
     cr_assert(lag.turns <= 3, "%d turns", (int)lag.turns);
     loop_free(loop);
-}
-
-Test(loop_turn, says_which_back_end_it_is)
-{
-#ifdef LOOP_POLL
-    cr_assert_str_eq(loop_backend(), "poll");
-#else
-    cr_assert_str_eq(loop_backend(), "epoll");
-#endif
 }

@@ -209,8 +209,7 @@ static unsigned session_with(enum kind kind, enum how how, unsigned at, bool for
 
 static bool is_used(enum kind kind)
 {
-    bool epoll = !strcmp(loop_backend(), "epoll");
-    return kind == CTL || kind == WAIT ? epoll : kind != POLL || !epoll;
+    return kind == CTL || kind == WAIT ? ON_EPOLL : kind != POLL || !ON_EPOLL;
 }
 
 static void every_place(enum kind kind)

@@ -140,11 +140,6 @@ bool journal_room(const struct journal *j, size_t bytes)
     return bytes <= DISK_AREA_BYTES - j->fill;
 }
 
-size_t journal_bytes_of(const struct journal *j, const struct memory *m)
-{
-    return record_bytes(RECORD_PUT, j->c.dimension, m);
-}
-
 void journal_sync(struct journal *j)
 {
     j->sync_to = j->seq;

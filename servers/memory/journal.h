@@ -88,10 +88,9 @@ int journal_append(struct journal *j, enum memory_change kind, const struct memo
 /* Spend numbers on marks until the next change would get seq. 0, or as journal_append(). */
 int journal_pad(struct journal *j, uint64_t seq);
 
-/* True when n more changes of `bytes` in all (journal_bytes_of()) would find room:
+/* True when n more changes of `bytes` in all (record_bytes()) would find room:
  * to be asked before changes that belong together. */
-bool   journal_room(const struct journal *j, size_t bytes);
-size_t journal_bytes_of(const struct journal *j, const struct memory *m);
+bool journal_room(const struct journal *j, size_t bytes);
 
 /* Hand over what gathered, unless a batch is under way. Once a turn of the loop,
  * and at journal_due(). Writes the sync of --sync SECONDS and the watermark of an
@@ -141,7 +140,7 @@ int  journal_compact_all(struct journal *j, const struct journal_living *living,
                          int64_t now, struct fault *f);
 
 /* Whether one is due: more than half of the log and 1 MiB are garbage. live is the
- * sum of journal_bytes_of() over what lives. Not again within a minute of a failure. */
+ * sum of record_bytes() over what lives. Not again within a minute of a failure. */
 bool journal_compact_due(const struct journal *j, uint64_t live, int64_t now);
 
 struct journal_state {

@@ -14,11 +14,6 @@
 #define LINE (MEMORY_TEXT * 6 + MEMORY_METADATA + 8192 + MEMORY_DIMENSION * 6 + 1024)
 #define ROOM 131072
 
-void lines_put(const struct memory_service *ms, const struct memory *m, struct json_out *out)
-{
-    memory_put(ms, m, 0, MEMORY_EXPORT, out);
-}
-
 int lines_export(struct memory_service *ms, const char *path, struct fault *f)
 {
     bool std = !strcmp(path, "-");
@@ -36,7 +31,7 @@ int lines_export(struct memory_service *ms, const char *path, struct fault *f)
         store_view(ms->store, row, &m);
         json_out(&out, line, LINE - 1);
         json_open(&out, '{');
-        lines_put(ms, &m, &out);
+        memory_put(ms, &m, 0, MEMORY_EXPORT, &out);
         json_close(&out, '}');
         line[out.len++] = '\n';
         if (fwrite(line, 1, out.len, file) != out.len) break;

@@ -5,9 +5,6 @@
 
 #include "servers/memory/service.h"
 
-/* The members of one memory, between { and }. */
-void lines_put(const struct memory_service *ms, const struct memory *m, struct json_out *out);
-
 /* Write all, in the order of storing, to a file or `-`. 0, or -1 with f. */
 int lines_export(struct memory_service *ms, const char *path, struct fault *f);
 
