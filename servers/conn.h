@@ -61,7 +61,6 @@ struct server_counters {
     uint64_t total;               /* WebSockets opened since start */
     uint64_t attempts;            /* connections accepted from the kernel, refused ones included */
     uint64_t rejected;            /* refused: limit, descriptors, bad requests */
-    uint64_t requests;            /* HTTP heads */
     uint64_t bytes_in, bytes_out, messages_in, messages_out;
     uint64_t closes[17];          /* by code 1000..1015; [16]: any other */
 };
@@ -71,7 +70,6 @@ struct server {
     struct loop             *loop;
     struct conn_pool        *pool;
     const struct server_ops *ops;
-    void                    *user;
     struct ws_config         ws;                /* ping_timeout_ms: also of who takes nothing */
     int32_t                  handshake_timeout_ms;
     uint32_t                 max_connections;

@@ -151,7 +151,6 @@ static void request(struct conn *c, const uint8_t *p, size_t size)
         return;
     }
     c->keep = keeps_alive(&h);
-    s->n.requests++;
     if (s->ops->request) s->ops->request(c, &h);
     else default_request(c, &h);
     if (c->state != CONN_HEAD) return;

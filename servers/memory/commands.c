@@ -119,17 +119,10 @@ static void store_found(struct task *t)
     struct store_text text = text_of(t);
     struct store_added a;
     memory_wall(t->rq->ep);
-    if (answered_before(t)) return;
-    if (task_storage_failed(t->rq)) {
-        task_free(t);
-        return;
-    }
+    if (answered_before(t) || task_stopped(t)) return;
     int status =
         memory_id_new(text.id) ? store_add(t->ms->store, &text, &t->scan, &a) : STORE_NO_ROOM;
-    if (status) {
-        task_status(t, status);
-        return;
-    }
+    if (task_over(t, status)) return;
     if (t->rq->id.len) resend_keep(t->ms->resend, &t->key, &a);
     reply_added(t, &a);
 }
@@ -168,7 +161,7 @@ static bool store_early(struct task *t)
     } else if (store_duplicate(t->ms->store, t->c.text, metadata) != ROW_NONE) {
         task_room(t, store_same);
     } else if (store_full(t->ms->store)) {
-        task_status(t, STORE_FULL);
+        task_over(t, STORE_FULL);
     } else {
         return false;
     }
@@ -195,11 +188,7 @@ static void score_found(struct task *t)
 {
     struct store_text text = text_of(t);
     struct memory_fields f;
-    int status = store_score(t->ms->store, &text, &t->scan, &f);
-    if (status) {
-        task_status(t, status);
-        return;
-    }
+    if (task_over(t, store_score(t->ms->store, &text, &t->scan, &f))) return;
     struct json_out *out = reply_begin(t->rq);
     put_significance(out, &f);
     reply_end(t->rq);
@@ -266,6 +255,14 @@ static const struct param update_params[] = {
     { 0 }
 };
 
+/* task_id(); false: t is gone. */
+static bool has_id(struct task *t, uint8_t id[MEMORY_ID])
+{
+    bool known = task_id(t->rq, t->c.id, id);
+    if (!known) task_free(t);
+    return known;
+}
+
 static void update_ready(struct task *t)
 {
     struct request *rq = t->rq;
@@ -279,15 +276,8 @@ static void update_ready(struct task *t)
                              .significance = c->significance,
                              .pinned = !c->pinned.p ? -1 : c->pinned.p[0] == 't'};
     memory_wall(rq->ep);
-    if (!task_id(rq, c->id, id) || task_storage_failed(rq)) {
-        task_free(t);
-        return;
-    }
-    int status = store_update(t->ms->store, id, &u, &seq);
-    if (status) {
-        task_status(t, status);
-        return;
-    }
+    if (!has_id(t, id) || task_stopped(t)) return;
+    if (task_over(t, store_update(t->ms->store, id, &u, &seq))) return;
     struct json_out *out = reply_begin(rq);
     json_put_key(out, "memory");
     find_put(t->ms, store_find(t->ms->store, id), false, out);
@@ -306,12 +296,9 @@ static void on_update(struct request *rq)
     struct slice p = t->c.pinned;
     if (p.p && !slice_is(p, "true") && !slice_is(p, "false")) {
         task_error(t, REPLY_INVALID_PARAMETER, "Invalid parameter: pinned (true or false)");
-    } else if (!task_id(rq, t->c.id, id)) {
-        task_free(t);
-    } else if (t->c.text.p) {
-        task_embed(t, update_embedded, false);
-    } else {
-        update_embedded(t);
+    } else if (has_id(t, id)) {
+        if (t->c.text.p) task_embed(t, update_embedded, false);
+        else update_embedded(t);
     }
 }
 
@@ -325,15 +312,8 @@ static void delete_ready(struct task *t)
     struct request *rq = t->rq;
     uint8_t id[MEMORY_ID];
     uint64_t seq;
-    if (!task_id(rq, t->c.id, id) || task_storage_failed(rq)) {
-        task_free(t);
-        return;
-    }
-    int status = store_delete(t->ms->store, id, &seq);
-    if (status) {
-        task_status(t, status);
-        return;
-    }
+    if (!has_id(t, id) || task_stopped(t)) return;
+    if (task_over(t, store_delete(t->ms->store, id, &seq))) return;
     struct json_out *out = reply_begin(rq);
     json_put_key(out, "deleted"), json_put_bool(out, true);
     put_durable(rq, out, seq);

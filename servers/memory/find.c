@@ -116,16 +116,9 @@ static const struct param search_params[] = {
 /* Reinforce what was found; false: the log refused and the task is over. */
 static bool reinforce(struct task *t, uint64_t *seq)
 {
-    if (task_storage_failed(t->rq)) {
-        task_free(t);
-        return false;
-    }
-    for (size_t i = 0; i < t->scan.n; i++) {
-        int status = store_reinforce(t->ms->store, t->scan.hits[i].row, seq);
-        if (!status) continue;
-        task_status(t, status);
-        return false;
-    }
+    if (task_stopped(t)) return false;
+    for (size_t i = 0; i < t->scan.n; i++)
+        if (task_over(t, store_reinforce(t->ms->store, t->scan.hits[i].row, seq))) return false;
     return true;
 }
 

@@ -52,13 +52,22 @@ bool task_storage_failed(struct request *rq)
     return s.why != NULL;
 }
 
-void task_status(struct task *t, int status)
+bool task_stopped(struct task *t)
+{
+    bool failed = task_storage_failed(t->rq);
+    if (failed) task_free(t);
+    return failed;
+}
+
+bool task_over(struct task *t, int status)
 {
     struct request *rq = t->rq;
+    if (status == STORE_OK) return false;
     if (status == STORE_FULL) reply_error(rq, REPLY_STORE_FULL, "Memory store full");
     else if (status == STORE_LOG) storage_failed(rq);
     else reply_error(rq, REPLY_INTERNAL, "Internal error");
     task_free(t);
+    return true;
 }
 
 bool task_id(struct request *rq, struct slice text, uint8_t id[MEMORY_ID])
@@ -442,9 +451,7 @@ void memory_clear(struct request *rq)
     if (!t) return;
     if (!t->c.confirm) {
         task_error(t, REPLY_INVALID_PARAMETER, "Invalid parameter: confirm (must be true)");
-    } else if (task_storage_failed(rq)) {
-        task_free(t);
-    } else {
+    } else if (!task_stopped(t)) {
         append(&t->ms->clearing, t);
     }
 }
@@ -453,7 +460,5 @@ void memory_cleanup(struct request *rq)
 {
     struct call c = { .significance = -1 };
     struct task *t = task_new(rq, no_params, &c);
-    if (!t) return;
-    if (task_storage_failed(rq)) task_free(t);
-    else append(&t->ms->cleaning, t);
+    if (t && !task_stopped(t)) append(&t->ms->cleaning, t);
 }

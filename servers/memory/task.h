@@ -74,7 +74,8 @@ bool task_go(struct job *job);                      /* of memory_service.going *
 
 /* Reply an error and end the task. */
 void task_error(struct task *t, enum reply_code code, const char *text);
-void task_status(struct task *t, int store_status);
+bool task_over(struct task *t, int store_status);   /* false: it was STORE_OK, t goes on */
+bool task_stopped(struct task *t);                  /* likewise if task_storage_failed() */
 
 /* Does the log take nothing more? Then `Storage failed: …` was replied. */
 bool task_storage_failed(struct request *rq);
