@@ -43,12 +43,7 @@ static void put_port(struct json_out *out, const char *key, const struct endpoin
 
 static void put_identity(struct endpoint *ep, struct json_out *out)
 {
-    static const char hex[] = "0123456789abcdef";
-    char print[64];
-    for (size_t i = 0; i < 32; i++) {
-        print[2 * i] = hex[ep->fingerprint[i] >> 4];
-        print[2 * i + 1] = hex[ep->fingerprint[i] & 15];
-    }
+    char print[65];
     json_put_key(out, "server"), json_put_text(out, ep->name);
     json_put_key(out, "version"), json_put_text(out, RECALLD_VERSION);
     open_at(out, "endpoints");
@@ -56,7 +51,7 @@ static void put_identity(struct endpoint *ep, struct json_out *out)
     put_port(out, "inference", ep, ep->other);
     json_close(out, '}');
     json_put_key(out, "model"), json_put_text(out, ep->model_name);
-    json_put_key(out, "model_fingerprint"), json_put_str(out, print, sizeof print);
+    json_put_key(out, "model_fingerprint"), json_put_text(out, hex_text(print, ep->fingerprint, 32));
     put_int(out, "dimension", ep->dimension);
     json_put_key(out, "device"), json_put_text(out, "cpu");
     put_num(out, "uptime_s", uptime(ep));

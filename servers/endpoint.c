@@ -19,6 +19,11 @@ int64_t request_clock_us(void)
     return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
 }
 
+double request_ms(const struct request *rq)
+{
+    return (double)(request_clock_us() - rq->now_us) / 1000;
+}
+
 /* The envelope. */
 
 /* NULL when no member of this object stands twice. */

@@ -116,6 +116,9 @@ void reply_busy(struct request *rq, int64_t retry_after_ms);
 /* The client's connection, for rate limits, streams and standing queries. NULL: it is gone. */
 struct conn *request_conn(const struct request *rq);
 
+/* Milliseconds since it came. */
+double request_ms(const struct request *rq);
+
 /* Is the client still there? (Work for one that is gone can be dropped with reply_drop().) */
 bool request_alive(const struct request *rq);
 void reply_drop(struct request *rq);

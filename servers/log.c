@@ -4,7 +4,6 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
-#include <time.h>
 #include <unistd.h>
 
 #include "json.h"
@@ -59,10 +58,8 @@ static void put_json(struct slice s)
 
 static void put_time(void)
 {
-    struct timespec t;
     char s[24];
-    clock_gettime(CLOCK_REALTIME, &t);
-    time_print(s, (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000);
+    time_print(s, time_now());
     put(s, sizeof s);
 }
 

@@ -12,12 +12,7 @@
 #include "servers/memory/journal_tools.h"
 #include "servers/memory/lines.h"
 #include "servers/memory/service.h"
-
-static const char *hex(char out[65], const uint8_t fingerprint[32])
-{
-    for (int i = 0; i < 32; i++) snprintf(out + 2 * i, 3, "%02x", fingerprint[i]);
-    return out;
-}
+#include "servers/values.h"
 
 /* Log. */
 
@@ -38,7 +33,7 @@ static void print_report(const struct journal_report *r)
     printf("memories: %llu, %llu bytes; garbage: %llu bytes\n", (unsigned long long)r->live,
            (unsigned long long)r->live_bytes, (unsigned long long)(r->bytes > kept ? r->bytes - kept : 0));
     printf("sequence number: %llu\nembedder: %s, dimension %u\n", (unsigned long long)r->seq,
-           hex(print, r->head.fingerprint), r->head.dimension);
+           hex_text(print, r->head.fingerprint, 32), r->head.dimension);
     if (r->head_damaged) puts("damage: the file header, its second copy was read");
     if (r->orphans) printf("skipped: %llu changes whose memory is lost\n", (unsigned long long)r->orphans);
     if (r->torn_bytes) printf("torn: %llu bytes at the end that nobody was told of\n", (unsigned long long)r->torn_bytes);
@@ -61,12 +56,12 @@ static int check(const struct options *o, struct embedder *e, struct fault *f)
     struct journal_head head;
     char print[65];
     printf("model: %s, dimension %u, fingerprint %s\n", embedder_name(e), embedder_dimension(e),
-           hex(print, embedder_fingerprint(e)));
+           hex_text(print, embedder_fingerprint(e), 32));
     for (int i = -1; (i = embedder_adapter_next(e, i)) >= 0;) {
         struct embedder_adapter a;
         if (embedder_adapter_get(e, i, &a))
             printf("adapter: %s, rank %u, alpha %g, fingerprint %s\n", a.name, a.rank, a.alpha,
-                   hex(print, a.fingerprint));
+                   hex_text(print, a.fingerprint, 32));
     }
     int found = journal_peek(o->data, &head, f);
     if (found) {

@@ -54,9 +54,7 @@ static bool read_number(const struct reading *r, const struct param *p, struct j
 
 static bool read_time(const struct reading *r, const struct param *p, struct json *in, int64_t *out)
 {
-    bool right = in->type == JSON_NUMBER ? time_number(json_number(in), out)
-               : in->type == JSON_STRING ? time_parse(json_slice(in), out) : false;
-    if (right) return true;
+    if (json_time(in, out)) return true;
     reply_error(r->rq, REPLY_INVALID_TIMESTAMP, "Invalid timestamp: %s%s", r->group, p->name);
     return false;
 }
@@ -77,29 +75,15 @@ static bool read_word(const struct reading *r, const struct param *p, struct jso
     return invalid(r, p, p->words);
 }
 
-/* Bytes of JSON text without the white space between its tokens. */
-static size_t compact_len(struct slice s)
-{
-    size_t n = 0;
-    bool string = false;
-    for (size_t i = 0; i < s.len; i++) {
-        char c = s.p[i];
-        if (string && c == '\\') { n += 2; i++; continue; }
-        if (c == '"') string = !string;
-        if (string || !strchr(" \t\r\n", c)) n++;
-    }
-    return n;
-}
-
 static bool read_raw(const struct reading *r, const struct param *p, struct json *in, struct slice *out)
 {
     char allowed[64];
     if (p->kind == PARAM_OBJECT && in->type != JSON_OBJECT) return invalid(r, p, "must be an object");
     if (p->kind == PARAM_LIST && in->type != JSON_ARRAY) return invalid(r, p, "must be a list");
     *out = json_raw(in);
+    if (p->max > 0) *out = json_compact(*out);
     snprintf(allowed, sizeof allowed, "at most %.0f bytes", p->max);
-    if (p->max > 0 && (double)compact_len(*out) > p->max) return invalid(r, p, allowed);
-    return true;
+    return !(p->max > 0 && (double)out->len > p->max) || invalid(r, p, allowed);
 }
 
 static bool read_tags(const struct reading *r, const struct param *p, struct json *in, struct slice *out)

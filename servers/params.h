@@ -31,7 +31,8 @@ enum param_kind {
     PARAM_NUMBER,  /* double within min..max */
     PARAM_TIME,    /* int64_t, ms since 1970: ISO-8601, or a number; else `Invalid timestamp` */
     PARAM_ENUM,    /* int64_t: index of the word in `words` ("strength|recent|…", any ASCII case) */
-    PARAM_OBJECT,  /* struct slice: text of an object; max: bytes in compact form (0: no bound) */
+    PARAM_OBJECT,  /* struct slice: text of an object; max: bytes in compact form, which it
+                      is given in then (0: no bound, and as it stands) */
     PARAM_LIST,    /* struct slice: text of an array (elements are read by the command) */
     PARAM_ANY,     /* struct slice: text of any value but null */
     PARAM_TAGS,    /* struct slice: text of a list of at most 16 strings of at most 64 bytes */

@@ -3,6 +3,7 @@
 #include <math.h>
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #define TIME_MAX 253402300799999   /* 9999-12-31T23:59:59.999Z */
 #define TIME_MIN (-62167219200000) /* 0000-01-01T00:00:00.000Z */
@@ -111,6 +112,19 @@ bool time_number(double v, int64_t *ms)
     return true;
 }
 
+bool json_time(struct json *in, int64_t *ms)
+{
+    if (in->type == JSON_NUMBER) return time_number(json_number(in), ms);
+    return in->type == JSON_STRING && time_parse(json_slice(in), ms);
+}
+
+int64_t time_now(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_REALTIME, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
 static void print(char *p, int n, int64_t v)
 {
     while (n--) p[n] = (char)('0' + v % 10), v /= 10;
@@ -171,6 +185,29 @@ struct json json_inside(struct slice s)
     json_next(&in);
     json_enter(&in);
     return in;
+}
+
+const char *hex_text(char *out, const uint8_t *p, size_t n)
+{
+    static const char digits[] = "0123456789abcdef";
+    for (size_t i = 0; i < 2 * n; i++) out[i] = digits[p[i / 2] >> (i % 2 ? 0 : 4) & 15];
+    out[2 * n] = 0;
+    return out;
+}
+
+struct slice json_compact(struct slice s)
+{
+    char *out = (char *)s.p;
+    size_t n = 0;
+    bool string = false;
+    for (size_t i = 0; i < s.len; i++) {
+        char c = s.p[i];
+        if (!string && (c == ' ' || c == '\t' || c == '\n' || c == '\r')) continue;
+        out[n++] = c;
+        if (string && c == '\\') out[n++] = s.p[++i];
+        else if (c == '"') string = !string;
+    }
+    return (struct slice){ s.p, n };
 }
 
 static unsigned hex4(const char *p)

@@ -1,5 +1,5 @@
-/* Values that JSON has no type for: times, and texts without the white space
- * around them. Pure functions. */
+/* Values that JSON has no type for: times, bytes in hex, and texts without the
+ * white space around them. Pure functions, but for time_now(). */
 #ifndef VALUES_H
 #define VALUES_H
 
@@ -15,6 +15,12 @@ bool time_parse(struct slice s, int64_t *ms);
 /* Of a number: seconds below 1e11, milliseconds above. */
 bool time_number(double v, int64_t *ms);
 
+/* Take the value that stands next, in either form. */
+bool json_time(struct json *in, int64_t *ms);
+
+/* Milliseconds since 1970 by the system's clock. */
+int64_t time_now(void);
+
 /* YYYY-MM-DDTHH:MM:SS.mmmZ, 24 characters, no NUL; years 0000 to 9999. */
 void time_print(char out[24], int64_t ms);
 void json_put_time(struct json_out *out, int64_t ms);
@@ -25,6 +31,12 @@ struct slice trim_unicode(struct slice s);
 
 /* A cursor that has entered this object or list; anything else is found empty. */
 struct json json_inside(struct slice s);
+
+/* n bytes in lower-case hex and a NUL; returns out[2 n + 1]. */
+const char *hex_text(char *out, const uint8_t *p, size_t n);
+
+/* JSON without the white space between its tokens, over its own text. */
+struct slice json_compact(struct slice s);
 
 /* Bytes that a JSON string (its text with the quotes, checked) has when decoded. */
 size_t json_decoded_len(struct slice raw);

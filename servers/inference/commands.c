@@ -73,7 +73,7 @@ static void put_tokens(struct json_out *out, const struct embed_request *ask)
 static void put_ms(struct json_out *out, const struct request *rq)
 {
     json_put_key(out, "processing_time_ms");
-    json_put_double(out, work_ms(rq));
+    json_put_double(out, request_ms(rq));
 }
 
 static void embeddings_reply(struct work *w)

@@ -201,7 +201,7 @@ static bool put_all(struct work *w, struct json_out *out)
     if (!put_chunks(w, out, &whole)) return false;
     put_context(w, out, whole.x);
     if (plan->p.include_embeddings) put_embedding(w, out, whole.x);
-    put_number(out, "processing_time_ms", work_ms(w->rq));
+    put_number(out, "processing_time_ms", request_ms(w->rq));
     return true;
 }
 
@@ -232,8 +232,7 @@ static bool read_time(struct request *rq, struct json *in)
 {
     int64_t ms;
     if (in->type == JSON_NULL) return true;
-    bool number = in->type == JSON_NUMBER;
-    if (number ? time_number(json_number(in), &ms) : time_parse(json_slice(in), &ms)) return true;
+    if (json_time(in, &ms)) return true;
     reply_error(rq, REPLY_INVALID_TIMESTAMP, "Invalid timestamp: context");
     return false;
 }

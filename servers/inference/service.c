@@ -1,13 +1,11 @@
 #include "servers/inference/service.h"
 
-#include <time.h>
+#include "servers/values.h"
 
 static int64_t wall(struct endpoint *ep)
 {
-    struct timespec t;
     (void)ep;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    return time_now();
 }
 
 void inference_open(struct inference_service *is, const struct options *o, struct embedder *e)

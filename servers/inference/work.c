@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "servers/memory/memory.h"
 #include "servers/values.h"
@@ -73,13 +72,6 @@ void work_free(struct work *w)
     free(w);
 }
 
-double work_ms(const struct request *rq)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6 - (double)rq->now_us / 1e3;
-}
-
 bool work_text(struct request *rq, const char *name, struct slice *text)
 {
     *text = trim_unicode(*text);
@@ -117,8 +109,6 @@ void put_vector(struct json_out *out, const float *v, size_t n, bool base64)
 
 void put_fingerprint(struct json_out *out, const uint8_t *fingerprint)
 {
-    static const char digits[] = "0123456789abcdef";
-    char hex[64];
-    for (size_t i = 0; i < 64; i++) hex[i] = digits[fingerprint[i / 2] >> (i % 2 ? 0 : 4) & 15];
-    json_put_str(out, hex, sizeof hex);
+    char hex[65];
+    json_put_text(out, hex_text(hex, fingerprint, 32));
 }

@@ -24,9 +24,6 @@ struct work *work_new(struct request *rq, size_t n, size_t own_bytes, void (*rep
 void work_submit(struct work *w);
 void work_free(struct work *w);
 
-/* Milliseconds since the request came. */
-double work_ms(const struct request *rq);
-
 /* Trim *text of Unicode's white space; false: it is over TEXT_MAX and an error was replied. */
 bool work_text(struct request *rq, const char *name, struct slice *text);
 

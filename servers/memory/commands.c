@@ -229,7 +229,7 @@ static void embed_only_ready(struct task *t)
     json_open(out, '['), json_put_int(out, t->tokens), json_close(out, ']');
     json_put_key(out, "truncated");
     json_open(out, '['), json_put_bool(out, t->truncated), json_close(out, ']');
-    put_double(out, "processing_time_ms", task_ms(t->rq));
+    put_double(out, "processing_time_ms", request_ms(t->rq));
     reply_end(t->rq);
     task_free(t);
 }

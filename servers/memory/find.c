@@ -138,7 +138,7 @@ static void search_found(struct task *t)
     put_count(out, "searched", t->scan.searched);
     put_count(out, "below_threshold", t->scan.below);
     put_cut(out, &l);
-    json_put_key(out, "processing_time_ms"), json_put_double(out, task_ms(t->rq));
+    json_put_key(out, "processing_time_ms"), json_put_double(out, request_ms(t->rq));
     reply_end_durable(t->rq, seq);
     task_free(t);
 }

@@ -54,12 +54,6 @@ struct line {
     char    tags[MEMORY_TAGS * (6 * MEMORY_TAG + 3) + 2];
 };
 
-static bool take_time(struct json *in, int64_t *out)
-{
-    return in->type == JSON_NUMBER ? time_number(json_number(in), out)
-         : in->type == JSON_STRING && time_parse(json_slice(in), out);
-}
-
 static bool take_number(struct json *in, float *out)
 {
     bool right = in->type == JSON_NUMBER;
@@ -125,8 +119,8 @@ static bool take(struct line *l, struct json *in)
     if (in->type == JSON_NULL) return true;
     if (json_key(in, "text") || json_key(in, "content")) l->m.text = trim_ascii(json_slice(in));
     else if (json_key(in, "id")) l->id = json_slice(in);
-    else if (json_key(in, "timestamp")) return l->timed = take_time(in, &f->time_ms);
-    else if (json_key(in, "last_access")) return take_time(in, &f->last_access_ms);
+    else if (json_key(in, "timestamp")) return l->timed = json_time(in, &f->time_ms);
+    else if (json_key(in, "last_access")) return json_time(in, &f->last_access_ms);
     else if (json_key(in, "surprise")) return take_number(in, &f->surprise);
     else if (json_key(in, "diversity")) return take_number(in, &f->diversity);
     else if (json_key(in, "information")) return take_number(in, &f->information);

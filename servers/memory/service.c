@@ -4,25 +4,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
-#include <time.h>
 
 #include "servers/memory/resend.h"
 #include "servers/memory/task.h"
 #include "servers/sandbox.h"
+#include "servers/values.h"
 
 #define SWEEP_MS 60000
-
-static int64_t wall_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_REALTIME, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
-}
 
 int64_t memory_wall(struct endpoint *ep)
 {
     struct memory_service *ms = ep->app;
-    return store_clock(ms->store, wall_ms(), loop_clock());
+    return store_clock(ms->store, time_now(), loop_clock());
 }
 
 bool memory_durable(const struct memory_service *ms) { return ms->options->sync == 0; }

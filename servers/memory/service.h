@@ -89,7 +89,4 @@ void memory_id_text(const uint8_t id[MEMORY_ID], char text[37]);
 bool memory_id_parse(struct slice text, uint8_t id[MEMORY_ID]);            /* false: not of that form */
 bool memory_id_new(uint8_t id[MEMORY_ID]);   /* random, RFC 9562 version 4; false: the system has none */
 
-/* JSON without the white space between its tokens, over its own text. */
-struct slice json_compact(struct slice s);
-
 #endif

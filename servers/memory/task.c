@@ -4,20 +4,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "servers/values.h"
 
 /* Up to so many bytes of codes are scanned at once, without a turn between. */
 #define AT_ONCE ((size_t)6 << 20)
 #define ROOM    131072      /* bytes of the log that any one change may take, and its evictions */
-
-double task_ms(const struct request *rq)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return ((double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3 - (double)rq->now_us) / 1e3;
-}
 
 void task_free(struct task *t)
 {
@@ -108,7 +100,6 @@ static void canonical_tags(struct call *c)
 
 static bool check_metadata(struct request *rq, struct task *t)
 {
-    t->c.metadata = json_compact(t->c.metadata);
     meta_read(&t->meta, t->c.metadata);
     if (!t->meta.bad_importance) return true;
     reply_error(rq, REPLY_INVALID_PARAMETER,

@@ -89,7 +89,6 @@ void find_search(struct request *rq);
 void find_retrieve(struct request *rq);
 void find_export(struct request *rq);
 void find_get(struct request *rq);
-double task_ms(const struct request *rq);      /* since it came */
 /* An id that is there, else `Memory not found` was replied. */
 bool   task_id(struct request *rq, struct slice text, uint8_t id[MEMORY_ID]);
 

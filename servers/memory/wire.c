@@ -2,6 +2,7 @@
 #include <string.h>
 #include <sys/random.h>
 
+#include "servers/inference/work.h"
 #include "servers/memory/service.h"
 #include "servers/values.h"
 
@@ -24,17 +25,6 @@ void memory_put_id(const uint8_t id[MEMORY_ID], struct json_out *out)
     json_put_key(out, "id"), json_put_str(out, text, 36);
 }
 
-static void put_base64(struct json_out *out, const float *v, size_t n)
-{
-    static uint8_t bytes[4 * MEMORY_DIMENSION];
-    for (size_t i = 0; i < n; i++) {
-        uint32_t u;
-        memcpy(&u, v + i, sizeof u);
-        for (size_t k = 0; k < 4; k++) bytes[4 * i + k] = (uint8_t)(u >> 8 * k);
-    }
-    json_put_base64(out, bytes, 4 * n);
-}
-
 void memory_put(const struct memory_service *ms, const struct memory *m, double strength,
                 enum memory_form form, struct json_out *out)
 {
@@ -54,8 +44,7 @@ void memory_put(const struct memory_service *ms, const struct memory *m, double 
     json_put_key(out, "last_access"), json_put_time(out, f->last_access_ms);
     if (form == MEMORY_PLAIN) return;
     json_put_key(out, "embedding");
-    if (form == MEMORY_EXPORT) put_base64(out, m->vector, store_records(ms->store)->dimension);
-    else json_put_f32s(out, m->vector, store_records(ms->store)->dimension);
+    put_vector(out, m->vector, store_records(ms->store)->dimension, form == MEMORY_EXPORT);
 }
 
 bool memory_id_parse(struct slice text, uint8_t id[MEMORY_ID])
@@ -81,20 +70,4 @@ bool memory_id_new(uint8_t id[MEMORY_ID])
     id[6] = (uint8_t)((id[6] & 0x0f) | 0x40);
     id[8] = (uint8_t)((id[8] & 0x3f) | 0x80);
     return true;
-}
-
-/* JSON without the white space between its tokens, over its own text. */
-struct slice json_compact(struct slice s)
-{
-    char *out = (char *)s.p;
-    size_t n = 0;
-    bool string = false;
-    for (size_t i = 0; i < s.len; i++) {
-        char c = s.p[i];
-        if (!string && (c == ' ' || c == '\t' || c == '\n' || c == '\r')) continue;
-        out[n++] = c;
-        if (string && c == '\\') out[n++] = s.p[++i];
-        else if (c == '"') string = !string;
-    }
-    return (struct slice){ s.p, n };
 }
