@@ -70,32 +70,31 @@ static void put_tokens(struct json_out *out, const struct embed_request *ask)
     json_close(out, ']');
 }
 
-static void put_ms(struct json_out *out, const struct request *rq)
+void put_embeddings(struct json_out *out, const struct request *rq, const struct embedder *e,
+                    const struct embed_request *ask, struct slice adapter, bool base64)
 {
-    json_put_key(out, "processing_time_ms");
-    json_put_double(out, request_ms(rq));
+    size_t dimension = embedder_dimension(e);
+    json_put_key(out, "embeddings");
+    json_open(out, '[');
+    for (size_t i = 0; i < ask->n; i++)
+        put_vector(out, ask->vector + i * dimension, dimension, base64);
+    json_close(out, ']');
+    json_put_key(out, "count"), json_put_int(out, (int64_t)ask->n);
+    json_put_key(out, "dimension"), json_put_int(out, (int64_t)dimension);
+    json_put_key(out, "model"), json_put_text(out, embedder_name(e));
+    json_put_key(out, "adapter");
+    if (adapter.p) json_put_str(out, adapter.p, adapter.len);
+    else json_put_null(out);
+    json_put_key(out, "normalized"), json_put_bool(out, ask->normalize);
+    put_tokens(out, ask);
+    json_put_key(out, "processing_time_ms"), json_put_double(out, request_ms(rq));
 }
 
 static void embeddings_reply(struct work *w)
 {
     const struct embeddings *p = w->own;
-    const struct embedder *e = w->is->embedder;
-    size_t dimension = embedder_dimension(e);
     struct json_out *out = reply_begin(w->rq);
-    json_put_key(out, "embeddings");
-    json_open(out, '[');
-    for (size_t i = 0; i < w->ask.n; i++)
-        put_vector(out, w->ask.vector + i * dimension, dimension, p->base64);
-    json_close(out, ']');
-    json_put_key(out, "count"), json_put_int(out, (int64_t)w->ask.n);
-    json_put_key(out, "dimension"), json_put_int(out, (int64_t)dimension);
-    json_put_key(out, "model"), json_put_text(out, embedder_name(e));
-    json_put_key(out, "adapter");
-    if (p->adapter.p) json_put_str(out, p->adapter.p, p->adapter.len);
-    else json_put_null(out);
-    json_put_key(out, "normalized"), json_put_bool(out, p->normalize);
-    put_tokens(out, &w->ask);
-    put_ms(out, w->rq);
+    put_embeddings(out, w->rq, w->is->embedder, &w->ask, p->adapter, p->base64);
     reply_end(w->rq);
     work_free(w);
 }
@@ -107,7 +106,9 @@ static void on_embeddings(struct request *rq)
     int adapter;
     long n;
     if (!params_read(rq, embeddings_params, &p)) return;
-    if ((n = read_texts(rq, p.text, text)) < 0 || !work_adapter(rq, p.adapter, &adapter)) return;
+    const struct inference_service *is = rq->ep->app;
+    if ((n = read_texts(rq, p.text, text)) < 0) return;
+    if (!work_adapter(rq, is->embedder, p.adapter, &adapter)) return;
     struct work *w = work_new(rq, (size_t)n, sizeof p, embeddings_reply);
     if (!w) return;
     memcpy(w->text, text, (size_t)n * sizeof *text);
@@ -142,11 +143,12 @@ static void similarity_reply(struct work *w)
 
 static void on_similarity(struct request *rq)
 {
+    const struct inference_service *is = rq->ep->app;
     struct similarity p = {0};
     int adapter;
     if (!params_read(rq, similarity_params, &p)) return;
     if (!work_text(rq, "text1", &p.text1) || !work_text(rq, "text2", &p.text2)
-        || !work_adapter(rq, p.adapter, &adapter)) return;
+        || !work_adapter(rq, is->embedder, p.adapter, &adapter)) return;
     struct work *w = work_new(rq, 2, 0, similarity_reply);
     if (!w) return;
     w->text[0] = p.text1;
@@ -306,7 +308,8 @@ static void on_unload_adapter(struct request *rq)
     struct load p = {0};
     struct embedder_adapter a;
     int index;
-    if (!params_read(rq, unload_params, &p) || !work_adapter(rq, p.name, &index)) return;
+    if (!params_read(rq, unload_params, &p) || !work_adapter(rq, is->embedder, p.name, &index))
+        return;
     if (index < 0 || !embedder_adapter_get(is->embedder, index, &a)) return;
     reply_adapter(rq, &a);
     embedder_unload_adapter(is->embedder, index);

@@ -322,7 +322,7 @@ static bool read_plan(struct request *rq, struct plan *plan)
     if (!params_read(rq, process_params, &plan->p)) return false;
     if (!read_embedding(rq, plan, embedder_dimension(e)) || !read_context(rq, plan)) return false;
     if (plan->p.text.p && !work_text(rq, "text", &plan->p.text)) return false;
-    if (!work_adapter(rq, plan->p.adapter, &plan->adapter)) return false;
+    if (!work_adapter(rq, e, plan->p.adapter, &plan->adapter)) return false;
     plan->text[plan->contexts] = plan->p.text;
     plan->n = plan->contexts + !plan->p.embedding.n;
     for (size_t i = 0; i < plan->n; i++)

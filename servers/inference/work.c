@@ -13,7 +13,7 @@ static void done(struct embed_request *ask)
         w->reply(w);
         return;
     }
-    reply_drop(w->rq);
+    work_refused(w->rq, w->is->embedder, ask->status);
     work_free(w);
 }
 
@@ -55,16 +55,22 @@ void work_submit(struct work *w)
     bool lost = rq->ep->slow && !rq->kept;  /* it could not be answered later */
     int r = lost ? EMBED_NO_MEMORY : embedder_submit(e, &w->ask, rq->now_us / 1000);
     if (r == EMBED_QUEUED) return;
-    if (r == EMBED_DONE) {
-        w->reply(w);
-        return;
-    }
-    if (r == EMBED_BUSY) reply_busy(rq, embedder_retry_ms(e));
-    else if (r == EMBED_TOO_LONG)
+    w->ask.status = r;
+    done(&w->ask);
+}
+
+void work_refused(struct request *rq, const struct embedder *e, int status)
+{
+    switch (status) {
+    case EMBED_BUSY:       reply_busy(rq, embedder_retry_ms(e)); break;
+    case EMBED_DROPPED:    reply_drop(rq); break;
+    case EMBED_NO_ADAPTER: reply_error(rq, REPLY_UNKNOWN_ADAPTER, "Unknown adapter"); break;
+    case EMBED_TOO_LONG:
         reply_error(rq, REPLY_TOO_LARGE, "Text too long: above %u tokens; let it be truncated",
                     embedder_max_tokens(e));
-    else reply_error(rq, REPLY_INTERNAL, "Internal error");
-    work_free(w);
+        break;
+    default:               reply_error(rq, REPLY_INTERNAL, "Internal error");
+    }
 }
 
 void work_free(struct work *w)
@@ -81,12 +87,11 @@ bool work_text(struct request *rq, const char *name, struct slice *text)
     return false;
 }
 
-bool work_adapter(struct request *rq, struct slice name, int *index)
+bool work_adapter(struct request *rq, const struct embedder *e, struct slice name, int *index)
 {
-    const struct inference_service *is = rq->ep->app;
     *index = -1;
     if (!name.p) return true;
-    if ((*index = embedder_adapter(is->embedder, name)) >= 0) return true;
+    if ((*index = embedder_adapter(e, name)) >= 0) return true;
     int shown = name.len < 128 ? (int)name.len : 128;
     reply_error(rq, REPLY_UNKNOWN_ADAPTER, "Unknown adapter: %.*s", shown, name.p);
     return false;

@@ -28,7 +28,14 @@ void work_free(struct work *w);
 bool work_text(struct request *rq, const char *name, struct slice *text);
 
 /* Index of the adapter of this name, -1 where name.p is NULL; false: an error was replied. */
-bool work_adapter(struct request *rq, struct slice name, int *index);
+bool work_adapter(struct request *rq, const struct embedder *e, struct slice name, int *index);
+
+/* The reply to a request whose texts were not embedded: status is none of DONE and QUEUED. */
+void work_refused(struct request *rq, const struct embedder *e, int status);
+
+/* commands.c: the members of what `embeddings` answers. */
+void put_embeddings(struct json_out *out, const struct request *rq, const struct embedder *e,
+                    const struct embed_request *ask, struct slice adapter, bool base64);
 
 /* A list of numbers, or base64 of little-endian float32. */
 void put_vector(struct json_out *out, const float *v, size_t n, bool base64);

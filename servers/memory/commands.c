@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "servers/inference/work.h"
 #include "servers/log.h"
 #include "servers/memory/task.h"
 #include "servers/values.h"
@@ -212,24 +213,8 @@ static const struct param text_params[] = {
 /* The shape of `embeddings` on the inference endpoint, for older clients. */
 static void embed_only_ready(struct task *t)
 {
-    const struct embedder *e = t->ms->embedder;
     struct json_out *out = reply_begin(t->rq);
-    json_put_key(out, "embeddings");
-    json_open(out, '[');
-    json_put_f32s(out, t->vector, embedder_dimension(e));
-    json_close(out, ']');
-    put_int(out, "count", 1);
-    put_int(out, "dimension", embedder_dimension(e));
-    json_put_key(out, "model"), json_put_text(out, embedder_name(e));
-    json_put_key(out, "adapter");
-    if (t->c.adapter.p) json_put_str(out, t->c.adapter.p, t->c.adapter.len);
-    else json_put_null(out);
-    json_put_key(out, "normalized"), json_put_bool(out, true);
-    json_put_key(out, "tokens");
-    json_open(out, '['), json_put_int(out, t->tokens), json_close(out, ']');
-    json_put_key(out, "truncated");
-    json_open(out, '['), json_put_bool(out, t->truncated), json_close(out, ']');
-    put_double(out, "processing_time_ms", request_ms(t->rq));
+    put_embeddings(out, t->rq, t->ms->embedder, &t->ask, t->c.adapter, false);
     reply_end(t->rq);
     task_free(t);
 }

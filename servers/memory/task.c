@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "servers/inference/work.h"
 #include "servers/values.h"
 
 /* Up to so many bytes of codes are scanned at once, without a turn between. */
@@ -125,7 +126,6 @@ static bool check_vector(struct request *rq, struct task *t)
 static bool check(struct request *rq, struct task *t)
 {
     struct call *c = &t->c;
-    t->adapter = -1;
     if (c->text.p) c->text = trim_ascii(c->text);
     if (c->text.len > MEMORY_TEXT) {
         reply_error(rq, REPLY_TOO_LARGE, "Text too long: %zu bytes, at most %d are allowed",
@@ -135,12 +135,7 @@ static bool check(struct request *rq, struct task *t)
     if (c->metadata.p && !check_metadata(rq, t)) return false;
     if (c->tags.p) canonical_tags(c);
     if (c->embedding.n && !check_vector(rq, t)) return false;
-    if (c->adapter.p && (t->adapter = embedder_adapter(t->ms->embedder, c->adapter)) < 0) {
-        reply_error(rq, REPLY_UNKNOWN_ADAPTER, "Unknown adapter: %.*s",
-                    (int)(c->adapter.len < 128 ? c->adapter.len : 128), c->adapter.p);
-        return false;
-    }
-    return true;
+    return work_adapter(rq, t->ms->embedder, c->adapter, &t->adapter);
 }
 
 struct task *task_new(struct request *rq, const struct param *params, const struct call *defaults)
@@ -181,24 +176,11 @@ static bool alive(struct embed_request *ask)
 static void embedded(struct embed_request *ask)
 {
     struct task *t = (struct task *)(void *)ask;
-    struct request *rq = t->rq;
-    const struct embedder *e = t->ms->embedder;
-    switch (ask->status) {
-    case EMBED_DONE:
+    if (ask->status == EMBED_DONE) {
         t->ready(t);
         return;
-    case EMBED_BUSY:
-        reply_busy(rq, embedder_retry_ms(e));
-        break;
-    case EMBED_DROPPED:
-        reply_drop(rq);
-        break;
-    case EMBED_NO_ADAPTER:
-        reply_error(rq, REPLY_UNKNOWN_ADAPTER, "Unknown adapter");
-        break;
-    default:
-        reply_error(rq, REPLY_INTERNAL, "Internal error");
     }
+    work_refused(t->rq, t->ms->embedder, ask->status);
     task_free(t);
 }
 
