@@ -83,7 +83,10 @@ static const int loop_calls[] = {
 #ifdef SYS_accept4
     SYS_accept4, SYS_shutdown, SYS_getsockname, SYS_setsockopt, SYS_sendmsg, SYS_recvmsg,
 #endif
-    SYS_fcntl, SYS_getrusage, SYS_wait4, SYS_lseek,
+    SYS_fcntl, SYS_getrusage, SYS_wait4, SYS_lseek, SYS_faccessat,
+#ifdef SYS_stat                          /* musl's stat() and access() where these are */
+    SYS_stat, SYS_lstat, SYS_access,
+#endif
 #ifdef SYS_fcntl64
     SYS_fcntl64, SYS__llseek,
 #endif
@@ -205,7 +208,11 @@ static int seccomp(bool loop, bool disk)
     allow_without(&f, SYS_mmap, 2, PROT_EXEC);
 #endif
     allow_without(&f, SYS_mprotect, 2, PROT_EXEC);
-    allow_without(&f, SYS_openat, 2, disk ? 0 : O_WRONLY | O_RDWR | O_CREAT | O_TRUNC);
+    uint32_t writing = disk ? 0 : O_WRONLY | O_RDWR | O_CREAT | O_TRUNC;
+    allow_without(&f, SYS_openat, 2, writing);
+#ifdef SYS_open                          /* musl's open() where it is */
+    allow_without(&f, SYS_open, 1, writing);
+#endif
     RETURN(&f, SECCOMP_RET_KILL_PROCESS);
     struct sock_fprog prog = { f.n, f.at };
     return prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog, 0, 0);
