@@ -59,9 +59,9 @@ static void add_block(struct conn *c, struct block *b)
 static void queue(struct conn *c, const uint8_t *p, size_t n)
 {
     struct conn_pool *pool = c->server->pool;
-    struct held *h = n && !c->broken && !c->overrun ? conn_hold_bytes(c) : NULL;
-    if (!n || c->broken || c->overrun) return;
-    if (!h) { broken(c); return; }
+    if (!n || c->broken) return;
+    struct held *h = c->overrun ? NULL : conn_hold_bytes(c);
+    if (!h) { broken(c); return; }        /* perhaps within a frame: no close can follow */
     struct block *b = h->out ? h->out_last : NULL;
     size_t fits = b ? b->cap - b->to : 0;
     if (fits > n) fits = n;
