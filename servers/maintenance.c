@@ -121,9 +121,10 @@ static int write_anew(struct store *old, struct embedder *e, struct journal *j, 
         m.vector = vector;
         int r = journal_append(j, MEMORY_PUT, &m, &seq);
         if (r == JOURNAL_BUSY && !journal_wait(j, loop_clock())) r = journal_append(j, MEMORY_PUT, &m, &seq);
-        if (r) bad = fault_set(f, 74, "the new log cannot be written");
+        if (r) bad = fault_set(f, 74, "the new log cannot be written: disk full");
         if (++n % 1000 == 0 || n == all) fprintf(stderr, "\rembedded %zu of %zu", n, all);
     }
+    if (!bad && journal_wait(j, loop_clock())) bad = fault_set(f, 74, "the new log cannot be written: disk full");
     if (n) fputc('\n', stderr);
     free(vector);
     return bad;

@@ -309,7 +309,7 @@ static int read_file(struct options *o, const char *path, struct fault *ft)
         bad = strlen(line) != (size_t)len ? fault_set(ft, 78, "%s: a NUL byte", where)
                                           : read_line(o, line, where, ft);
     }
-    if (!bad && ferror(in)) bad = fault_set(ft, 78, "--config %.200s: cannot be read", path);
+    if (!bad && !feof(in)) bad = fault_set(ft, 78, "--config %.200s: cannot be read", path);
     free(line);
     fclose(in);
     return bad;

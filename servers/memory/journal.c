@@ -23,6 +23,7 @@ static void fail(struct journal *j, bool full, const char *why)
     j->busy = false;
     j->fill = j->sent_len = 0;
     j->reserve = false;
+    j->lost += j->seq > j->seal.seq;
     j->seq = j->seal.seq;
     if (j->data > j->seq) j->data = j->seq;
     if (j->sync_to > j->seq) j->sync_to = j->seq;
@@ -207,12 +208,14 @@ int journal_fd(const struct journal *j)
 
 int journal_wait(struct journal *j, int64_t now)
 {
+    uint64_t lost = j->lost;
     j->now = now;
     for (;;) {
         journal_compact_step(j, now);
         journal_flush(j, now);
         if (j->why[0]) return JOURNAL_STOPPED;
-        if (!j->busy && !j->fill && !wants_sync(j) && j->compact.stage != COMPACT_SWAP) return 0;
+        if (!j->busy && !j->fill && !wants_sync(j) && j->compact.stage != COMPACT_SWAP)
+            return j->lost == lost ? 0 : JOURNAL_FULL;
         journal_take(j, true);
     }
 }

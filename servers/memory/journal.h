@@ -79,6 +79,7 @@ struct journal *journal_open(const struct journal_config *c, struct fault *f);
 #define JOURNAL_BUSY    (-1) /* no room in the batch until a flush has been answered */
 #define JOURNAL_STOPPED (-2) /* storage failed: journal_state() says why */
 #define JOURNAL_MISUSE  (-3) /* text, metadata or tags too long for a record */
+#define JOURNAL_FULL    (-4) /* disk full: what was appended is lost (journal_wait()) */
 
 /* Append a change to the gathering batch; no input or output. A delete reads
  * m->id, a change id and f. Its number, previous + 1, goes to *seq. */
@@ -109,7 +110,8 @@ void journal_ready(struct journal *j, int64_t now);
 void journal_sync(struct journal *j);
 
 /* Flush and wait until all that was appended is written, and durable where it is to
- * be: for maintenance, which may stand still. 0, or JOURNAL_STOPPED. */
+ * be: for maintenance, which may stand still. 0, JOURNAL_STOPPED, or JOURNAL_FULL
+ * when some of it was lost meanwhile. */
 int journal_wait(struct journal *j, int64_t now);
 
 /* Sync, mark the log as closed, wait for the helper's end, unlock, free. 0, or -1

@@ -54,6 +54,7 @@ struct journal {
     int64_t               mark_at;  /* when an idle log gets its last watermark */
     bool                  closed;   /* the last record says so */
     bool                  full;
+    uint64_t              lost;     /* how often what was appended could not be written */
     int64_t               now;      /* as last heard */
     int64_t               last_sync_ms;
     uint64_t              orphans;

@@ -186,7 +186,7 @@ static int keep(struct memory_service *ms, struct line *l)
     int64_t now = memory_wall(&ms->ep);
     if (store_duplicate(ms->store, l->m.text, l->m.metadata) != ROW_NONE) return 1;
     if (!take_id(ms, l) || embed(ms, l)) return STORE_NO_ROOM;
-    if (!journal_room(ms->journal, ROOM)) journal_wait(ms->journal, now);
+    if (!journal_room(ms->journal, ROOM) && journal_wait(ms->journal, now)) return STORE_LOG;
     if (l->significant) {
         f->stored_ms = now;
         if (!l->timed) f->time_ms = now;
@@ -211,6 +211,7 @@ static int import_from(struct memory_service *ms, FILE *file, struct line *l, co
     char *text = NULL;
     size_t cap = 0;
     long n = 0, stored = 0, same = 0;
+    size_t before = store_records(ms->store)->live;
     int bad = 0;
     for (ssize_t len; !bad && (len = getline(&text, &cap, file)) >= 0;) {
         n++;
@@ -223,12 +224,15 @@ static int import_from(struct memory_service *ms, FILE *file, struct line *l, co
                             "--import %.200s, line %ld: Memory store full; raise --max-memories",
                             path, n);
         else if (status < 0)
-            bad = fault_set(f, 74, "--import %.200s, line %ld: the memory could not be kept", path,
-                            n);
+            bad = fault_set(f, 74, "--import %.200s, line %ld: Storage failed: disk full or no memory",
+                            path, n);
         else if (status) same++;
         else stored++;
     }
-    if (!bad && ferror(file)) bad = fault_set(f, 74, "--import %.200s: %s", path, strerror(errno));
+    if (!bad && !feof(file)) bad = fault_set(f, 74, "--import %.200s: %s", path, strerror(errno));
+    if (journal_wait(ms->journal, loop_clock()) && !bad)
+        bad = fault_set(f, 74, "--import %.200s: Storage failed: disk full", path);
+    if (bad) stored = (long)(store_records(ms->store)->live - before);  /* a batch may be undone */
     free(text);
     printf("imported %ld memories, skipped %ld duplicates\n", stored, same);
     return bad;
