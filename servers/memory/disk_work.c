@@ -180,6 +180,7 @@ static void swap(struct disk_work *w, const struct disk_order *o, struct disk_an
         w->log = w->tmp;
         w->tmp = -1;
         w->reserved = 0;
+        (void)disk_reserve(w, w->tmp_bytes, w->tmp_bytes);
         if (fsync(w->dir) < 0) fails(a, DISK_BROKEN, "sync of the directory");
     }
 }

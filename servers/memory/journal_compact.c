@@ -58,7 +58,7 @@ int journal_compact_begin(struct journal *j, const struct journal_living *living
 
 bool journal_compacting(const struct journal *j)
 {
-    return j->compact.stage != COMPACT_OFF;
+    return j->compact.stage != COMPACT_OFF && j->compact.stage != COMPACT_DROP;
 }
 
 static bool put(struct journal *j, const struct memory *m)
