@@ -299,10 +299,12 @@ bool task_step(struct job *job)
     if (!t) return false;
     if (t->scanning && store_scan_step(ms->store, &t->scan)) return true;
     if (!t->scanning) {
-        struct task *next = t->next;
-        if (scan_open(t)) return true;
-        ms->first = next;
-        return next != NULL;
+        ms->first = t->next;             /* a refusal lets other requests come here */
+        if (!scan_open(t)) return ms->first != NULL;
+        if (!ms->first) ms->last = t;
+        t->next = ms->first;
+        ms->first = t;
+        return true;
     }
     ms->first = t->next;
     scan_close(t);
