@@ -79,7 +79,7 @@ static void told_refused(struct conn *c, int status, const char *why)
     if (s->ops->refused) s->ops->refused(c, status, why);
 }
 
-void conn_refuse(struct conn *c, int status, const char *headers, const char *why)
+static void refuse(struct conn *c, int status, const char *headers, const char *why, bool head)
 {
     char body[256];
     char code[] = { (char)('0' + status / 100), (char)('0' + status / 10 % 10),
@@ -89,10 +89,19 @@ void conn_refuse(struct conn *c, int status, const char *headers, const char *wh
     n = append(body, sizeof body - 1, n, ": ");
     n = append(body, sizeof body - 1, n, why);
     n = append(body, sizeof body, n, "\n");
-    struct conn_answer a = { .status = status, .type = "text/plain; charset=utf-8",
+    struct conn_answer a = { .status = status, .type = "text/plain; charset=utf-8", .head = head,
                              .headers = headers, .body = { body, n } };
     told_refused(c, status, why);
     conn_answer(c, &a);
+}
+
+void conn_refuse(struct conn *c, int status, const char *more, const char *why)
+{
+    char lines[512];
+    const char *own = c->server->refusal_headers;
+    size_t n = append(lines, sizeof lines, 0, own ? own : "");
+    append(lines, sizeof lines, n, more);
+    refuse(c, status, lines, why, false);
 }
 
 int conn_upgrade(struct conn *c, const struct http_head *h, struct slice protocol,
@@ -106,7 +115,7 @@ int conn_upgrade(struct conn *c, const struct http_head *h, struct slice protoco
         char lines[512];
         size_t n = append(lines, sizeof lines, 0, headers ? headers : "");
         append(lines, sizeof lines, n, status == 426 ? CONN_WANTED : status == 405 ? "Allow: GET\r\n" : "");
-        conn_refuse(c, status, lines, why);
+        refuse(c, status, lines, why, slice_is(h->method, "HEAD"));
         return status;
     }
     conn_cork(c);
@@ -128,7 +137,7 @@ static void default_request(struct conn *c, const struct http_head *h)
     else if (slice_is(h->path, "/") || slice_is(h->path, "/ws"))
         conn_refuse(c, 426, CONN_WANTED, "this is a WebSocket server");
     else
-        conn_refuse(c, 404, NULL, "no such page");
+        conn_refuse(c, 404, "", "no such page");
 }
 
 /* RFC 9112 9.3. A body is never read, so nothing can follow it. */
@@ -147,14 +156,14 @@ static void request(struct conn *c, const uint8_t *p, size_t size)
     c->u.http.answered = false;
     c->u.http.scan = (struct http_scan){ 0 };
     if (status != 200) {
-        conn_refuse(c, status, NULL, "malformed request");
+        conn_refuse(c, status, "", "malformed request");
         return;
     }
     c->keep = keeps_alive(&h);
     if (s->ops->request) s->ops->request(c, &h);
     else default_request(c, &h);
     if (c->state != CONN_HEAD) return;
-    if (!c->u.http.answered) conn_refuse(c, 500, NULL, "not answered");
+    if (!c->u.http.answered) conn_refuse(c, 500, "", "not answered");
     c->u.http.deadline = loop_now(s->loop) + s->handshake_timeout_ms;
 }
 
@@ -169,7 +178,7 @@ void conn_http(struct conn *c, uint8_t *p, size_t n)
             request(c, p, size);
         } else {
             c->u.http.answered = false;
-            conn_refuse(c, status, NULL, status == 431 ? "head too large" : "malformed request");
+            conn_refuse(c, status, "", status == 431 ? "head too large" : "malformed request");
         }
         if (c->state == CONN_OPEN) {
             conn_pump(c, p + size, n - size);

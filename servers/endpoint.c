@@ -298,5 +298,6 @@ void endpoint_init(struct endpoint *ep)
 {
     ep->server.ops = &endpoint_ops;
     ep->server.ws.text_only = true;
+    ep->server.refusal_headers = pages_everyone;
     ep->started = loop_clock();
 }

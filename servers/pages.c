@@ -13,6 +13,9 @@
     "Access-Control-Allow-Methods: GET, POST, OPTIONS\r\n" \
     "Access-Control-Allow-Headers: *, Authorization\r\n"
 
+#define EVERYONE "Access-Control-Allow-Origin: *\r\n" CORS
+const char pages_everyone[] = EVERYONE;
+
 static char body[131072];                /* of an answer that is made on the spot */
 
 /* One request on its way to an answer. */
@@ -50,7 +53,7 @@ static void cors(struct visit *v, bool everyone, const char *more)
 {
     const struct http_header *o = http_find(v->h, "Origin");
     if (everyone || (o && !plain(o->value)))
-        snprintf(v->headers, sizeof v->headers, "Access-Control-Allow-Origin: *\r\n" CORS "%s", more);
+        snprintf(v->headers, sizeof v->headers, EVERYONE "%s", more);
     else if (o)
         snprintf(v->headers, sizeof v->headers,
                  "Access-Control-Allow-Origin: %.*s\r\nVary: Origin\r\n" CORS "%s",

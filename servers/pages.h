@@ -5,6 +5,9 @@
 
 #include "servers/conn.h"
 
+/* CORS lines of an answer that is the same for every origin. */
+extern const char pages_everyone[];
+
 /* One request head of an endpoint (server_ops.request). */
 void pages_request(struct conn *c, const struct http_head *h);
 
