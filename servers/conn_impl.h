@@ -59,6 +59,7 @@ struct conn {
     bool           hold : 1;        /* by the endpoint */
     bool           stalled : 1;     /* more waits to be sent than CONN_HIGH_WATER */
     bool           starved : 1;     /* in the list of those that wait for room */
+    bool           hungry : 1;      /* it was there and has not got enough since */
     bool           dirty : 1;       /* in the list of those to go on with */
     bool           closing : 1;     /* our close was sent */
     bool           eof : 1;         /* the peer ended its side */

@@ -64,9 +64,8 @@ static void room_made(struct conn_pool *pool, size_t bytes)
 {
     size_t before = pool->held, much = pool->budget / TRIM_PART;
     pool->held -= bytes;
-    pool->moved = loop_now(pool->loop);
     if (before > much && pool->held <= much)
-        loop_by(pool->loop, &pool->trim, pool->moved + SPARE_MS);
+        loop_by(pool->loop, &pool->trim, loop_now(pool->loop) + SPARE_MS);
 }
 
 void block_free(struct conn_pool *pool, struct block *b)
@@ -254,11 +253,11 @@ void conn_starve(struct conn *c)
 {
     struct conn_pool *pool = c->server->pool;
     if (c->starved || c->dirty) return;
-    if (!pool->starved) {
+    if (!pool->stuck.slot) {
         pool->moved = loop_now(pool->loop);
         loop_at(pool->loop, &pool->stuck, pool->moved + patience_ms(c));
     }
-    c->starved = true;
+    c->starved = c->hungry = true;
     conn_pause(c);
     c->next = pool->starved;
     pool->starved = c;
@@ -285,6 +284,10 @@ static bool resume(struct job *job)
         if (c->state == CONN_DEAD) conn_bury(c);
         else conn_resume(c);
         c = next;
+        if (c->hungry && !c->starved) {   /* there was room enough: something moves */
+            c->hungry = false;
+            pool->moved = loop_now(pool->loop);
+        }
     }
     return pool->dirty != NULL;
 }
