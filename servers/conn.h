@@ -158,8 +158,9 @@ void conn_hold(struct conn *c, bool hold);
 /* Begin to close; what was sent before leaves first. closed() comes later. */
 void conn_close(struct conn *c, uint16_t code, const char *reason);
 
-/* Take bytes of the budget for what the endpoint keeps of this connection.
- * false: used up (hold the connection and try again at its next message). All is given back by the
+/* Count bytes that the endpoint keeps of this connection into the budget. They are there
+ * already: above the budget nobody gets more, and above the overdraft whoever holds most is
+ * closed with 1013. false: memory is lacking, nothing is counted. All is given back by the
  * endpoint, at the latest in closed(). */
 bool conn_take(struct conn *c, size_t bytes);
 void conn_give(struct conn *c, size_t bytes);

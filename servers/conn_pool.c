@@ -207,10 +207,11 @@ void conn_drop_input(struct conn *c)
 
 bool conn_take(struct conn *c, size_t bytes)
 {
-    struct held *h = bytes <= conn_room(c) ? conn_hold_bytes(c) : NULL;
+    struct held *h = conn_hold_bytes(c);
     if (!h) return false;
     h->taken += bytes;
     c->server->pool->held += bytes;
+    pool_overdrawn(c->server->pool);
     return true;
 }
 
@@ -283,11 +284,11 @@ static bool resume(struct job *job)
         c->dirty = false;
         if (c->state == CONN_DEAD) conn_bury(c);
         else conn_resume(c);
-        c = next;
         if (c->hungry && !c->starved) {   /* there was room enough: something moves */
             c->hungry = false;
             pool->moved = loop_now(pool->loop);
         }
+        c = next;
     }
     return pool->dirty != NULL;
 }

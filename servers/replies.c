@@ -27,6 +27,18 @@ struct session *session_of(struct conn *c)
     return s;
 }
 
+/* Enough waits of this connection; it is read no further. One request is being computed,
+ * others wait behind it; and replies wait for the disk or for one another. */
+static bool much(const struct session *s)
+{
+    return s->n > 1 + SESSION_WAITING || s->ready > CONN_HIGH_WATER;
+}
+
+static void hold_if_much(struct session *s, struct conn *c)
+{
+    if (c && !s->hold && much(s)) conn_hold(c, s->hold = true);
+}
+
 void session_append(struct session *s, struct request *rq)
 {
     rq->session = s;
@@ -40,8 +52,7 @@ void session_append(struct session *s, struct request *rq)
         s->next_waiting = s->ep->waiting;
         s->ep->waiting = s;
     }
-    struct conn *c = conn_get(&s->ep->server, s->conn);
-    if (c && s->n > SESSION_WAITING && !s->hold) conn_hold(c, s->hold = true);
+    hold_if_much(s, conn_get(&s->ep->server, s->conn));
 }
 
 void request_free(struct request *rq, struct conn *c)
@@ -57,6 +68,7 @@ static void session_pop(struct session *s, struct conn *c)
     s->first = rq->next;
     if (!s->first) s->last = NULL;
     s->n--;
+    if (rq->state == READY) s->ready -= rq->reply_len;
     request_free(rq, c);
 }
 
@@ -75,11 +87,14 @@ struct request *request_keep(const struct request *rq, bool message)
     struct session *s = c ? session_of(c) : NULL;
     size_t bytes = sizeof *rq + (message ? rq->message.len : 0) + 1;
     struct request *k = s ? malloc(bytes) : NULL;
-    if (!k) return NULL;
+    if (!k || !conn_take(c, bytes)) {
+        free(k);
+        return NULL;
+    }
     *k = *rq;
     k->kept = true;
     k->reply = NULL;
-    k->held = conn_take(c, bytes) ? bytes : 0;
+    k->held = bytes;
     if (message) {
         char *copy = (char *)(k + 1);
         memcpy(copy, rq->message.p, rq->message.len);
@@ -187,9 +202,15 @@ static void finish(struct request *rq, uint64_t seq)
     k->reply_len = rq->out.len;
     k->seq = seq;
     k->state = READY;
-    if (conn_take(c, rq->out.len)) k->held += rq->out.len;
-    if (!rq->kept) session_append(k->session = *conn_user(c), k);
-    else pump(s);
+    if (conn_take(c, k->reply_len)) k->held += k->reply_len;
+    if (!s) s = *conn_user(c);
+    s->ready += k->reply_len;
+    if (!rq->kept) {
+        session_append(s, k);
+    } else {
+        hold_if_much(s, c);
+        pump(s);
+    }
 }
 
 void reply_end_durable(struct request *rq, uint64_t seq)
@@ -277,17 +298,18 @@ static void pump(struct session *s)
     while (c && s->first) {
         struct request *rq = s->first;
         if (rq->state == READY && rq->seq <= ep->durable) {
-            if (!conn_send(c, WS_TEXT, rq->reply, rq->reply_len)) sent(ep);
+            if (rq->failed) conn_close(c, 1011, "out of memory");   /* what it says is not so */
+            else if (!conn_send(c, WS_TEXT, rq->reply, rq->reply_len)) sent(ep);
             session_pop(s, c);
             continue;
         }
         while (rq && rq->state == READY) rq = rq->next;
-        if (!rq || rq->state == RUNNING) break;
+        if (!rq || rq->state == RUNNING || s->ready > CONN_HIGH_WATER) break;
         rq->state = RUNNING;
         request_execute(rq);
     }
     s->pumping = false;
-    if (c && s->hold && s->n <= SESSION_WAITING) conn_hold(c, s->hold = false);
+    if (c && s->hold && !much(s)) conn_hold(c, s->hold = false);
 }
 
 /* Take out of the list those with nothing left, pump the others. */
@@ -334,6 +356,7 @@ static void fail(struct request *rq, const char *why)
 
 void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why,
                      bool (*stands)(const void *user, uint64_t seq), const void *user)
+    rq->session->ready += rq->out.len - rq->reply_len;
 {
     for (struct session *s = ep->waiting; s; s = s->next_waiting)
         for (struct request *rq = s->first; rq; rq = rq->next)

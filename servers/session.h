@@ -17,6 +17,7 @@ struct session {
     /* Requests that were not answered yet, oldest first. */
     struct request  *first, *last;
     unsigned         n, blocked;         /* blocked: of them not executed or not finished */
+    size_t           ready;              /* bytes of replies that wait */
     bool             hold, pumping, in_waiting, in_listening;
     struct session  *next_waiting, *next_listening;
 

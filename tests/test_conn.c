@@ -1052,17 +1052,20 @@ Test(conn_budget, what_the_endpoint_takes_counts_and_is_given_back)
 {
     struct rig r;
     rig_open_budget(&r, &rig_echo, 100000);
-    rig_upgrade(&r);
+    int fd = rig_upgrade(&r);
     uint32_t i = 0;
     struct conn *c = rig_each(&r.server, &i);
     cr_assert(conn_take(c, 60000));
-    cr_assert(!conn_take(c, 60000));
-    cr_assert(conn_take(c, 40000));
-    cr_assert_eq(conn_pool_held(r.pool), 100000);
+    cr_assert(conn_take(c, 60000), "it is there already: counted above the budget, too");
+    cr_assert_eq(conn_pool_held(r.pool), 120000);
     conn_give(c, 60000);
-    conn_give(c, 40000);
+    conn_give(c, 60000);
     conn_give(c, 0);
     cr_assert_eq(conn_pool_held(r.pool), 0);
+    cr_assert(conn_take(c, 100 << 20), "beyond the overdraft whoever holds most goes");
+    conn_give(c, 100 << 20);
+    rig_read(&r, fd, SLACK_MS);
+    cr_assert(strstr(r.told, "closed(1013 "), "%s", r.told);
     rig_close(&r);
 }
 

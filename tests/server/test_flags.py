@@ -131,7 +131,7 @@ def helper_of(server):
     raise AssertionError("no helper")
 
 
-def test_behind_one_that_is_not_answered_sixteen_are_taken_and_no_more():
+def test_behind_one_that_is_not_answered_sixteen_wait_and_control_frames_are_answered():
     with Server() as s, Client(s.memory) as c, Client(s.memory) as other:
         def look():
             """Requests that were taken and are not answered, and bytes that were read, without those of the looks."""
@@ -151,11 +151,14 @@ def test_behind_one_that_is_not_answered_sixteen_are_taken_and_no_more():
             pings(1, 10)
             c.send(9, b"control")
             assert c.receive() == (10, b"control") and look()[0] == 11
-            pings(11, 100)
-            taken, read = wait_for(lambda: (now := look())[0] > 11 and now)
-            assert taken == 17
+            pings(11, 16)
+            c.send(9, b"behind sixteen")
+            assert c.receive() == (10, b"behind sixteen") and look()[0] == 17
+            pings(17, 100)
+            taken, read = wait_for(lambda: (now := look())[0] > 17 and now)
+            assert taken == 18, "the one that was too many"
             pings(101, 200)
-            assert look() == (17, read), "nothing more is even read"
+            assert look() == (18, read), "nothing more is even read"
         finally:
             os.kill(helper, signal.SIGCONT)
         assert [c.reply()["id"] for _ in range(201)] == list(range(201))
