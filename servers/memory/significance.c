@@ -155,9 +155,14 @@ static size_t place_of(const struct vocabulary *v, uint64_t hash)
     return i;
 }
 
-/* Room for n more words. An eighth stays free. */
-static int vocabulary_room(struct vocabulary *v, size_t n)
+/* Room for those of these words that are not there yet: counted one by one only where it
+ * matters, but then exactly, so that a text that was counted out always has room again.
+ * An eighth stays free. */
+static int vocabulary_room(struct vocabulary *v, const struct words *w)
 {
+    size_t n = w->n;
+    if (v->cap && (v->used + n) * 8 <= v->cap * 7) return 0;
+    for (size_t i = 0; i < w->n && v->cap; i++) n -= v->hash[place_of(v, w->hash[i])] != 0;
     if (v->cap && (v->used + n) * 8 <= v->cap * 7) return 0;
     struct vocabulary bigger = *v;
     if (!bigger.cap) bigger.cap = 128;
@@ -185,7 +190,7 @@ int vocabulary_add(struct vocabulary *v, struct slice text)
 {
     struct words w;
     if (words_read(&w, v, text)) return -1;
-    int failed = vocabulary_room(v, w.n);
+    int failed = vocabulary_room(v, &w);
     for (size_t i = 0; i < w.n && !failed; i++) {
         size_t at = place_of(v, w.hash[i]);
         if (!v->hash[at]) v->used++;

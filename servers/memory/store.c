@@ -131,6 +131,7 @@ static int add_row(struct store *st, const struct memory *m, const struct store_
 {
     struct change *c = change_new(st, ADDED, ROW_NONE);
     if (!c) return STORE_NO_ROOM;
+    c->newest_ms = st->newest_ms;
     c->row = put_row(st->s, m, ROW_NONE);
     int failed = c->row == ROW_NONE || (t && push_stream(st, c, t, s)) ? STORE_NO_ROOM : STORE_OK;
     if (!failed) failed = change_log(st, c, MEMORY_PUT, m);

@@ -99,6 +99,7 @@ void change_undo(struct store *st, struct change *c)
     case ADDED:
         remove_row(s, c->row);
         records_free(&s->records, c->row);
+        st->newest_ms = c->newest_ms;
         if (c->streamed) undo_stream(st, c);
         break;
     case REMOVED:

@@ -24,6 +24,7 @@ struct change {
     struct state *state;         /* what it changed; CLEARED: what was there before */
     uint32_t row, old;           /* REPLACED: old is the hidden one */
     struct memory_fields fields; /* FIELDS: as they were */
+    int64_t newest_ms;           /* ADDED: the store's from before */
     bool streamed;               /* ADDED: the stream of key was touched; */
     uint64_t key;
     struct stream *was, *gone;   /* its copy from before, NULL: it was new; who made room */
