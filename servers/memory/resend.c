@@ -54,13 +54,15 @@ static uint32_t find(const struct resend *rs, uint64_t session)
     return i;
 }
 
-const struct store_added *resend_find(const struct resend *rs, const struct resend_key *key)
+const struct store_added *resend_find(struct resend *rs, const struct resend_key *key)
 {
     uint32_t at = find(rs, key->session);
-    const struct ring *r = &rs->ring[at];
+    struct ring *r = &rs->ring[at];
     for (uint32_t i = 0; at < rs->n && i < r->n; i++) {
         const struct entry *e = &r->e[i];
-        if (e->id == key->id && e->content == key->content) return &e->result;
+        if (e->id != key->id || e->content != key->content) continue;
+        r->used = ++rs->used;
+        return &e->result;
     }
     return NULL;
 }

@@ -24,8 +24,8 @@ uint64_t resend_hash(const struct resend *rs, struct slice s);
 /* Whose it is: metadata.session_id or, where p is NULL, the connection. */
 uint64_t resend_session(const struct resend *rs, struct slice session, uint64_t connection);
 
-/* The first result, or NULL; valid until the next call. */
-const struct store_added *resend_find(const struct resend *rs, const struct resend_key *key);
+/* The first result, or NULL; valid until the next call. Its session counts as used. */
+const struct store_added *resend_find(struct resend *rs, const struct resend_key *key);
 
 /* Remember one. Without memory nothing is remembered. */
 void resend_keep(struct resend *rs, const struct resend_key *key, const struct store_added *result);
