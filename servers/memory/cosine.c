@@ -257,6 +257,8 @@ double cosine_exact(const float *a, const float *b, size_t dimension)
     return best()->exact(a, b, dimension);
 }
 
+double cosine_clamp(double cosine) { return cosine > 1 ? 1 : cosine < -1 ? -1 : cosine; }
+
 void cosine_rows(const struct cosine_query *q, const int8_t *codes, size_t n, int32_t *out)
 {
     best()->rows(q, codes, n, out);

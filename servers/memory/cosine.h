@@ -20,6 +20,9 @@
 /* Product of two vectors, the same on every processor. */
 double cosine_exact(const float *a, const float *b, size_t dimension);
 
+/* To be shown: the rounding of vectors of unit length does not lead out of [-1, 1]. */
+double cosine_clamp(double cosine);
+
 /* Length 1, out may be in. 0, or -1 when there is nothing to normalise (zeros, not finite). */
 int cosine_normalise(float *out, const float *in, size_t dimension);
 

@@ -5,6 +5,7 @@
 #include "servers/values.h"
 
 #define CLOSING 256         /* bytes kept for what stands behind a list */
+#define GROWTH  64          /* a memory that is reinforced is told of in at most so many more */
 
 #define AT(field) .at = offsetof(struct call, field)
 
@@ -65,20 +66,30 @@ static void put_cut(struct json_out *out, const struct list *l)
     if (l->cut) json_put_key(out, "truncated"), json_put_bool(out, true);
 }
 
-/* Hits from `from` on, as members of an object each. With vectors nothing is cut. */
-static uint64_t put_hits(struct task *t, struct list *l, size_t from, bool score)
+/* So many bytes more are kept for later. */
+static void list_keep(struct list *l, size_t bytes)
+{
+    if (l->out->cap - l->out->len < bytes) l->out->full = true;
+    if (l->out->full) return;
+    l->out->cap -= bytes;
+    l->kept += bytes;
+}
+
+/* Hits from..to, as members of an object each. With vectors nothing is cut. */
+static size_t put_hits(struct task *t, struct list *l, size_t from, size_t to, bool score,
+                       size_t growth)
 {
     bool vectors = t->c.include_embeddings;
-    uint64_t n = 0;
-    for (size_t i = from; i < t->scan.n; i++, n++) {
+    size_t n = 0;
+    for (size_t i = from; i < to; i++, n++) {
         const struct hit *h = &t->scan.hits[i];
-        double cosine = h->cosine > 1 ? 1 : h->cosine < -1 ? -1 : h->cosine;
         l->before = *l->out;
         json_open(l->out, '{');
         put_members(t->ms, h->row, vectors, l->out);
-        if (t->scan.vector) json_put_key(l->out, "similarity"), json_put_double(l->out, cosine);
+        if (t->scan.vector) json_put_key(l->out, "similarity"), json_put_double(l->out, cosine_clamp(h->cosine));
         if (score) json_put_key(l->out, "score"), json_put_double(l->out, h->key);
         json_close(l->out, '}');
+        list_keep(l, growth);
         if (!vectors && !list_fits(l)) break;
     }
     return n;
@@ -113,32 +124,45 @@ static const struct param search_params[] = {
     { 0 }
 };
 
-/* Reinforce what was found; false: the log refused and the task is over. */
-static bool reinforce(struct task *t, uint64_t *seq)
+/* Reinforce the first n of what was found; false: the log refused and the task is over. */
+static bool reinforce(struct task *t, size_t n, uint64_t *seq)
 {
     if (task_stopped(t)) return false;
-    for (size_t i = 0; i < t->scan.n; i++)
+    for (size_t i = 0; i < n; i++)
         if (task_over(t, store_reinforce(t->ms->store, t->scan.hits[i].row, seq))) return false;
     return true;
 }
 
-static void search_found(struct task *t)
+/* The reply with at most the first `most` hits; returns how many it has. */
+static size_t put_found(struct task *t, size_t most, size_t growth)
 {
-    uint64_t seq = 0;
-    memory_wall(t->rq->ep);
-    if (t->c.reinforce && !reinforce(t, &seq)) return;
     struct json_out *out = reply_begin(t->rq);
     json_put_key(out, "query");
     if (t->c.embedding.n) json_put_null(out);
     else json_put_str(out, t->c.text.p, t->c.text.len);
     struct list l = list_open(out, "results");
-    uint64_t n = put_hits(t, &l, 0, true);
+    size_t n = put_hits(t, &l, 0, most, true, growth);
     list_close(&l);
+    l.cut |= most < t->scan.n;
     put_count(out, "count", n);
     put_count(out, "searched", t->scan.searched);
     put_count(out, "below_threshold", t->scan.below);
     put_cut(out, &l);
     json_put_key(out, "processing_time_ms"), json_put_double(out, request_ms(t->rq));
+    return n;
+}
+
+/* What is not told of is not reinforced, and nothing is where the reply is refused: so it
+ * is written to see what it holds, and again when those have changed. */
+static void search_found(struct task *t)
+{
+    uint64_t seq = 0;
+    memory_wall(t->rq->ep);
+    size_t n = put_found(t, t->scan.n, t->c.reinforce ? GROWTH : 0);
+    if (t->c.reinforce && !t->rq->out.full) {
+        if (!reinforce(t, n, &seq)) return;
+        put_found(t, n, 0);
+    }
     reply_end_durable(t->rq, seq);
     task_free(t);
 }
@@ -180,7 +204,7 @@ static void retrieve_found(struct task *t)
 {
     struct json_out *out = reply_begin(t->rq);
     struct list l = list_open(out, "memories");
-    uint64_t n = put_hits(t, &l, (size_t)t->c.offset, false);
+    size_t n = put_hits(t, &l, (size_t)t->c.offset, t->scan.n, false, 0);
     list_close(&l);
     put_count(out, "count", n);
     put_count(out, "total", t->scan.searched);
