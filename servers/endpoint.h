@@ -112,6 +112,7 @@ void reply_end_durable(struct request *rq, uint64_t seq);
 void reply_error(struct request *rq, enum reply_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void reply_busy(struct request *rq, int64_t retry_after_ms);
+void reply_too_large(struct request *rq);      /* as reply_end() does it: for who asks before he acts */
 
 /* The client's connection, for rate limits, streams and standing queries. NULL: it is gone. */
 struct conn *request_conn(const struct request *rq);

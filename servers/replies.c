@@ -218,8 +218,7 @@ void reply_end_durable(struct request *rq, uint64_t seq)
     json_close(&rq->out, '}');
     json_close(&rq->out, '}');
     if (rq->out.full && rq->out.p) {
-        reply_error(rq, REPLY_TOO_LARGE,
-                    "Reply too large: above %zu bytes; ask for base64 or for fewer", rq->ep->max_reply);
+        reply_too_large(rq);
         return;
     }
     count(rq, "success");
@@ -275,6 +274,12 @@ void reply_error(struct request *rq, enum reply_code code, const char *fmt, ...)
     va_end(ap);
     clean_cut(text);
     reply_error_text(rq, code, text, -1);
+}
+
+void reply_too_large(struct request *rq)
+{
+    reply_error(rq, REPLY_TOO_LARGE, "Reply too large: above %zu bytes; ask for base64 or for fewer",
+                rq->ep->max_reply);
 }
 
 void reply_busy(struct request *rq, int64_t retry_after_ms)
@@ -351,12 +356,12 @@ static void fail(struct request *rq, const char *why)
         rq->reply = p;
     }
     memcpy(rq->reply, buf, rq->out.len);
+    rq->session->ready += rq->out.len - rq->reply_len;
     rq->reply_len = rq->out.len;
 }
 
 void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why,
                      bool (*stands)(const void *user, uint64_t seq), const void *user)
-    rq->session->ready += rq->out.len - rq->reply_len;
 {
     for (struct session *s = ep->waiting; s; s = s->next_waiting)
         for (struct request *rq = s->first; rq; rq = rq->next)

@@ -73,10 +73,9 @@ static void put_id(struct json_out *out, const uint8_t id[MEMORY_ID])
 }
 
 /* The answer to a store; it leaves when the store is durable. */
-static void reply_added(struct task *t, const struct store_added *a)
+static void reply_added(struct task *t, const struct store_added *a, const float *vector)
 {
     struct json_out *out = reply_begin(t->rq);
-    uint32_t row = store_find(t->ms->store, a->id);
     memory_put_id(a->id, out);
     put_durable(t->rq, out, a->seq);
     put_significance(out, &a->f);
@@ -87,10 +86,8 @@ static void reply_added(struct task *t, const struct store_added *a)
     for (uint32_t i = 0; i < a->n_evicted; i++) put_id(out, a->evicted[i]);
     json_close(out, ']');
     put_int(out, "memory_count", (int64_t)a->count);
-    if (t->want_embedding && row != ROW_NONE) {
-        json_put_key(out, "embedding");
-        json_put_f32s(out, records_vector(store_records(t->ms->store), row), t->rq->ep->dimension);
-    }
+    if (t->want_embedding)
+        json_put_key(out, "embedding"), json_put_f32s(out, vector, t->rq->ep->dimension);
     reply_end_durable(t->rq, a->seq);
     task_free(t);
 }
@@ -105,13 +102,17 @@ static struct store_text text_of(const struct task *t)
                                 .pinned = c->confirm };
 }
 
-/* Was this very request stored already, perhaps while this one waited? */
+static void again(struct task *t) { reply_added(t, &t->before, t->vector); }
+
+/* Was this very request stored already, perhaps while this one waited? The memory may have
+ * changed or gone since: the vector for `embed` is that of the request. */
 static bool answered_before(struct task *t)
 {
     const struct store_added *before = t->rq->id.len ? resend_find(t->ms->resend, &t->key) : NULL;
     if (!before) return false;
-    struct store_added copy = *before;
-    reply_added(t, &copy);
+    t->before = *before;
+    if (t->want_embedding) task_embed(t, again, true);
+    else again(t);
     return true;
 }
 
@@ -125,7 +126,8 @@ static void store_found(struct task *t)
         memory_id_new(text.id) ? store_add(t->ms->store, &text, &t->scan, &a) : STORE_NO_ROOM;
     if (task_over(t, status)) return;
     if (t->rq->id.len) resend_keep(t->ms->resend, &t->key, &a);
-    reply_added(t, &a);
+    const struct records *rs = store_records(t->ms->store);
+    reply_added(t, &a, records_vector(rs, records_find(rs, a.id)));
 }
 
 static void near_ready(struct task *t, void (*found)(struct task *))
@@ -169,10 +171,17 @@ static bool store_early(struct task *t)
     return true;
 }
 
+#define FLOAT_BYTES 16      /* of a vector's number in a reply, at most */
+#define MORE_BYTES  2048    /* of what stands beside it */
+
 static void store(struct request *rq, bool want_embedding)
 {
     struct memory_service *ms = service(rq);
     uint64_t content = rq->id.len ? resend_hash(ms->resend, rq->data) : 0;
+    if (want_embedding && rq->ep->max_reply < FLOAT_BYTES * rq->ep->dimension + MORE_BYTES) {
+        reply_too_large(rq);             /* before it is stored */
+        return;
+    }
     struct task *t = task_new(rq, store_params, &store_call);
     if (!t || !task_has_text(t)) return;
     uint64_t connection = (uint64_t)rq->conn.slot << 32 | rq->conn.generation;
@@ -248,6 +257,21 @@ static bool has_id(struct task *t, uint8_t id[MEMORY_ID])
     return known;
 }
 
+/* Is there room for the reply to this update? It is written to see, as if that were done. */
+static bool reply_fits(struct task *t, const uint8_t *id, const struct store_update *u)
+{
+    struct memory m;
+    store_view(t->ms->store, store_find(t->ms->store, id), &m);
+    if (u->text.p) m.text = u->text;
+    if (u->metadata.p) m.metadata = u->metadata;
+    if (u->tags.p) m.tags = u->tags;
+    struct json_out *out = reply_begin(t->rq);
+    json_open(out, '{');
+    memory_put(t->ms, &m, 0, MEMORY_PLAIN, out);
+    json_close(out, '}');
+    return !out->p || (!out->full && out->cap - out->len > MORE_BYTES / 8);
+}
+
 static void update_ready(struct task *t)
 {
     struct request *rq = t->rq;
@@ -262,6 +286,11 @@ static void update_ready(struct task *t)
                              .pinned = !c->pinned.p ? -1 : c->pinned.p[0] == 't'};
     memory_wall(rq->ep);
     if (!has_id(t, id) || task_stopped(t)) return;
+    if (!reply_fits(t, id, &u)) {
+        reply_too_large(rq);
+        task_free(t);
+        return;
+    }
     if (task_over(t, store_update(t->ms->store, id, &u, &seq))) return;
     struct json_out *out = reply_begin(rq);
     json_put_key(out, "memory");

@@ -33,6 +33,7 @@ struct task {
     struct resend_key      key;                 /* of a store with an id */
     int                    adapter;
     bool                   want_embedding;      /* `embed` */
+    struct store_added     before;              /* the answer to a store that was sent again */
     bool                   begun;               /* `clear`, `cleanup`: so many are removed, */
     int64_t                removed;
     uint64_t               seq;                 /* the last of them under this number */
