@@ -79,17 +79,18 @@ static void take_type(struct request *rq, struct json *in)
     }
 }
 
+/* A string is decoded in a copy: the envelope is to be read again. */
 static bool time_given(struct json *in)
 {
     int64_t ms;
-    double v;
-    if (in->type == JSON_STRING) {
-        struct slice raw = json_raw(in);
-        return time_parse((struct slice){ raw.p + 1, raw.len - 2 }, &ms);
-    }
-    if (in->type != JSON_NUMBER) return false;
-    v = json_number(in);
-    return time_number(v, &ms);
+    char copy[256];
+    if (in->type != JSON_STRING) return json_time(in, &ms);
+    struct slice raw = json_raw(in);
+    if (raw.len > sizeof copy) return false;
+    struct json s;
+    json_init(&s, memcpy(copy, raw.p, raw.len), raw.len);
+    json_next(&s);
+    return json_time(&s, &ms);
 }
 
 /* What was wrong with an envelope, told after all of it was read. */
@@ -297,7 +298,7 @@ const struct server_ops endpoint_ops = {
 void endpoint_init(struct endpoint *ep)
 {
     ep->server.ops = &endpoint_ops;
-    ep->server.ws.text_only = true;
     ep->server.refusal_headers = pages_everyone;
+    ep->server.ws.text_only = true;
     ep->started = loop_clock();
 }

@@ -133,9 +133,9 @@ static const struct param similarity_params[] = {
 static void similarity_reply(struct work *w)
 {
     size_t dimension = embedder_dimension(w->is->embedder);
-    double s = cosine_exact(w->ask.vector, w->ask.vector + dimension, dimension);
+    double s = cosine_clamp(cosine_exact(w->ask.vector, w->ask.vector + dimension, dimension));
     struct json_out *out = reply_begin(w->rq);
-    json_put_key(out, "similarity"), json_put_double(out, s > 1 ? 1 : s < -1 ? -1 : s);
+    json_put_key(out, "similarity"), json_put_double(out, s);
     put_tokens(out, &w->ask);
     reply_end(w->rq);
     work_free(w);

@@ -23,10 +23,10 @@ static const struct param process_config[] = {
     { "top_k",      PARAM_INT,  .at = offsetof(struct process, top_k), .min = 0, .max = 64 },
     { "include_embeddings", PARAM_BOOL, .at = offsetof(struct process, include_embeddings) },
     { "chunk",      PARAM_BOOL, .at = offsetof(struct process, chunk) },
-    { "max_length", PARAM_INT,  .at = offsetof(struct process, max_length), .min = LENGTH_MIN,
-      .max = INT32_MAX },
-    { "stride",     PARAM_INT,  .at = offsetof(struct process, stride), .min = 1,
-      .max = INT32_MAX },
+    { "max_length", PARAM_INT,  .at = offsetof(struct process, max_length), .min = -1e15,
+      .max = 1e15 },    /* cut_chunks() knows what is allowed */
+    { "stride",     PARAM_INT,  .at = offsetof(struct process, stride), .min = -1e15,
+      .max = 1e15 },
     { 0 }
 };
 static const struct param process_params[] = {
@@ -73,11 +73,11 @@ static bool measure(struct work *w, const float *x, struct slice text, struct sc
     struct plan *plan = w->own;
     double nearest = 0;
     for (size_t i = 0; i < plan->contexts; i++) {
-        double cosine = cosine_exact(x, vector_of(w, i), dimension_of(w));
+        double cosine = cosine_clamp(cosine_exact(x, vector_of(w, i), dimension_of(w)));
         if (cosine > nearest) nearest = cosine;
     }
     out->surprise = stream_surprise(plan->stream, x, dimension_of(w));
-    out->diversity = nearest < 1 ? 1 - nearest : 0;
+    out->diversity = 1 - nearest;
     out->information = vocabulary_information(&plan->words, text);
     out->significance = significance_of(out->surprise, out->information, out->diversity,
                                         significance_floor(text, -1));
@@ -167,7 +167,7 @@ static void put_context(struct work *w, struct json_out *out, const float *x)
     json_put_key(out, "context_similarity");
     json_open(out, '[');
     for (size_t i = 0; i < plan->contexts; i++)
-        json_put_double(out, cosine_exact(x, vector_of(w, i), dimension_of(w)));
+        json_put_double(out, cosine_clamp(cosine_exact(x, vector_of(w, i), dimension_of(w))));
     json_close(out, ']');
     json_put_key(out, "predictions");
     json_open(out, '[');
@@ -290,12 +290,13 @@ static bool cut_chunks(struct request *rq, struct plan *plan, struct embedder *e
 {
     struct process *p = &plan->p;
     int64_t most = embedder_max_tokens(e);
-    if (!p->max_length) p->max_length = most;
-    if (!p->stride) p->stride = p->max_length;
+    if (p->max_length == INT64_MIN) p->max_length = most;
+    if (p->stride == INT64_MIN) p->stride = p->max_length;
     char allowed[64];
     snprintf(allowed, sizeof allowed, "an integer from %d to %d", LENGTH_MIN, (int)most);
-    if (p->max_length > most) return invalid(rq, "config.max_length", allowed);
-    if (p->stride > p->max_length)
+    if (p->max_length < LENGTH_MIN || p->max_length > most)
+        return invalid(rq, "config.max_length", allowed);
+    if (p->stride < 1 || p->stride > p->max_length)
         return invalid(rq, "config.stride", "an integer from 1 to max_length");
     if (!p->chunk) return true;
     struct embed_span *span = plan->span + plan->n;
@@ -317,7 +318,7 @@ static bool cut_chunks(struct request *rq, struct plan *plan, struct embedder *e
 static bool read_plan(struct request *rq, struct plan *plan)
 {
     struct embedder *e = ((struct inference_service *)rq->ep->app)->embedder;
-    plan->p = (struct process){ .top_k = 5,
+    plan->p = (struct process){ .top_k = 5, .max_length = INT64_MIN, .stride = INT64_MIN,
                                 .embedding = { .v = plan->given, .cap = MEMORY_DIMENSION } };
     if (!params_read(rq, process_params, &plan->p)) return false;
     if (!read_embedding(rq, plan, embedder_dimension(e)) || !read_context(rq, plan)) return false;

@@ -16,7 +16,7 @@ static bool look(struct memory_service *ms, const struct scan_config *sc, size_t
         uint32_t row = store_reply_to(ms->store, s.hits[i].row);
         if (row == ROW_NONE) continue;
         reply[n] = row;
-        score[n++] = s.hits[i].cosine;
+        score[n++] = cosine_clamp(s.hits[i].cosine);
     }
     bool enough = n == top_k || s.n < sc->k;
     for (size_t i = 0; enough && i < n; i++) {

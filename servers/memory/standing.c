@@ -73,7 +73,7 @@ void memory_match(struct memory_service *ms, const struct memory *m)
     static char text[131072];            /* a memory of the greatest size, every byte escaped */
     int64_t age = memory_wall(&ms->ep) - m->f.time_ms;
     for (const struct standing *s = ms->standing; s; s = s->next) {
-        double cosine = cosine_exact(s->vector, m->vector, ms->ep.dimension);
+        double cosine = cosine_clamp(cosine_exact(s->vector, m->vector, ms->ep.dimension));
         struct json_out out;
         if (cosine < s->min_similarity) continue;
         json_out(&out, text, sizeof text);
@@ -83,7 +83,7 @@ void memory_match(struct memory_service *ms, const struct memory *m)
         json_open(&out, '{');
         memory_put(ms, m, significance_strength(m->f.significance, age), MEMORY_PLAIN, &out);
         json_close(&out, '}');
-        json_put_key(&out, "similarity"), json_put_double(&out, cosine > 1 ? 1 : cosine);
+        json_put_key(&out, "similarity"), json_put_double(&out, cosine);
         json_close(&out, '}');
         if (!out.full)
             endpoint_event_to(&ms->ep, s->conn, EVENT_MATCH, (struct slice){text, out.len});
