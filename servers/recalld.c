@@ -318,7 +318,8 @@ static void on_reap(struct hook *h)
         const struct endpoint *ep = endpoint(i);
         if (ep) active += ep->server.n.active;
     }
-    if (d.stopping && !active) loop_stop(d.loop);
+    bool working = d.encoding.queued || (d.has_memory && memory_busy(&d.memory));
+    if (d.stopping && !active && !working) loop_stop(d.loop);
 }
 
 static void attach(int signals)

@@ -20,6 +20,11 @@ int64_t memory_wall(struct endpoint *ep)
 
 bool memory_durable(const struct memory_service *ms) { return ms->options->sync == 0; }
 
+bool memory_busy(const struct memory_service *ms)
+{
+    return ms->first || ms->parked || ms->clearing || ms->cleaning;
+}
+
 bool memory_ready(struct endpoint *ep)
 {
     struct memory_service *ms = ep->app;

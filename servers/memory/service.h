@@ -47,6 +47,7 @@ void memory_attach(struct memory_service *ms, struct loop *loop);
 /* Sync, mark the log as closed. 0, or -1 with f. */
 int  memory_close(struct memory_service *ms, struct fault *f);
 
+bool memory_busy(const struct memory_service *ms);   /* commands under way, their clients or not */
 int64_t memory_wall(struct endpoint *ep);            /* the clock of SPEC 5.5 */
 bool    memory_ready(struct endpoint *ep);
 /* Has --sync always, so that success means on disk? */
