@@ -9,7 +9,7 @@
 #include "json.h"
 #include "servers/values.h"
 
-#define LOG_LINE 2048   /* bytes of one line; what is longer is cut */
+#define LOG_LINE 4096   /* bytes of one line; what is longer is cut */
 
 static struct {
     enum log_level level;
@@ -46,12 +46,18 @@ static void put(const char *s, size_t n)
 
 static void put_text(const char *s) { put(s, strlen(s)); }
 
-/* A JSON string, or nothing where the line has no room for it. */
+/* A JSON string, or nothing where the line has no room for it. Bytes that are no UTF-8
+ * cannot stand in JSON: they become question marks. */
 static void put_json(struct slice s)
 {
     struct json_out out;
+    char clean[1024];
+    size_t n = s.len < sizeof clean ? s.len : sizeof clean;
+    bool valid = utf8_valid((const uint8_t *)s.p, n);
+    for (size_t i = 0; i < n; i++)
+        clean[i] = valid || (unsigned char)s.p[i] < 128 ? s.p[i] : '?';
     json_out(&out, buf + lg.len, room() > 64 ? room() - 64 : 0);
-    json_put_str(&out, s.p, s.len);
+    json_put_str(&out, clean, n);
     if (out.full) put_text("\"\"");
     else lg.len += out.len;
 }
@@ -113,13 +119,16 @@ void log_str(const char *key, struct slice value)
     if (!lg.on) return;
     if (value.len > 200) value.len = 200;
     put_key(key);
-    if (!lg.as_json) { put_quoted(value); return; }
-    /* Bytes that are no UTF-8 cannot stand in JSON: they become question marks. */
-    char clean[200];
-    bool valid = utf8_valid((const uint8_t *)value.p, value.len);
-    for (size_t i = 0; i < value.len; i++)
-        clean[i] = valid || (unsigned char)value.p[i] < 128 ? value.p[i] : '?';
-    put_json((struct slice){ clean, value.len });
+    if (lg.as_json) put_json(value);
+    else put_quoted(value);
+}
+
+void log_json(const char *key, struct slice value)
+{
+    if (!lg.on) return;
+    put_key(key);
+    if (value.len < room()) put(value.p, value.len);
+    else put_text("null");
 }
 
 void log_text(const char *key, const char *value)

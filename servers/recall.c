@@ -48,6 +48,12 @@ static void die(int status, const char *fmt, ...)
     exit(status);
 }
 
+static int finished(void)
+{
+    if (fflush(stdout)) die(74, "stdout cannot be written: %s", strerror(errno));
+    return 0;
+}
+
 static int64_t now_ms(void)
 {
     struct timespec t;
@@ -400,7 +406,7 @@ static void on_import(const char *path)
         fprintf(stderr, "recall: line %ld: %.*s\n", n, (int)why.len, why.p);
         refused++;
     }
-    int e = ferror(in) ? errno : 0;
+    int e = feof(in) ? 0 : errno;
     printf(r.json ? "{\"stored\":%ld,\"duplicates\":%ld,\"refused\":%ld}\n"
                   : "%ld stored, %ld known already, %ld refused\n", stored, known, refused);
     free(line);
@@ -481,7 +487,7 @@ int main(int argc, char **argv)
         else if (flags && !strncmp(a, "--url=", 6)) r.url = a + 6;
         else if (flags && !strcmp(a, "--url") && i + 1 < argc) r.url = argv[++i];
         else if (flags && !strcmp(a, "--url")) die(64, "--url wants a value: ws://HOST:PORT");
-        else if (flags && !strcmp(a, "--help")) { help(stdout); return fflush(stdout) ? 74 : 0; }
+        else if (flags && !strcmp(a, "--help")) { help(stdout); return finished(); }
         else if (flags && a[0] == '-' && a[1]) die(64, "unknown flag '%s'; --help lists them", a);
         else if (n < 3) words[n++] = a;
     }
@@ -494,7 +500,7 @@ int main(int argc, char **argv)
         if (!r.url) r.url = commands[i].inference ? "ws://localhost:5005" : "ws://localhost:5000";
         open_connection();
         commands[i].run(text);
-        return fflush(stdout) ? 74 : 0;
+        return finished();
     }
     if (n) die(64, "unknown command '%s'; --help lists them", words[0]);
     help(stderr);

@@ -157,14 +157,17 @@ static int write_port_file(const char *path, struct fault *f)
     char tmp[4096];
     if (snprintf(tmp, sizeof tmp, "%s.tmp", path) >= (int)sizeof tmp)
         return fault_set(f, 74, "--port-file: the name is too long");
-    FILE *out = fopen(tmp, "we");
+    struct stat st;
+    bool direct = !lstat(path, &st) && !S_ISREG(st.st_mode);   /* a device, a pipe, a link: not ours to replace */
+    FILE *out = fopen(direct ? path : tmp, "we");
     for (int i = 0; out && i < 2; i++) {
         const struct endpoint *ep = endpoint(i);
         if (ep) fprintf(out, "%s %u\n", ep->name, ep->port);
     }
-    if (!out || fclose(out) || rename(tmp, path))
-        return fault_set(f, 74, "--port-file %.200s: %s", path, strerror(errno));
-    return 0;
+    if (out && !fclose(out) && (direct || !rename(tmp, path))) return 0;
+    int e = errno;
+    if (!direct) unlink(tmp);
+    return fault_set(f, 74, "--port-file %.200s: %s", path, strerror(e));
 }
 
 static int listen_all(struct fault *f)
@@ -200,13 +203,22 @@ static void stop(int64_t now)
     loop_at(d.loop, &d.end, now + ms(d.options.close_timeout));
 }
 
+static bool same_text(const char *a, const char *b)
+{
+    return a && b ? !strcmp(a, b) : a == b;
+}
+
 /* Token and origins; these may stand in the file given by --config. */
 static int reread(struct fault *f)
 {
     static struct options last;              /* owns the origins in force */
     struct options fresh, *o = &d.options;
     struct options_list before = o->origins;
-    if (!options_read(&fresh, d.argc, d.argv, f)) {
+    if (options_read(&fresh, d.argc, d.argv, f)) {
+        /* said already */
+    } else if (!same_text(fresh.token_file, o->token_file)) {
+        fault_set(f, 78, "--token-file names another file now: that needs a restart");
+    } else {
         o->origins = fresh.origins;
         if (!policy_load(&d.policy, o, f)) {
             options_free(&last);
@@ -243,8 +255,7 @@ static void log_stats(void)
         json_out(&out, text, sizeof text);
         endpoint_stats(ep, &out);
         log_begin(LOG_INFO, ep->name, "stats");
-        for (size_t at = 0; at < out.len; at += 200)      /* a value is cut at 200 bytes */
-            log_str("json", (struct slice){ text + at, out.len - at < 200 ? out.len - at : 200 });
+        log_json("stats", (struct slice){ text, out.len });
         log_end();
     }
 }
@@ -432,7 +443,10 @@ int main(int argc, char **argv)
         printf("recalld %s\nsandbox: %s\n", RECALLD_VERSION, sandbox_offered());
         return printed(&f);
     }
-    if (o->mode == SELFTEST) return sandbox_selftest(o);
+    if (o->mode == SELFTEST) {
+        int bad = sandbox_selftest(o);
+        return bad ? bad : printed(&f);
+    }
     umask(077);
     if (check_host(o, &f) || default_data(o, &f) || policy_load(&d.policy, o, &f)) return fail(&f);
     net_raise_descriptors();
@@ -440,9 +454,9 @@ int main(int argc, char **argv)
     if (signals < 0) return fail(&(struct fault){ 71, "no signals" });
     if (o->mode == CHECK || o->mode == REPAIR) {
         int bad = o->mode == REPAIR ? maintenance_repair(o, &f) : 0;
-        if (bad || o->mode == REPAIR) return bad ? fail(&f) : 0;
+        if (bad || o->mode == REPAIR) return bad ? fail(&f) : printed(&f);
     }
     if (open_embedder(&f)) return fail(&f);
-    if (o->mode != RUN) return maintenance_run(o, d.embedder, &f) ? fail(&f) : 0;
+    if (o->mode != RUN) return maintenance_run(o, d.embedder, &f) ? fail(&f) : printed(&f);
     return run(signals, &f) ? fail(&f) : 0;
 }

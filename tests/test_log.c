@@ -84,7 +84,7 @@ Test(log_text, a_long_line_is_cut_and_the_next_one_whole)
     for (int json = 0; json < 2; json++) {
         log_open(LOG_INFO, json);
         const char *s = caught(huge), *end = strchr(s, '\n');
-        cr_assert(end && end - s <= 2048);
+        cr_assert(end && end - s <= 4096);
         cr_assert(strstr(end, "next"), "%s", end);
     }
 }

@@ -65,7 +65,7 @@ def test_closed_standard_descriptors_name_no_file_of_the_data():
         common = [BUILD / "recalld", "--data", s.data]
         assert subprocess.run([*common, "--import", "/nowhere"], preexec_fn=close_all).returncode == 74
         assert subprocess.run([*common, "--export", "-"], preexec_fn=close_all).returncode == 74
-        assert subprocess.run([*common, "--check"], preexec_fn=close_all).returncode == 0
+        assert subprocess.run([*common, "--check"], preexec_fn=close_all).returncode == 74, "its report went nowhere"
         assert log.read_bytes() == before and not lock.read_bytes()
         p = subprocess.Popen([*common, "--inline-sync", "--memory-port", "0", "--inference-port", "0"], preexec_fn=close_all)
         time.sleep(0.5)
