@@ -10,7 +10,7 @@
 #include "servers/memory/significance.h"
 #include "servers/params.h"
 
-enum { CONTEXT_MAX = 64, CHUNKS_MAX = 256, LENGTH_MIN = 8 };
+enum { CONTEXT_MAX = 64, CHUNKS_MAX = 256, CHUNKS_BYTES = 1 << 20, LENGTH_MIN = 8 };
 
 struct process {
     struct slice text, adapter, context;
@@ -309,6 +309,14 @@ static bool cut_chunks(struct request *rq, struct plan *plan, struct embedder *e
         return false;
     }
     if (n < 2) return true;
+    size_t bytes = 0;
+    for (size_t i = 0; i < n; i++) bytes += span[i].end - span[i].start;
+    if (bytes > CHUNKS_BYTES) {
+        reply_error(rq, REPLY_TOO_LARGE,
+                    "Text too long: chunks of %zu bytes, at most %d are computed; take a greater stride",
+                    bytes, CHUNKS_BYTES);
+        return false;
+    }
     for (size_t i = 0; i < n; i++) span[i].text = (uint32_t)plan->contexts;
     plan->chunks = n;
     plan->n += n;

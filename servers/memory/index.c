@@ -144,6 +144,7 @@ static size_t rank_near(struct scan *sc, uint32_t row, double near, double bound
     } else if (near + bound < bar(sc)) {
         return 0;
     }
+    if (sc->c.filter.wanted && !sc->c.filter.wanted(sc->c.filter.user, row)) return CLOSE_LOOK;
     if (isnan(exact)) exact = cosine_of(sc, row);
     if (sc->c.ascending) exact = -exact;
     key = sc->c.order == SCAN_SCORE ? score_of(exact, strength) : exact;
