@@ -24,7 +24,8 @@ enum embed_status {
     EMBED_TOO_LONG = -2,   /* truncate is false and a text has more tokens than the model takes */
     EMBED_NO_ADAPTER = -3, /* no such adapter */
     EMBED_NO_MEMORY = -4,
-    EMBED_DROPPED = -5     /* alive() said no: nothing was computed */
+    EMBED_DROPPED = -5,    /* alive() said no: nothing was computed */
+    EMBED_NOT_FINITE = -6  /* the model's numbers overflow for a text of it */
 };
 
 /* A part of text[text]: count tokens from its first-th on, [CLS] and [SEP] not among
@@ -63,7 +64,7 @@ struct embed_request {
     struct embed_sequence *seq;     /* [n] */
     uint32_t *ids;                  /* the tokens of all its texts */
     size_t begun, running;          /* texts taken into a batch; of those, not yet ready */
-    int64_t queued_ms;
+    int64_t queued_us;
 };
 
 struct embedder_options {
@@ -81,11 +82,11 @@ void embedder_close(struct embedder *e);    /* what waits is forgotten, done() i
 
 /* Ask. EMBED_DONE: vector, tokens and truncated are filled, done() is not called.
  * EMBED_QUEUED: they will be. Negative: refused, nothing happened. */
-int embedder_submit(struct embedder *e, struct embed_request *rq, int64_t now);
+int embedder_submit(struct embedder *e, struct embed_request *rq, int64_t now_us);
 
-/* One granule of work (at most about 1 ms); true while there is more. now (ms) only
- * serves the estimate of embedder_retry_ms(). */
-bool embedder_step(struct embedder *e, int64_t now);
+/* One granule of work (at most about 1 ms); true while there is more. now_us only
+ * serves embedder_retry_ms() and the average of embedder_stats(). */
+bool embedder_step(struct embedder *e, int64_t now_us);
 
 /* Submit and step until it is answered, for starts and maintenance. Returns as
  * embedder_submit(), never EMBED_QUEUED. */

@@ -332,18 +332,19 @@ int encoder_begin(struct encoder *e, const struct encoder_text *texts, size_t n)
 }
 
 /* Give out 64-byte aligned parts of one block; with base 0 only counts. */
-static void *take(uintptr_t base, size_t *used, size_t bytes)
+static void *take(uintptr_t base, uint64_t *used, uint64_t bytes)
 {
-    size_t at = (*used + 63) / 64 * 64;
+    uint64_t at = (*used + 63) / 64 * 64;
     *used = at + bytes;
-    return base ? (void *)(base + at) : NULL;
+    return base ? (void *)(base + (uintptr_t)at) : NULL;
 }
 
-static void lay_out(struct encoder *e, uintptr_t base, size_t *used)
+/* In 64 bits: what a model asks for may be more than this machine can address. */
+static void lay_out(struct encoder *e, uintptr_t base, uint64_t *used)
 {
     const struct model *m = &e->weights.model;
-    size_t n = e->max_batch, f = sizeof(float), head = weights_padded(m->hidden / m->heads);
-    size_t longest = weights_padded(m->max_tokens);
+    uint64_t n = e->max_batch, f = sizeof(float), head = weights_padded(m->hidden / m->heads);
+    uint64_t longest = weights_padded(m->max_tokens);
     *used = 0;
     e->text = take(base, used, n * sizeof *e->text);
     e->run = take(base, used, n * sizeof *e->run);
@@ -364,7 +365,7 @@ static void lay_out(struct encoder *e, uintptr_t base, size_t *used)
 struct encoder *encoder_open(const char *dir, bool int8, size_t max_tokens, struct fault *f)
 {
     struct encoder *e = calloc(1, sizeof *e);
-    size_t used;
+    uint64_t used;
     if (!e) {
         fault_set(f, 71, "%s: out of memory", dir);
         return NULL;
@@ -376,7 +377,7 @@ struct encoder *encoder_open(const char *dir, bool int8, size_t max_tokens, stru
     e->ld = weights_padded(m->hidden);
     e->ld_up = weights_padded(m->intermediate > m->hidden ? m->intermediate : m->hidden);
     lay_out(e, 0, &used);
-    if (!(e->memory = malloc(used + 64))) {
+    if (used > SIZE_MAX / 2 || !(e->memory = malloc((size_t)used + 64))) {
         fault_set(f, 71, "%s: no memory for batches of %zu tokens", dir, e->max_batch);
         goto fail;
     }
