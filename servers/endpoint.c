@@ -2,7 +2,6 @@
 
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
 
 #include "servers/log.h"
 #include "servers/pages.h"
@@ -12,16 +11,9 @@
 #define MAX_ID   128   /* bytes of an id, decoded */
 #define MAX_KEYS 256   /* members of the envelope and of data */
 
-int64_t request_clock_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
 double request_ms(const struct request *rq)
 {
-    return (double)(request_clock_us() - rq->now_us) / 1000;
+    return (double)(loop_clock_us() - rq->now_us) / 1000;
 }
 
 /* The envelope. */
@@ -206,7 +198,7 @@ static void on_message(struct conn *c, enum ws_op op, uint8_t *p, size_t n)
 {
     struct endpoint *ep = (struct endpoint *)(void *)conn_server(c);
     struct session *s = *conn_user(c);
-    struct request rq = { .ep = ep, .conn = conn_ref(c), .now_us = request_clock_us(),
+    struct request rq = { .ep = ep, .conn = conn_ref(c), .now_us = loop_clock_us(),
                           .message = { (const char *)p, n } };
     (void)op;                            /* binary is refused from its header: ws_config.text_only */
     ep->metrics.received++;

@@ -34,7 +34,7 @@ struct loop {
     uint32_t    lag[LAG_BUCKETS], lag_n;
 };
 
-static int64_t clock_us(void)
+int64_t loop_clock_us(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
@@ -43,7 +43,7 @@ static int64_t clock_us(void)
 
 int64_t loop_clock(void)
 {
-    return clock_us() / 1000;
+    return loop_clock_us() / 1000;
 }
 
 struct loop *loop_new(void)
@@ -54,7 +54,7 @@ struct loop *loop_new(void)
     loop->job_end = &loop->job;
     loop->flush_end = &loop->flush;
     loop->reap_end = &loop->reap;
-    loop->began_us = clock_us();
+    loop->began_us = loop_clock_us();
     loop->now = loop->began_us / 1000;
     if (!set_open(&loop->set)) return loop;
     free(loop);
@@ -158,7 +158,7 @@ static void run_jobs(struct loop *loop)
         if (!loop->job) loop->job_end = &loop->job;
         job->queued = false;
         if (job->step(job)) loop_job(loop, job);
-        if (clock_us() - loop->began_us >= LOOP_SLICE_US) break;
+        if (loop_clock_us() - loop->began_us >= LOOP_SLICE_US) break;
     }
 }
 
@@ -233,7 +233,7 @@ static int turn(struct loop *loop, int max_wait_ms)
 {
     int ready = set_wait(&loop->set, wait_ms(loop, max_wait_ms));
     int failed = ready < 0 && errno != EINTR && errno != EAGAIN ? errno : 0;
-    loop->began_us = clock_us();
+    loop->began_us = loop_clock_us();
     loop->now = loop->began_us / 1000;
     set_run(&loop->set, ready);
     run_timers(loop);
@@ -242,7 +242,7 @@ static int turn(struct loop *loop, int max_wait_ms)
         run_jobs(loop);
         run_hooks(loop->flush);
     }
-    loop->took_us = clock_us() - loop->began_us;
+    loop->took_us = loop_clock_us() - loop->began_us;
     count_turn(loop, loop->took_us);
     run_hooks(loop->reap);
     loop->now = (loop->began_us + loop->took_us) / 1000;

@@ -85,6 +85,7 @@ void loop_on_reap(struct loop *loop, struct hook *h);
 int64_t loop_now(const struct loop *loop);   /* of this turn */
 int64_t loop_took_us(const struct loop *loop);    /* this turn, asked in a reap hook */
 int64_t loop_clock(void);                    /* the clock itself */
+int64_t loop_clock_us(void);                 /* the same, finer */
 
 /* Turn until loop_stop(), then 0; -1 with errno when the wait fails for good. */
 int  loop_run(struct loop *loop);

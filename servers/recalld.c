@@ -55,7 +55,7 @@ static struct endpoint *endpoint(int i)
 static bool encode(struct job *j)
 {
     (void)j;
-    return embedder_step(d.embedder, loop_now(d.loop));
+    return embedder_step(d.embedder, loop_clock_us());
 }
 
 static void wake(void *user)

@@ -163,7 +163,7 @@ static void log_request(const struct request *rq, const char *outcome, uint64_t 
 
 static void count(struct request *rq, const char *outcome)
 {
-    uint64_t us = (uint64_t)(request_clock_us() - rq->now_us);
+    uint64_t us = (uint64_t)(loop_clock_us() - rq->now_us);
     histogram_add(&rq->ep->metrics.latency, us);
     log_request(rq, outcome, us);
 }

@@ -57,7 +57,6 @@ void reply_error_text(struct request *rq, enum reply_code code, const char *text
 /* Read and execute one request. One whose command may have to wait is kept
  * first, in its place among its connection's. */
 void request_execute(struct request *rq);
-int64_t request_clock_us(void);
 
 /* events.c */
 void events_drained(struct conn *c);

@@ -135,7 +135,7 @@ Test(embedder_queue, the_estimate_follows_what_batches_took)
     int64_t now = 0;
     for (int i = 0; i < 20; i++) {
         cr_assert_eq(embedder_submit(e, &a->rq, now), EMBED_QUEUED);
-        while (embedder_step(e, now)) now += 100;
+        while (embedder_step(e, now)) now += 100000;
     }
     struct embedder_stats s;
     embedder_stats(e, &s);

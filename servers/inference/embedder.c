@@ -106,12 +106,12 @@ static int submit_builtin(struct embedder *e, struct embed_request *rq)
     return EMBED_DONE;
 }
 
-int embedder_submit(struct embedder *e, struct embed_request *rq, int64_t now)
+int embedder_submit(struct embedder *e, struct embed_request *rq, int64_t now_us)
 {
     if (rq->adapter >= 0 && !adapter_lora(e, rq->adapter)) rq->status = EMBED_NO_ADAPTER;
     else if (!rq->n) rq->status = EMBED_DONE;
     else if (!e->encoder) rq->status = submit_builtin(e, rq);
-    else rq->status = queue_submit(e, rq, now);
+    else rq->status = queue_submit(e, rq, now_us);
     return rq->status;
 }
 
@@ -125,11 +125,11 @@ void embedder_wake(struct embedder *e)
     if (!e->stepping && e->o.wake) e->o.wake(e->o.wake_user);
 }
 
-bool embedder_step(struct embedder *e, int64_t now)
+bool embedder_step(struct embedder *e, int64_t now_us)
 {
     e->stepping = true;
     adapters_step(e);
-    if (e->encoder) queue_step(e, now);
+    if (e->encoder) queue_step(e, now_us);
     e->stepping = false;
     return !embedder_idle(e);
 }

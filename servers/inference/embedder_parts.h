@@ -32,7 +32,8 @@ struct embedder {
     struct encoder_text *texts;         /* [texts_cap] */
     uint32_t *ids;                      /* [encoder_max_batch()] */
     size_t texts_cap, n, tokens;        /* n of entry, with so many tokens; 0: none */
-    int64_t began;
+    int64_t began_us;
+    bool computed;                      /* its vectors are there */
 
     struct wordpiece_token *scratch;    /* [encoder_max_tokens()] */
     bool stepping;                      /* embedder_step() says itself that there is more */
@@ -48,8 +49,8 @@ bool embedder_idle(const struct embedder *e);
 /* embedder_queue.c */
 int  queue_open(struct embedder *e);    /* -1: memory is short */
 void queue_close(struct embedder *e);
-int  queue_submit(struct embedder *e, struct embed_request *rq, int64_t now);
-void queue_step(struct embedder *e, int64_t now);   /* a granule */
+int  queue_submit(struct embedder *e, struct embed_request *rq, int64_t now_us);
+void queue_step(struct embedder *e, int64_t now_us);   /* a granule */
 
 /* embedder_adapters.c */
 void adapters_close(struct embedder *e);

@@ -113,14 +113,14 @@ static void turn(struct embedder *e)
     if (rest) add_lane(e, rest);
 }
 
-int queue_submit(struct embedder *e, struct embed_request *rq, int64_t now)
+int queue_submit(struct embedder *e, struct embed_request *rq, int64_t now_us)
 {
     if (e->waiting && e->waiting + rq->n > e->o.max_queue) return EMBED_BUSY;
     int r = tokenize(e, rq);
     if (r != EMBED_DONE) return r;
     bool idle = embedder_idle(e);
     rq->begun = rq->running = 0;
-    rq->queued_ms = now;
+    rq->queued_us = now_us;
     rq->status = EMBED_QUEUED;
     e->waiting += rq->n;
     for (size_t i = 0; i < rq->n; i++) e->waiting_tokens += rq->seq[i].n + 2;
@@ -133,21 +133,21 @@ int queue_submit(struct embedder *e, struct embed_request *rq, int64_t now)
 /* ---- batches */
 
 /* Everything of it is computed, or it was dropped. */
-static void answer(struct embedder *e, struct embed_request *rq, int64_t now)
+static void answer(struct embedder *e, struct embed_request *rq, int64_t now_us)
 {
     free(rq->seq);
     free(rq->ids);
     adapter_release(e, rq->adapter);
     if (rq->status != EMBED_DROPPED) {
-        rq->status = EMBED_DONE;
+        if (rq->status == EMBED_QUEUED) rq->status = EMBED_DONE;
         e->requests_done++;
-        e->ms_done += (double)(now - rq->queued_ms);
+        e->ms_done += (double)(now_us - rq->queued_us) / 1e3;
     }
     if (rq->done) rq->done(rq);
 }
 
 /* Nobody waits for the first request any more. */
-static void drop(struct embedder *e, int64_t now)
+static void drop(struct embedder *e, int64_t now_us)
 {
     struct embed_request *rq = e->lane;
     e->waiting -= rq->n - rq->begun;
@@ -155,7 +155,7 @@ static void drop(struct embedder *e, int64_t now)
     rq->begun = rq->n;
     rq->status = EMBED_DROPPED;
     turn(e);
-    if (!rq->running) answer(e, rq, now);
+    if (!rq->running) answer(e, rq, now_us);
 }
 
 /* Put the next text of the first lane into the batch; false: it has no room. */
@@ -185,35 +185,46 @@ static bool take(struct embedder *e)
     return true;
 }
 
-static void begin(struct embedder *e, int64_t now)
+static void begin(struct embedder *e, int64_t now_us)
 {
     e->n = e->tokens = 0;
     while (e->lane) {
-        if (e->lane->alive && !e->lane->alive(e->lane)) drop(e, now);
+        if (e->lane->alive && !e->lane->alive(e->lane)) drop(e, now_us);
         else if (!take(e)) break;
     }
-    e->began = now;
+    e->began_us = now_us;
     if (e->n) encoder_begin(e->encoder, e->texts, e->n);    /* lengths and ids were checked */
 }
 
-static void end(struct embedder *e, int64_t now)
+static bool finite(const float *v, uint32_t n)
+{
+    float sum = 0;
+    for (uint32_t i = 0; i < n; i++) sum += v[i] * 0;   /* 0, or NaN from the first that is not */
+    return sum == 0;
+}
+
+static void end(struct embedder *e, int64_t now_us)
 {
     size_t n = e->n;
-    double each = (double)(now - e->began) / (double)e->tokens;
+    double each = (double)(now_us - e->began_us) / 1e3 / (double)e->tokens;
     e->ms_per_token += (each - e->ms_per_token) / 8;
     e->texts_done += n;
     e->tokens_done += e->tokens;
     e->n = 0;
+    e->computed = false;
     for (size_t i = 0; i < n; i++) {
         struct embed_request *rq = e->entry[i].rq;
-        if (!--rq->running && rq->begun == rq->n) answer(e, rq, now);
+        if (rq->status == EMBED_QUEUED && !finite(e->texts[i].vector, encoder_dimension(e->encoder)))
+            rq->status = EMBED_NOT_FINITE;
+        if (!--rq->running && rq->begun == rq->n) answer(e, rq, now_us);
     }
 }
 
-void queue_step(struct embedder *e, int64_t now)
+void queue_step(struct embedder *e, int64_t now_us)
 {
-    if (!e->n) begin(e, now);
-    else if (!encoder_step(e->encoder)) end(e, now);
+    if (!e->n) begin(e, now_us);
+    else if (e->computed) end(e, now_us);
+    else e->computed = !encoder_step(e->encoder);
 }
 
 int queue_open(struct embedder *e)

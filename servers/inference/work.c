@@ -53,7 +53,7 @@ void work_submit(struct work *w)
     struct request *rq = w->rq;
     struct embedder *e = w->is->embedder;
     bool lost = rq->ep->slow && !rq->kept;  /* it could not be answered later */
-    int r = lost ? EMBED_NO_MEMORY : embedder_submit(e, &w->ask, rq->now_us / 1000);
+    int r = lost ? EMBED_NO_MEMORY : embedder_submit(e, &w->ask, loop_clock_us());
     if (r == EMBED_QUEUED) return;
     w->ask.status = r;
     done(&w->ask);
