@@ -145,7 +145,8 @@ extern const struct server_ops endpoint_ops;
 /* Begin: fill the fields above first; then this, then server_listen(). */
 void endpoint_init(struct endpoint *ep);
 
-/* The `stats` object of this endpoint. */
+/* The `stats` object of this endpoint; it may name every adapter, escaped. */
+#define ENDPOINT_STATS 40960
 void endpoint_stats(struct endpoint *ep, struct json_out *out);
 
 /* The same figures as Prometheus text into p[0..cap); returns its bytes. */

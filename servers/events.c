@@ -152,7 +152,7 @@ static void arm(struct endpoint *ep)
 static void tick(struct timer *t, int64_t now)
 {
     struct endpoint *ep = CONTAINER(struct endpoint, ticker, t);
-    char text[8192];
+    static char text[ENDPOINT_STATS];
     struct json_out out;
     json_out(&out, text, sizeof text);
     endpoint_stats(ep, &out);

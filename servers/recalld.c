@@ -231,23 +231,33 @@ static int reread(struct fault *f)
     return -1;
 }
 
+static void reloaded(struct embed_load *l, int index, const struct fault *f)
+{
+    l->user = NULL;
+    if (index < 0) log_say(LOG_ERROR, "", "adapter %s stays as it was: %s", l->name, f->why);
+}
+
+/* Adapters are read beside everything else. One that is still being read is not read again. */
 static void reload(void)
 {
+    static struct embed_load load[OPTIONS_LIST];
     struct fault f;
     if (reread(&f)) log_say(LOG_ERROR, "", "reload failed: %s", f.why);
     else log_say(LOG_INFO, "", "token and origins read again");
     for (int64_t i = 0; i < d.options.adapters.n; i++) {
         const char *s = d.options.adapters.v[i], *eq = strchr(s, '=');
-        char name[128];
-        snprintf(name, sizeof name, "%.*s", (int)(eq - s), s);
-        if (embedder_load_adapter(d.embedder, name, eq + 1, &f) < 0)
-            log_say(LOG_ERROR, "", "adapter %s stays as it was: %s", name, f.why);
+        struct embed_load *l = &load[i];
+        if (l->user) continue;
+        l->user = l;
+        l->done = reloaded;
+        snprintf(l->name, sizeof l->name, "%.*s", (int)(eq - s), s);
+        if (embedder_begin_load(d.embedder, l, eq + 1, &f)) reloaded(l, -1, &f);
     }
 }
 
 static void log_stats(void)
 {
-    static char text[16384];
+    static char text[ENDPOINT_STATS];
     for (int i = 0; i < 2; i++) {
         struct endpoint *ep = endpoint(i);
         struct json_out out;

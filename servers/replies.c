@@ -254,6 +254,9 @@ static void clean_cut(char *text)
     size_t n = strlen(text), cut = n;
     while (cut && ((unsigned char)text[cut - 1] & 0xc0) == 0x80) cut--;
     if (cut && !utf8_valid((const uint8_t *)text, n)) text[cut - 1] = 0;
+    if (utf8_valid((const uint8_t *)text, strlen(text))) return;
+    for (char *p = text; *p; p++)            /* a path that was cut, or is none */
+        if ((unsigned char)*p >= 0x80) *p = '?';
 }
 
 void reply_error_text(struct request *rq, enum reply_code code, const char *text, int64_t retry_ms)

@@ -104,7 +104,7 @@ Test(embedder_adapters, at_most_64_and_names_have_a_length)
     name[EMBED_NAME + 1] = 0;
     cr_assert_eq(embedder_load_adapter(e, name, TINY "/adapters/qv", &f), -1);
     cr_assert_eq(embedder_load_adapter(e, "", TINY "/adapters/qv", &f), -1);
-    cr_assert_str_eq(f.why, "an adapter's name has 1 to 64 bytes");
+    cr_assert_str_eq(f.why, "an adapter's name has 1 to 64 bytes of UTF-8");
     embedder_unload_adapter(e, 7);
     name[EMBED_NAME] = 0;
     cr_assert_eq(embedder_load_adapter(e, name, TINY "/adapters/qv", &f), 7);

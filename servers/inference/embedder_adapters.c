@@ -81,8 +81,8 @@ static int enter(struct embedder *e, const char *name, struct lora *l, struct fa
 static struct lora *start(struct embedder *e, const char *name, const char *dir, struct fault *f)
 {
     size_t len = strlen(name);
-    if (!len || len > EMBED_NAME)
-        fault_set(f, 65, "an adapter's name has 1 to %d bytes", EMBED_NAME);
+    if (!len || len > EMBED_NAME || !utf8_valid((const uint8_t *)name, len))
+        fault_set(f, 65, "an adapter's name has 1 to %d bytes of UTF-8", EMBED_NAME);
     else if (!e->encoder) fault_set(f, 65, "the builtin embedder takes no adapters");
     else return lora_open(e->encoder, dir, f);
     return NULL;

@@ -2,6 +2,8 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
+#include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -25,7 +27,7 @@ struct lora {
     struct lora_config config;
     enum stage stage;
     int fd;
-    char path[256];
+    char path[256];             /* for messages; cut when longer */
     uint8_t *file;              /* [size] while it is read and packed */
     size_t size, at;
     struct safetensors tensors;
@@ -39,11 +41,12 @@ struct lora {
 
 static int open_tensors(struct lora *l, const char *dir, struct fault *f)
 {
-    char pickle[512];
+    char path[PATH_MAX], pickle[PATH_MAX];
     struct stat st;
     snprintf(l->path, sizeof l->path, "%s/adapter_model.safetensors", dir);
+    snprintf(path, sizeof path, "%s/adapter_model.safetensors", dir);
     snprintf(pickle, sizeof pickle, "%s/adapter_model.bin", dir);
-    if ((l->fd = open(l->path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) < 0) {
+    if ((l->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) < 0) {
         if (errno == ENOENT && !access(pickle, F_OK))
             return fault_set(f, 65, "%s: is a pickle, which can run code; convert it with PEFT: "
                              "save_pretrained(dir, safe_serialization=True)", pickle);
@@ -234,7 +237,10 @@ static int pack_tensor(struct lora *l, const struct tensor *t, const struct name
         return p->a.weight && p->a.bias ? 0 : fault_set(f, 71, "%s: out of memory", l->path);
     }
     float scale = (float)lora_config_scale(&l->config, n->module);
-    for (size_t i = 0; i < (size_t)out * rank; i++) from[i] *= scale;
+    for (size_t i = 0; i < (size_t)out * rank; i++) {
+        from[i] *= scale;
+        if (!isfinite(from[i])) return tensor_bad(&l->tensors, t, "overflows times alpha / rank", f);
+    }
     p->b = pack(l, from, out, rank);
     return p->b ? 0 : fault_set(f, 71, "%s: out of memory", l->path);
 }

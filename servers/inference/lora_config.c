@@ -38,7 +38,7 @@ static bool get_nothing(struct json *in)
 static double get_positive(struct config_file *c, const char *key)
 {
     double v = c->in.type == JSON_NUMBER ? json_number(&c->in) : 0;
-    if (!(v > 0 && v < 1e9)) config_wrong(c, key, "must be a number above 0");
+    if (!(v > 0 && v < 1e9)) config_wrong(c, key, "must be a number above 0 and below 1e9");
     return v;
 }
 
