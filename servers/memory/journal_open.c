@@ -242,15 +242,20 @@ static int cut_tail(struct journal *j, struct walk *w, int dir, struct fault *f)
     return 0;
 }
 
+int journal_judge(const struct walk *w, const char *path, struct fault *f)
+{
+    if (w->r.type <= RECORD_MARK || w->r.flags & RECORD_FLAG_SKIP) return 0;
+    return fault_set(f, 65, "%s/" DISK_LOG " holds a record of an unknown type %u at offset %llu: it "
+                     "was written by a newer version", path, w->r.type,
+                     (unsigned long long)(w->at - w->r.payload_bytes - RECORD_HEAD_BYTES));
+}
+
 /* Read all of it. Returns where it stopped: END, or -1 with f. */
 static int replay(struct journal *j, struct walk *w, struct fault *f)
 {
     enum walk_found found;
     while ((found = walk_next(w)) == WALK_RECORD) {
-        if (w->r.type > RECORD_MARK && !(w->r.flags & RECORD_FLAG_SKIP))
-            return fault_set(f, 65, "%s/" DISK_LOG " holds a record of an unknown type %u at "
-                             "offset %llu: it was written by a newer version", j->c.dir, w->r.type,
-                             (unsigned long long)(w->at - w->r.payload_bytes - RECORD_HEAD_BYTES));
+        if (journal_judge(w, j->c.dir, f)) return -1;
         if (!replay_one(j, w)) return fault_set(f, 71, "No memory for what %s holds", j->c.dir);
     }
     bool torn = found != WALK_ERROR && walk_torn(w);

@@ -91,6 +91,10 @@ int journal_lock(const char *path, bool make, int *dir, int *lock, struct fault 
  * missing; -1 with f. Neither dimension nor embedder is judged. */
 int journal_head_read(int fd, const char *path, struct journal_head *h, struct fault *f);
 
+/* 0, or -1 with f: the record that the walk stands behind is of a type that only a newer
+ * version knows, and may not be skipped. */
+int journal_judge(const struct walk *w, const char *path, struct fault *f);
+
 /* Make a log without records in `tmp`'s place, synced, its descriptor in *fd. The name is
  * DISK_TMP still. 0, or -1 with errno. */
 int journal_make_tmp(int dir, struct journal_head *h, int *fd);

@@ -118,11 +118,16 @@ static int survey(struct walk *w, struct journal_report *r,
 struct checking {
     struct living          living;
     struct journal_report *r;
+    const char            *path;
+    struct fault          *f;
+    bool                   refused;     /* f says why */
 };
 
 static int check_one(void *user, struct walk *w)
 {
     struct checking *c = user;
+    c->refused = journal_judge(w, c->path, c->f) != 0;
+    if (c->refused) return -1;
     if (count(&c->living, w, c->r) == 0) return 0;
     errno = ENOMEM;
     return -1;
@@ -138,7 +143,7 @@ static int check_open(int log, const char *dir, struct journal_report *r, struct
 {
     struct stat st;
     struct walk w;
-    struct checking c = { .r = r };
+    struct checking c = { .r = r, .path = dir, .f = f };
     int found = journal_head_read(log, dir, &r->head, f);
     if (found < 0) return -1;
     r->head_damaged = found == 1;
@@ -150,6 +155,7 @@ static int check_open(int log, const char *dir, struct journal_report *r, struct
     errno = w.error;
     walk_end(&w);
     free(c.living.slot);
+    if (c.refused) return -1;
     if (bad) return cannot(f, dir, "read");
     return r->damaged || r->head_damaged;
 }
@@ -259,8 +265,12 @@ static int repair(const char *path, int dir, int log, struct journal_report *r, 
     if (bad != 1) return bad;
     snprintf(kept, 64, "memory.damaged-%llu", (unsigned long long)r->seq);
     if (mend(dir, log, &m, r) < 0 || keep_old(dir, log, kept) < 0 || fsync(dir) < 0 ||
-        renameat(dir, DISK_TMP, dir, DISK_LOG) < 0 || fsync(dir) < 0)
-        bad = cannot(f, path, "repair");
+        renameat(dir, DISK_TMP, dir, DISK_LOG) < 0 || fsync(dir) < 0) {
+        bad = errno != EEXIST ? cannot(f, path, "repair")
+                              : fault_set(f, 74, "Cannot repair %s/" DISK_LOG ": an older file is named "
+                                          "%s already; move it away", path, kept);
+        unlinkat(dir, DISK_TMP, 0);
+    }
     if (m.fd >= 0) close(m.fd);
     return bad;
 }

@@ -114,6 +114,8 @@ static void get_fixed(const uint8_t *p, struct memory_fields *f)
 {
     uint64_t significance = get_le(p + 24, 8);
     memcpy(&f->significance, &significance, 8);
+    if (!(f->significance >= 0)) f->significance = 0;   /* of a log that is not ours */
+    if (f->significance > 1) f->significance = 1;
     f->time_ms = (int64_t)get_le(p, 8);
     f->stored_ms = (int64_t)get_le(p + 8, 8);
     f->last_access_ms = (int64_t)get_le(p + 16, 8);
