@@ -295,7 +295,8 @@ export class ReconnectingSocket extends EventTarget {
     if (m.event) {
       for (const { data, id, hear } of this.#subs) {
         if (!data.events.includes(m.event)) continue;
-        if (m.event !== 'match' || m.data?.query_id === id) hear(m.data, m);
+        if (m.event === 'match' && m.data?.query_id !== id) continue;
+        try { hear(m.data, m); } catch (e) { Promise.reject(e); }
       }
       return;
     }
@@ -378,14 +379,15 @@ export class ReconnectingSocket extends EventTarget {
     else this.#again(why);
   }
 
-  /** The next try, or the end of trying. */
+  /** The next try, or the end of it. */
   #again(why) {
     const { reconnectInterval, maxRetries, backoffFactor, jitter, maxInterval } = this.options;
     if (this.#retries >= maxRetries) {
       return this.#end('failed', `${why} Gave up after ${maxRetries} retries.`, false);
     }
     const delay = Math.min(reconnectInterval * backoffFactor ** this.#retries++,
-      Math.max(maxInterval, reconnectInterval)) * (1 + jitter * (2 * Math.random() - 1));
+      Math.max(maxInterval, reconnectInterval) / (1 + jitter))
+      * (1 + jitter * (2 * Math.random() - 1));
     this.#timer = setTimeout(() => this.#attempt(), delay);
     this.#become('waiting', why, delay);
   }
