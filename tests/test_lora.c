@@ -42,8 +42,8 @@ Test(lora, adapters_say_what_they_are)
     cr_assert_float_eq(lora_alpha(qv), 8, 1e-9);
     cr_assert(has_target(qv, "query") && has_target(qv, "value") && !has_target(qv, "key") &&
               !has_target(qv, "dense"));
-    cr_assert(has_target(all, "query") && has_target(all, "key") && has_target(all, "value") &&
-              has_target(all, "dense"));
+    cr_assert(has_target(all, "query") && !has_target(all, "key") && has_target(all, "value") &&
+              has_target(all, "dense") && !has_target(all, "LayerNorm"));
     cr_assert(memcmp(lora_fingerprint(qv), lora_fingerprint(all), ENCODER_FINGERPRINT) != 0);
     lora_free(qv);
     lora_free(all);
@@ -126,8 +126,23 @@ static const struct { const char *adapter, *file, *from, *to, *why; } rows[] = {
     { "qv", TENSORS, "base_model.model.encoder.layer.0.attention.self.query.lora_A",
       "base_model.model.encoder.layer.0.attention.self.value.lora_A", "is there twice" },
     { "all", CONFIG, "\"all\"", "\"none\"", "is no LoRA of a linear layer" },
-    { "all", CONFIG, "\"all\"", "\"lora_only\"", NULL },
+    { "all", CONFIG, "\"all\"", "\"lora_only\"", "embeddings.LayerNorm.bias: is no LoRA" },
+    { "pattern", CONFIG, "\"lora_only\"", "\"all\"", NULL },
+    { "pattern", CONFIG, "\"lora_only\"", "\"none\"", "is no LoRA of a linear layer" },
+    { "pattern", TENSORS, "encoder.layer.0.attention.self.query.bias\"",
+      "pooler.dense.bias\"                        ", "pooler.dense.bias: is no LoRA" },
     { "all", TENSORS, "base_layer.bias", "base_layer.bios", "is no LoRA" },
+    { "all", TENSORS, "pooler.dense.bias", "pooler.tense.bias", NULL },
+    { "all", TENSORS, "pooler.dense.bias", "poller.dense.bias", "poller.dense.bias: is no LoRA" },
+    { "all", TENSORS, "pooler.dense.bias", "pooler.dense.bios", "pooler.dense.bios: is no LoRA" },
+    { "all", TENSORS, "embeddings.LayerNorm.bias", "embeddings.LayerNorm.beta", "is no LoRA" },
+    { "all", TENSORS, "embeddings.LayerNorm.bias", "embedding5.LayerNorm.bias", "is no LoRA" },
+    { "all", TENSORS, "layer.1.output.LayerNorm", "layer.2.output.LayerNorm", "is no LoRA" },
+    { "all", TENSORS, "1.attention.output.LayerNorm.bias", "1.attention.output.LayerNorm.bia5", "is no LoRA" },
+    { "all", TENSORS, "bert.embeddings.LayerNorm.bias\":{\"dtype\":\"F32\",\"shape\":[24]",
+      "embeddings.LayerNorm.bias\":{\"dtype\":\"F32\",\"shape\":[2,12]   ", "shape is [2,12], not [24]" },
+    { "all", TENSORS, "bert.encoder.layer.1.output.LayerNorm.bias\"",
+      "encoder.layer.0.output.LayerNorm.bias\"     ", "LayerNorm.bias: is there twice" },
 };
 
 Test(lora, broken_adapters_are_refused_by_name)
@@ -192,8 +207,14 @@ Test(lora, numbers_must_be_finite_and_files_whole)
                   f.why);
         dir_remove(dir);
     }
+    char *dir = dir_copy(ADAPTERS "/all", files);
+    poke(dir, 1, 0x7f800000);
+    cr_assert_null(lora_load(e, dir, &f));
+    cr_assert(strstr(f.why, "LayerNorm.bias") && strstr(f.why, "not finite"), "%s", f.why);
+    dir_remove(dir);
     size_t len = 0;
-    char *text = dir_read(ADAPTERS "/qv", TENSORS, &len), *dir = dir_copy(ADAPTERS "/qv", files);
+    char *text = dir_read(ADAPTERS "/qv", TENSORS, &len);
+    dir = dir_copy(ADAPTERS "/qv", files);
     for (size_t n = 0; n < len; n += 1 + n / 20) {
         dir_put(dir, TENSORS, text, n);
         cr_assert_null(lora_load(e, dir, &f));

@@ -90,20 +90,31 @@ static void quantize_row(const struct encoder *e, int part, uint32_t row)
                                  &e->scale[row], &e->zero[row]);
 }
 
+/* x = LN(x + y) for the next row; its text's adapter may have a beta of its own. */
+static void norm(struct encoder *e, uint32_t which, const float *gamma, const float *beta)
+{
+    const struct weights *w = &e->weights;
+    const struct text *t = &e->text[e->item];
+    const float *own = t->in.lora ? lora_beta(t->in.lora, which) : NULL;
+    uint32_t row = e->row++;
+    w->kernels->norm(e->x + row * e->ld, e->k + row * e->ld, gamma, own ? own : beta,
+                     w->model.hidden, w->model.eps);
+    quantize_row(e, QUERY, row);
+    if (e->row == t->first + t->in.n) e->item++;
+}
+
 /* x = LN(word + type + position). */
 static size_t embed_row(struct encoder *e)
 {
     const struct weights *w = &e->weights;
-    uint32_t row = e->row++, h = w->model.hidden;
+    uint32_t row = e->row, h = w->model.hidden;
     const struct text *t = &e->text[e->item];
     float *x = e->x + row * e->ld, *y = e->k + row * e->ld;
     tensor_floats(w->words, (uint64_t)e->id[row] * h, h, x);
     tensor_floats(w->positions, (uint64_t)(row - t->first) * h, h, y);
     for (size_t i = h; i < e->ld; i++) x[i] = y[i] = 0;
     for (size_t i = 0; i < h; i++) y[i] += w->type[i];
-    w->kernels->norm(x, y, w->gamma, w->beta, h, w->model.eps);
-    quantize_row(e, QUERY, row);
-    if (row + 1 == t->first + t->in.n) e->item++;
+    norm(e, 0, w->gamma, w->beta);
     return 80u * h;
 }
 
@@ -111,10 +122,7 @@ static size_t norm_row(struct encoder *e, int which)
 {
     const struct weights *w = &e->weights;
     const struct layer *l = &w->layer[e->layer];
-    uint32_t row = e->row++;
-    w->kernels->norm(e->x + row * e->ld, e->k + row * e->ld, l->gamma[which], l->beta[which],
-                     w->model.hidden, w->model.eps);
-    quantize_row(e, QUERY, row);
+    norm(e, 1 + 2 * e->layer + (uint32_t)which, l->gamma[which], l->beta[which]);
     return 60u * w->model.hidden;
 }
 

@@ -16,6 +16,10 @@ struct lora_part {
 /* The part of an adapter, or NULL when it does not touch it. */
 const struct lora_part *lora_part(const struct lora *l, uint32_t layer, enum part part);
 
+/* [H padded] beta instead of the base's, or NULL. Norms count in the order of computing:
+ * 0 that of the embeddings, then two of each layer. */
+const float *lora_beta(const struct lora *l, uint32_t norm);
+
 /* Greatest rank among its parts. */
 uint32_t lora_greatest_rank(const struct lora *l);
 

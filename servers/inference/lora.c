@@ -17,6 +17,7 @@
 
 #define FILE_MAX ((uint64_t)256 << 20)
 #define PIECE    ((size_t)256 << 10)
+#define TWICE    "is there twice, under another prefix"
 
 /* What comes next: the file is read in pieces, its table checked, each tensor packed. */
 enum stage { READ, TABLE, PACK, READY };
@@ -33,11 +34,17 @@ struct lora {
     struct safetensors tensors;
     size_t next;
     struct lora_part *part;     /* [layers][PARTS] */
+    float **beta;               /* [norms] of lora_beta() */
     uint32_t greatest;
     char targets[128];
     struct fingerprint hash;    /* of what was read so far */
     uint8_t fingerprint[FINGERPRINT_BYTES];
 };
+
+static uint32_t norms(const struct lora *l)
+{
+    return 1 + 2 * l->base->model.layers;
+}
 
 static int open_tensors(struct lora *l, const char *dir, struct fault *f)
 {
@@ -70,7 +77,8 @@ struct lora *lora_open(struct encoder *e, const char *dir, struct fault *f)
     l->encoder = e;
     l->base = encoder_weights(e);
     l->part = calloc((size_t)l->base->model.layers * PARTS, sizeof *l->part);
-    if (!l->part) fault_set(f, 71, "%s: out of memory", dir);
+    l->beta = calloc(norms(l), sizeof *l->beta);
+    if (!l->part || !l->beta) fault_set(f, 71, "%s: out of memory", dir);
     else if (!lora_config_read(&l->config, dir, f) && !open_tensors(l, dir, f)) return l;
     lora_free(l);
     return NULL;
@@ -96,6 +104,8 @@ void lora_free(struct lora *l)
         free(l->part[i].bias);
     }
     free(l->part);
+    for (uint32_t i = 0; l->beta && i < norms(l); i++) free(l->beta[i]);
+    free(l->beta);
     lora_config_free(&l->config);
     free(l);
 }
@@ -143,9 +153,9 @@ static int read_table(struct lora *l, struct fault *f)
 /* What a tensor's name says. */
 struct name {
     char module[96];        /* encoder.layer.N.PART */
-    uint32_t layer;
+    uint32_t layer, norm;
     enum part part;
-    enum { LORA_A, LORA_B, BIAS } kind;
+    enum { LORA_A, LORA_B, BIAS, BETA, UNUSED } kind;
 };
 
 static bool ends(struct slice *s, const char *tail)
@@ -156,35 +166,57 @@ static bool ends(struct slice *s, const char *tail)
     return true;
 }
 
-static void skip(struct slice *s, const char *head)
+static bool skip(struct slice *s, const char *head)
 {
     size_t n = strlen(head);
-    if (s->len < n || memcmp(s->p, head, n) != 0) return;
+    if (s->len < n || memcmp(s->p, head, n) != 0) return false;
     s->p += n;
     s->len -= n;
+    return true;
 }
 
-/* Take a tensor's name apart; false: it is none of a linear layer that we have. */
-static bool parse(const struct lora *l, struct slice s, struct name *out)
+/* The bias of a norm. */
+static bool parse_beta(const struct lora *l, struct slice s, struct name *out)
 {
-    skip(&s, "base_model.model.");
-    skip(&s, "bert.");
-    if (ends(&s, ".lora_A.weight")) out->kind = LORA_A;
-    else if (ends(&s, ".lora_B.weight")) out->kind = LORA_B;
-    else if (l->config.biases && (ends(&s, ".base_layer.bias") || ends(&s, ".bias")))
-        out->kind = BIAS;
-    else return false;
-    for (enum part p = 0; p < PARTS; p++) {
-        for (uint32_t i = 0; i < l->base->model.layers; i++) {
-            int n = snprintf(out->module, sizeof out->module, "encoder.layer.%u.%s", i,
-                             weights_part_name[p]);
-            if ((size_t)n != s.len || memcmp(out->module, s.p, s.len) != 0) continue;
-            out->layer = i;
-            out->part = p;
-            return true;
+    out->kind = BETA;
+    out->norm = 0;
+    if (config_is(s, "embeddings.LayerNorm.bias")) return true;
+    while (++out->norm < norms(l)) {
+        char name[96];
+        snprintf(name, sizeof name, "encoder.layer.%u.%s.bias", (out->norm - 1) / 2,
+                 weights_norm_name[(out->norm - 1) % 2]);
+        if (config_is(s, name)) return true;
+    }
+    return false;
+}
+
+/* The path of a linear layer. */
+static bool parse_part(const struct lora *l, struct slice s, struct name *out)
+{
+    for (out->part = 0; out->part < PARTS; out->part++) {
+        for (out->layer = 0; out->layer < l->base->model.layers; out->layer++) {
+            snprintf(out->module, sizeof out->module, "encoder.layer.%u.%s", out->layer,
+                     weights_part_name[out->part]);
+            if (config_is(s, out->module)) return true;
         }
     }
     return false;
+}
+
+/* Take a tensor's name apart; false: it is none that we have a place for. With `bias` "all"
+ * PEFT writes every bias of the model, also the pooler's, which plays no part. */
+static bool parse(const struct lora *l, struct slice s, struct name *out)
+{
+    bool all = l->config.biases == BIASES_ALL;
+    skip(&s, "base_model.model.");
+    skip(&s, "bert.");
+    if (all && parse_beta(l, s, out)) return true;
+    if (ends(&s, ".lora_A.weight")) out->kind = LORA_A;
+    else if (ends(&s, ".lora_B.weight")) out->kind = LORA_B;
+    else if (l->config.biases && (ends(&s, ".base_layer.bias") || ends(&s, ".bias")))
+        out->kind = all && skip(&s, "pooler.") ? UNUSED : BIAS;
+    else return false;
+    return out->kind == UNUSED || parse_part(l, s, out);
 }
 
 /* Panels of a matrix [out][in]. */
@@ -210,25 +242,30 @@ static void add_target(struct lora *l, const char *module)
     if ((size_t)(p - l->targets) + n < sizeof l->targets) memcpy(p, word, n);
 }
 
-static int pack_tensor(struct lora *l, const struct tensor *t, const struct name *n, float *from,
+/* Keep a vector that stands in for one of the base's. */
+static int keep_vector(struct lora *l, const struct tensor *t, uint32_t n, float **to,
+                       struct fault *f)
+{
+    if (*to) return tensor_bad(&l->tensors, t, TWICE, f);
+    if (tensor_check(&l->tensors, t, n, 0, f)) return -1;
+    if (!(*to = calloc(weights_padded(n), sizeof **to)))
+        return fault_set(f, 71, "%s: out of memory", l->path);
+    return tensor_read(&l->tensors, t, *to, f);
+}
+
+static int pack_matrix(struct lora *l, const struct tensor *t, const struct name *n, float *from,
                        struct fault *f)
 {
     const struct model *m = &l->base->model;
     struct lora_part *p = &l->part[n->layer * PARTS + n->part];
     uint32_t in = weights_in(m, n->part), out = weights_out(m, n->part);
     uint32_t rank = lora_config_rank(&l->config, n->module);
-    uint64_t rows = n->kind == LORA_A ? rank : out;
-    uint64_t cols = n->kind == LORA_A ? in : n->kind == LORA_B ? rank : 0;
-    if (n->kind == BIAS ? p->bias != NULL : n->kind == LORA_A ? p->a.weight != NULL : p->b != NULL)
-        return tensor_bad(&l->tensors, t, "is there twice, under another prefix", f);
+    uint64_t rows = n->kind == LORA_A ? rank : out, cols = n->kind == LORA_A ? in : rank;
+    if (n->kind == LORA_A ? p->a.weight != NULL : p->b != NULL)
+        return tensor_bad(&l->tensors, t, TWICE, f);
     if (tensor_check(&l->tensors, t, rows, cols, f) || tensor_read(&l->tensors, t, from, f))
         return -1;
     add_target(l, n->module);
-    if (n->kind == BIAS) {
-        if ((p->bias = calloc(weights_padded(out), sizeof *p->bias)) != NULL)
-            memcpy(p->bias, from, out * sizeof *from);
-        return p->bias ? 0 : fault_set(f, 71, "%s: out of memory", l->path);
-    }
     if (n->kind == LORA_A) {
         p->a = (struct linear){ .in = in, .out = rank };
         p->a.weight = pack(l, from, rank, in);
@@ -243,6 +280,22 @@ static int pack_tensor(struct lora *l, const struct tensor *t, const struct name
     }
     p->b = pack(l, from, out, rank);
     return p->b ? 0 : fault_set(f, 71, "%s: out of memory", l->path);
+}
+
+static int pack_tensor(struct lora *l, const struct tensor *t, const struct name *n,
+                       struct fault *f)
+{
+    const struct model *m = &l->base->model;
+    if (n->kind == UNUSED) return 0;
+    if (n->kind == BETA) return keep_vector(l, t, m->hidden, &l->beta[n->norm], f);
+    if (n->kind == BIAS)
+        return keep_vector(l, t, weights_out(m, n->part),
+                           &l->part[n->layer * PARTS + n->part].bias, f);
+    float *from = malloc((size_t)(t->end - t->begin) / t->element_bytes * sizeof *from + 1);
+    if (!from) return fault_set(f, 71, "%s: out of memory", l->path);
+    int r = pack_matrix(l, t, n, from, f);
+    free(from);
+    return r;
 }
 
 /* Every A has its B. */
@@ -272,11 +325,7 @@ static int pack_next(struct lora *l, struct fault *f)
     const struct tensor *t = &l->tensors.tensor[l->next++];
     if (!parse(l, t->name, &name))
         return tensor_bad(&l->tensors, t, "is no LoRA of a linear layer of this model", f);
-    float *from = malloc((size_t)(t->end - t->begin) / t->element_bytes * sizeof *from + 1);
-    if (!from) return fault_set(f, 71, "%s: out of memory", l->path);
-    int r = pack_tensor(l, t, &name, from, f);
-    free(from);
-    return r ? -1 : 1;
+    return pack_tensor(l, t, &name, f) ? -1 : 1;
 }
 
 int lora_step(struct lora *l, struct fault *f)
@@ -305,6 +354,7 @@ const struct lora_part *lora_part(const struct lora *l, uint32_t layer, enum par
     return p->b || p->bias ? p : NULL;
 }
 
+const float *lora_beta(const struct lora *l, uint32_t norm) { return l->beta[norm]; }
 uint32_t lora_greatest_rank(const struct lora *l) { return l->greatest; }
 uint32_t lora_rank(const struct lora *l) { return l->config.rank; }
 double lora_alpha(const struct lora *l) { return l->config.alpha; }

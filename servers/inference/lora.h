@@ -26,7 +26,7 @@ void lora_free(struct lora *l);
 
 uint32_t       lora_rank(const struct lora *l);        /* r of the configuration */
 double         lora_alpha(const struct lora *l);
-/* Last words of the modules' names, each ended by NUL, the list by another. */
+/* Last words of the names of the modules with matrices, each ended by NUL, the list by another. */
 const char    *lora_targets(const struct lora *l);
 const uint8_t *lora_fingerprint(const struct lora *l); /* [32], once ready */
 

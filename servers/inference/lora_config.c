@@ -83,7 +83,8 @@ static void check_ranks(struct config_file *c, const struct lora_patterns *p)
 static void get_bias(struct config_file *c, struct lora_config *out)
 {
     struct slice s = json_slice(&c->in);
-    out->biases = config_is(s, "all") || config_is(s, "lora_only");
+    out->biases = config_is(s, "all") ? BIASES_ALL
+                : config_is(s, "lora_only") ? BIASES_LINEAR : BIASES_NONE;
     if (!out->biases && !config_is(s, "none")) config_refuse(c, "bias", s, "none, all, lora_only");
 }
 

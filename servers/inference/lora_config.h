@@ -21,11 +21,14 @@ struct lora_patterns {
     size_t n;
 };
 
+/* Which biases the file may hold: of linear layers; of the norms too. */
+enum lora_biases { BIASES_NONE, BIASES_LINEAR, BIASES_ALL };
+
 struct lora_config {
     uint32_t rank;
     double alpha;
     bool root;                  /* use_rslora: alpha / sqrt(r) */
-    bool biases;                /* the file holds biases */
+    enum lora_biases biases;
     struct lora_patterns ranks, alphas;
 };
 

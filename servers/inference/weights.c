@@ -16,6 +16,7 @@ const char *const weights_part_name[PARTS] = {
     "attention.self.query", "attention.self.key", "attention.self.value",
     "attention.output.dense", "intermediate.dense", "output.dense",
 };
+const char *const weights_norm_name[2] = { "attention.output.LayerNorm", "output.LayerNorm" };
 
 uint32_t weights_in(const struct model *m, enum part part)
 {
@@ -172,7 +173,6 @@ static void read_linear(struct reader *r, const char *name, enum part part, stru
 
 static void read_layer(struct reader *r, uint32_t i)
 {
-    static const char *const norms[2] = { "attention.output.LayerNorm", "output.LayerNorm" };
     struct layer *l = &r->w->layer[i];
     char name[100], old[100];
     for (enum part part = 0; part < PARTS && !r->failed; part++) {
@@ -182,11 +182,11 @@ static void read_layer(struct reader *r, uint32_t i)
         if (!r->failed) read_vector(r, name, NULL, l->part[part].out, &l->part[part].bias);
     }
     for (int k = 0; k < 2 && !r->failed; k++) {
-        snprintf(name, sizeof name, "encoder.layer.%u.%s.weight", i, norms[k]);
-        snprintf(old, sizeof old, "encoder.layer.%u.%s.gamma", i, norms[k]);
+        snprintf(name, sizeof name, "encoder.layer.%u.%s.weight", i, weights_norm_name[k]);
+        snprintf(old, sizeof old, "encoder.layer.%u.%s.gamma", i, weights_norm_name[k]);
         read_vector(r, name, old, r->w->model.hidden, &l->gamma[k]);
-        snprintf(name, sizeof name, "encoder.layer.%u.%s.bias", i, norms[k]);
-        snprintf(old, sizeof old, "encoder.layer.%u.%s.beta", i, norms[k]);
+        snprintf(name, sizeof name, "encoder.layer.%u.%s.bias", i, weights_norm_name[k]);
+        snprintf(old, sizeof old, "encoder.layer.%u.%s.beta", i, weights_norm_name[k]);
         if (!r->failed) read_vector(r, name, old, r->w->model.hidden, &l->beta[k]);
     }
 }

@@ -44,6 +44,7 @@ uint32_t weights_out(const struct model *m, enum part part);
 
 /* Module path below `encoder.layer.N.`, as "attention.self.query". */
 extern const char *const weights_part_name[PARTS];
+extern const char *const weights_norm_name[2];  /* of the norms gamma[2], beta[2] */
 
 static inline size_t weights_padded(size_t n)
 {

@@ -127,7 +127,7 @@ def forward(s, w, ids, act='gelu', eps=1e-12, pooling='mean', normalize=True):
     return out / max(np.linalg.norm(out), 1e-12) if normalize else out
 
 
-def random_adapter(s, seed, targets, rank, ranks=None, bias=False):
+def random_adapter(s, seed, targets, rank, ranks=None, bias='none'):
     """{module: (A, B)} and {module: bias}; module as encoder.layer.0.attention.self.query."""
     r = np.random.RandomState(seed)
     ab, biases = {}, {}
@@ -139,7 +139,17 @@ def random_adapter(s, seed, targets, rank, ranks=None, bias=False):
             k = (ranks or {}).get(name.split('.')[-1], rank)
             ab[module] = ((r.randn(k, into) / math.sqrt(into)).astype(np.float32),
                           (r.randn(out, k) * 0.3).astype(np.float32))
-            if bias:
+            if bias != 'none':
+                biases[module] = (0.1 * r.randn(out)).astype(np.float32)
+    if bias == 'all':   # of modules without LoRA too, as PEFT writes them
+        h = s['hidden']
+        rest = [('pooler.dense', h), ('embeddings.LayerNorm', h)]
+        for l in range(s['layers']):
+            sizes = [(name, out) for name, (out, _) in parts(s).items()]
+            rest += [('encoder.layer.%d.%s' % (l, name), out) for name, out in sizes + [
+                ('attention.output.LayerNorm', h), ('output.LayerNorm', h)]]
+        for module, out in rest:
+            if module not in ab:
                 biases[module] = (0.1 * r.randn(out)).astype(np.float32)
     return ab, biases
 
@@ -153,6 +163,9 @@ def write_adapter(path, adapter, config, prefix='base_model.model.', bias_name='
         tensors[prefix + module + '.lora_B.weight'] = b
         if module in biases:
             tensors[prefix + module + bias_name] = biases[module]
+    for module in biases:
+        if module not in ab:
+            tensors[prefix + module + '.bias'] = biases[module]
     write_safetensors(path + '/adapter_model.safetensors', tensors, dtype, {'format': 'pt'})
     with open(path + '/adapter_config.json', 'w') as f:
         json.dump(dict(dict(peft_type='LORA', bias='none', lora_dropout=0.1, fan_in_fan_out=False,
@@ -233,10 +246,10 @@ def adapter_sets(s):
     everything = ['query', 'key', 'value', 'dense']
     yield ('qv', random_adapter(s, 21, attention, 4), dict(r=4, lora_alpha=8, target_modules=attention),
            lambda m: 2.0, {})
-    yield ('all', random_adapter(s, 22, everything, 3, bias=True),
-           dict(r=3, lora_alpha=6, use_rslora=True, bias='all', target_modules=everything),
+    yield ('all', random_adapter(s, 24, ['query', 'value', 'dense'], 3, bias='all'),
+           dict(r=3, lora_alpha=6, use_rslora=True, bias='all', target_modules=['query', 'value', 'dense']),
            lambda m: 6 / math.sqrt(3), dict(prefix='base_model.model.bert.'))
-    yield ('pattern', random_adapter(s, 23, everything, 2, ranks={'key': 17}, bias=True),
+    yield ('pattern', random_adapter(s, 23, everything, 2, ranks={'key': 17}, bias='lora_only'),
            dict(r=2, lora_alpha=2, rank_pattern={'key': 17}, alpha_pattern={'attention.output.dense': 5},
                 bias='lora_only', target_modules='all-linear'),
            lambda m: 2 / 17 if m.endswith('.key') else 2.5 if m.endswith('attention.output.dense') else 1.0,
