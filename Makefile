@@ -122,7 +122,7 @@ scripts = $(foreach f,$(SCRIPTS),'$(f:tests/%=%)=BUILD=$(ASAN) $(RUN_PY) $(f)') 
 
 test:
 	@tests/install
-	@$(MAKE) --no-print-directory -s $(JOBS) all unit fuzzers
+	@$(MAKE) --no-print-directory -s $(JOBS) all unit fuzzers static
 	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=$(ASAN) SAN=address,undefined CFLAGS="-O1 -g" all unit
 	@$(T) build/test.log \
 	  'layers=tests/layers build' \
@@ -134,7 +134,7 @@ test:
 soak: export LONG = 1
 soak:
 	@tests/install soak
-	@$(MAKE) --no-print-directory -s $(JOBS) all unit fuzzers
+	@$(MAKE) --no-print-directory -s $(JOBS) all unit fuzzers static
 	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=$(ASAN) SAN=address,undefined CFLAGS="-O1 -g" all
 	@$(MAKE) --no-print-directory -s $(JOBS) BUILD=build/poll LOOP=poll SAN=address,undefined CFLAGS="-O1 -g" all unit
 	@$(T) build/soak.log \
@@ -212,8 +212,9 @@ bench:
 # Static binaries of musl: one file to drop in.
 static:
 	@command -v musl-gcc >/dev/null || tests/install
+	@$(MAKE) --no-print-directory BUILD=build/static kernel-headers
 	@$(MAKE) --no-print-directory CC=musl-gcc BUILD=build/static CFLAGS="-Os -ffunction-sections -fdata-sections -fno-asynchronous-unwind-tables -isystem build/static/kernel" \
-	  LDFLAGS="-static -Wl,--gc-sections,-z,noseparate-code -s" kernel-headers all
+	  LDFLAGS="-static -Wl,--gc-sections,-z,noseparate-code -s" all
 
 # musl-gcc looks in no directory of the system: lend it the kernel's headers.
 kernel-headers:
