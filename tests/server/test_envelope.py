@@ -37,6 +37,7 @@ ROWS = [
     ("{}", "missing_field", "Missing required field: type"),
     ('{"type":null}', "missing_field", "Missing required field: type"),
     ('{"type":"ping","timestamp":"yesterday"}', "invalid_timestamp", "Invalid timestamp"),
+    ('{"type":"ping","timestamp":"2020\\u002d13-01"}', "invalid_timestamp", "Invalid timestamp"),
     ('{"type":"ping","timestamp":true}', "invalid_timestamp", "Invalid timestamp"),
     ('{"type":"ping","timestamp":1e18}', "invalid_timestamp", "Invalid timestamp"),
     ('{"type":"frobnicate"}', "unknown_type", "Unknown command type: frobnicate"),
@@ -48,7 +49,7 @@ GOOD = [
     '{"type":"ping","id":9007199254740992}', '{"type":"ping","id":-9007199254740992}', '{"type":"ping","id":1e2}',
     '{"type":"ping","data":null}', '{"type":"ping","data":{}}', '{"type":"ping","timestamp":null}',
     '{"type":"ping","timestamp":"2026-11-25T00:00:00Z"}', '{"type":"ping","timestamp":"2026-11-25"}',
-    '{"type":"ping","timestamp":1700000000}', '{"type":"ping","timestamp":1700000000000}',
+    '{"type":"ping","timestamp":"2020\\u002d01-01"}', '{"type":"ping","timestamp":1700000000}', '{"type":"ping","timestamp":1700000000000}',
     '{"type":"ping","unknown":[1,{"a":1,"a":2}]}', '{"type":"ping","id":"' + "x" * 128 + '"}',
     '{"type":"ping","data":{"x":' + "[" * 61 + "]" * 61 + "}}",
 ]

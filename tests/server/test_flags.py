@@ -201,6 +201,21 @@ def test_a_port_file_that_cannot_be_written_is_74():
         for path in (d / "none/ports", d / "taken"):
             p = recalld("--data", d / "x", "--memory-port", "0", "--inference-port", "0", "--port-file", path)
             assert p.returncode == 74 and p.stderr.count("\n") == 1 and p.stderr.startswith(f"recalld: --port-file {path}: "), p
+        assert sorted(f.name for f in d.iterdir()) == ["taken", "x"] and not list((d / "taken").iterdir())
+
+
+def test_a_port_file_that_is_a_link_stays_one():
+    with scratch() as d:
+        (d / "there").write_text("old\n")
+        (d / "link").symlink_to("there")
+        p = subprocess.Popen([BUILD / "recalld", "--data", d / "x", "--memory-port", "0", "--inference-port", "0", "--port-file", d / "link"],
+                             stderr=subprocess.DEVNULL)
+        try:
+            wait_for(lambda: "memory " in (d / "link").read_text() or p.poll() is not None)
+            assert (d / "link").is_symlink() and sorted(f.name for f in d.iterdir()) == ["link", "there", "x"]
+        finally:
+            p.terminate()
+            assert p.wait(15) == 0
 
 
 def test_options_tells_an_origin_what_it_may():

@@ -198,4 +198,30 @@ def test_a_second_head_that_is_not_whole_in_time_is_told_so():
         assert b"HTTP/1.1 408 " in data, data
 
 
+def test_what_is_refused_before_it_is_looked_at_can_be_read_by_any_page():
+    ok = "GET / HTTP/1.1\r\nHost: localhost\r\n"
+    with Server("--handshake-timeout", "0.4") as s, Server("--max-connections", "1") as one:
+        for port, full in ((s.memory, one.memory), (s.inference, one.inference)):
+            rows = [(ok + "a : b\r\n\r\n", 400), (ok + "x" * 9000, 431), ("GET / HTTP/2.0\r\nHost: localhost\r\n\r\n", 505), (ok, 408)]
+            answers = [(http(port, request), status) for request, status in rows]
+            with Client(full):
+                answers.append((get(full, "/", *UPGRADE, "Origin: http://evil.example"), 503))
+            for (code, headers, body), status in answers:
+                assert code == status and str(code).encode() in body, (code, status, body)
+                assert headers.get("access-control-allow-origin") == "*", (code, headers)
+                assert headers.get("access-control-allow-methods") == "GET, POST, OPTIONS", headers
+                assert headers.get("access-control-allow-headers") == "*, Authorization", headers
+                assert "access-control-allow-credentials" not in headers and headers["connection"] == "close", headers
+
+
+def test_an_upgrade_by_head_is_405_without_a_body():
+    with Server() as s, socket.create_connection(("127.0.0.1", s.memory), 10) as sock:
+        sock.sendall("\r\n".join(["HEAD / HTTP/1.1", "Host: localhost", *UPGRADE, "", ""]).encode())
+        data = b""
+        while more := sock.recv(65536):
+            data += more
+        head, _, body = data.partition(b"\r\n\r\n")
+        assert head.startswith(b"HTTP/1.1 405 ") and b"Allow: GET\r\n" in head + b"\r\n" and not body, data
+
+
 run(globals())

@@ -11,6 +11,9 @@ import time
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
 from harness import BUILD, ROOT, SANITIZED, Client, Server, Skip, get, recalld, run, scratch  # noqa: E402
 
+sys.path.insert(0, str(ROOT / "tests/models"))
+import make  # noqa: E402
+
 
 def free_port():
     with socket.socket() as s:
@@ -49,6 +52,17 @@ def test_help_and_version_that_cannot_be_written_are_74():
         with open("/dev/full", "w") as full:
             p = subprocess.run([BUILD / "recalld", flag], stdout=full, stderr=subprocess.PIPE, text=True)
         assert p.returncode == 74 and p.stderr.count("\n") == 1, p
+
+
+def test_reports_that_cannot_be_written_are_74():
+    with Server() as s, open("/dev/full", "w") as full:
+        with Client(s.memory) as c:
+            c.ok("store", {"text": "kept"})
+        s.stop()
+        selftest = [] if recalld("--sandbox-selftest").returncode else [["--sandbox-selftest"]]
+        for args in [["--check"], ["--compact"], ["--repair"], ["--reembed"], ["--import", "-"], *selftest]:
+            p = subprocess.run([BUILD / "recalld", "--data", s.data, *args], input='{"text":"new"}\n', stdout=full, stderr=subprocess.PIPE, text=True)
+            assert p.returncode == 74 and p.stderr.startswith("recalld: ") and p.stderr.count("\n") == 1, (args, p)
 
 
 def test_closed_standard_descriptors_name_no_file_of_the_data():
@@ -219,6 +233,32 @@ def test_sighup_reads_the_origins_of_the_file_again():
                 assert let_in("two") == two and not let_in("one") and line in s.log(), (text, s.log())
 
 
+def test_sighup_says_that_another_token_file_wants_a_restart():
+    def let_in(token):
+        return Client(s.memory, headers=[f"Authorization: Bearer {token}"]).status == 101
+
+    def hup(line, n):
+        s.process.send_signal(signal.SIGHUP)
+        assert len(logged(s, line, n)) == n, s.log()
+
+    with scratch() as d:
+        for name in ("one", "two"):
+            (d / name).write_text(f"{name}\n")
+        for first in ("", f"token-file = {d}/one\n"):
+            (d / "config").write_text(first)
+            with Server("--config", d / "config") as s:
+                (d / "config").write_text(f"token-file = {d}/two\nallow-origin = http://one.example\n")
+                hup(" ERROR recalld reload failed: --token-file names another file now: that needs a restart", 1)
+                assert let_in("one") and let_in("two") == (not first), "the old state stays"
+                assert get(s.memory, "/stats", "Origin: http://one.example", "Authorization: Bearer one")[0] == 403
+                (d / "config").write_text(first)
+                hup("token and origins read again", 1)
+                if first:
+                    (d / "one").write_text("new\n")
+                    hup("token and origins read again", 2)
+                    assert let_in("new") and not let_in("one")
+
+
 def test_log_lines_say_what_happened_and_never_a_text():
     with Server() as s:
         with Client(s.memory) as c:
@@ -243,6 +283,22 @@ def test_json_log_lines_are_objects():
         s.stop()
         lines = [json.loads(line) for line in s.log().splitlines() if line.startswith("{")]
         assert any(line["message"] == "request" and line["type"] == "ping" for line in lines)
+
+
+def test_json_log_lines_are_whole_whatever_they_tell():
+    def unique(pairs):
+        assert len(dict(pairs)) == len(pairs), pairs
+        return dict(pairs)
+
+    with scratch() as d, Server("--log-format", "json", data=f"{d}/a\udcffb") as s:    # a byte 0xff
+        s.process.send_signal(signal.SIGUSR1)
+        logged(s, '"stats"', 2)
+        s.stop()
+        lines = pathlib.Path(f"{s.home}/stderr").read_bytes().splitlines()
+        lines = [json.loads(line.decode(), object_pairs_hook=unique) for line in lines]
+        memory, inference = [line["stats"] for line in lines if line["message"] == "stats"]
+        assert memory["memory_count"] == 0 and inference["server"] == "inference", lines
+        assert any(f"{d}/a?b" in str(line) for line in lines), lines
 
 
 def test_check_export_import_compact_repair():
@@ -324,6 +380,25 @@ def test_what_is_computed_after_the_close_is_thrown_away():
             c.text(json.dumps({"type": "store", "id": i, "data": {"text": f"{i} " + "many words of a text " * 9}}))
         c.receive()
         assert s.stop() == 0 and "Assertion" not in s.log() and "runtime error" not in s.log(), s.log()
+
+
+def test_a_store_being_embedded_is_kept_though_its_client_answers_the_close_at_once():
+    with scratch() as d:
+        shape = dict(make.TINY, hidden=96, heads=12, positions=4096)     # a third of a second for a text of its length
+        make.write_model(str(d / "slow"), shape, make.random_weights(shape, 1))
+        with Server("--model", d / "slow") as s, Client(s.memory) as c:
+            c.ask("store", {"text": "w1"})
+            c.text(json.dumps({"type": "store", "data": {"text": "w0 " * 4100}}))
+            c.send(9)
+            while c.receive()[0] != 10:
+                pass
+            s.process.send_signal(signal.SIGTERM)
+            while (frame := c.receive())[0] != 8:
+                pass
+            c.send(8, frame[1])
+            assert s.process.wait(20) == 0, s.log()
+            lines = recalld("--export", "-", "--data", s.data, "--model", d / "slow").stdout.splitlines()
+            assert [json.loads(line)["text"][:2] for line in lines] == ["w1", "w0"], s.log()
 
 
 def handed_over(d, sockets, *flags, env=None, **more):
@@ -446,7 +521,9 @@ def test_recall_names_a_stdin_or_stdout_that_fails():
             args = [BUILD / "recall", url, word] + ["-"] * (fd == 0)
             p = subprocess.run(args, preexec_fn=lambda fd=fd: os.close(fd), stderr=subprocess.PIPE)
             assert p.returncode == 74, (word, p)
-        assert subprocess.run([BUILD / "recall", url, "stats"], stdout=full).returncode == 74
+        for args in (["stats", url], ["--help"]):
+            p = subprocess.run([BUILD / "recall", *args], stdout=full, stderr=subprocess.PIPE, text=True)
+            assert p.returncode == 74 and p.stderr.startswith("recall: stdout cannot be written: ") and p.stderr.count("\n") == 1, p
         with Client(s.memory) as c:
             assert c.ok("stats")["errors_by_code"] == {} and c.ok("stats")["memory_count"] == 0
 
