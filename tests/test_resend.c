@@ -71,6 +71,21 @@ Test(resend, the_session_unused_for_longest_goes_first)
     resend_free(rs);
 }
 
+Test(resend, a_session_that_only_asks_again_is_used)
+{
+    struct resend *rs = resend_new(seed);
+    struct resend_key k = { 0, 1, 5 };
+    for (k.session = 1; k.session <= RESEND_SESSIONS; k.session++) keep(rs, k, k.session);
+    for (k.session = 5000; k.session < 5010; k.session++) {
+        cr_assert_eq(seq_of(rs, (struct resend_key){ 1, 1, 5 }), 1);
+        keep(rs, k, k.session);
+    }
+    cr_assert_eq(seq_of(rs, (struct resend_key){ 1, 1, 5 }), 1);
+    cr_assert_eq(seq_of(rs, (struct resend_key){ 11, 1, 5 }), 0);
+    cr_assert_eq(seq_of(rs, (struct resend_key){ 12, 1, 5 }), 12);
+    resend_free(rs);
+}
+
 Test(resend, what_failed_is_not_remembered)
 {
     struct resend *rs = resend_new(seed);

@@ -386,6 +386,39 @@ async def test_lists_are_cut_and_vectors_are_refused(server):
     assert len(texts) == 20
 
 
+@flags("--max-reply", "20000")
+async def test_search_reinforces_what_it_tells_of_and_nothing_else(server):
+    c = await server.client()
+    ids = [(await c.store("%d " % i + "long text " * 150))["id"] for i in range(20)]
+
+    async def counts():
+        return {i: (await c.ask("get", {"id": i}))["memory"]["access_count"] for i in ids}
+
+    query = {"text": "long text", "limit": 20, "min_similarity": -1, "reinforce": True}
+    r = await c.ask("search", query)
+    told = {m["id"] for m in r["results"]}
+    assert r["truncated"] is True and 5 < r["count"] == len(told) < 20, r["count"]
+    assert await counts() == {i: int(i in told) for i in ids} and all(m["access_count"] == 1 for m in r["results"])
+    before = await c.ask("sync")
+    await refused("too_large", "Reply too large", c.ask("search", {**query, "include_embeddings": True}))
+    assert await counts() == {i: int(i in told) for i in ids} and (await c.ask("sync"))["seq"] == before["seq"]
+
+
+@flags("--max-reply", "4096")
+async def test_what_is_answered_with_too_large_has_changed_nothing(server):
+    c = await server.client()
+    r = await c.store("short", tags=["t"])
+    m = (await c.ask("get", {"id": r["id"]}))["memory"]
+    for data in ({"text": "long text " * 500}, {"metadata": {"a": "x" * 4000}}, {"text": "\u0001" * 700, "tags": [], "significance": 0.9}):
+        await refused("too_large", "Reply too large", c.ask("update", {"id": r["id"], **data}))
+    await refused("too_large", "Reply too large", c.ask("embed", {"text": "another", "embedding": [1 / i for i in range(3, 387)]}))
+    now = (await c.ask("get", {"id": r["id"]}))["memory"]
+    near(now.pop("strength"), m.pop("strength"), 1e-3)
+    assert now == m and (await c.ask("stats"))["memory_count"] == 1 and (await c.ask("sync"))["seq"] == 1
+    u = await c.ask("update", {"id": r["id"], "text": "x" * 3000})
+    assert len(u["memory"]["text"]) == 3000 and u["seq"] == 2, "what fits is done"
+
+
 @flags("--max-reply", "8192")
 async def test_a_list_is_cut_where_the_next_one_has_no_room(server):
     c = await server.client()
@@ -490,6 +523,23 @@ async def test_a_repeated_store_gets_the_first_answer(server):
         await c.ask("store", {"text": "filler %d" % i, "metadata": {"session_id": "s"}}, id="f%d" % i)
     r = await c.ask("store", {"text": "once", "metadata": {"session_id": "s"}}, id="e1")
     assert r["duplicate"] is True, "only the last 256 are remembered"
+
+
+async def test_a_repeated_embed_gets_the_first_answer_whatever_became_of_it(server):
+    c = await server.client()
+    body = json.dumps({"type": "embed", "id": "e", "data": {"text": "first text", "metadata": {"session_id": "s"}}})
+
+    async def again():
+        await c.ws.send(body)
+        return await c.ws.recv()
+
+    first = await again()
+    i = json.loads(first)["data"]["id"]
+    assert await again() == first and len(json.loads(first)["data"]["embedding"]) == DIMENSION
+    await c.ask("update", {"id": i, "text": "wholly other words"})
+    assert await again() == first
+    await c.ask("delete", {"id": i})
+    assert await again() == first and (await c.ask("stats"))["memory_count"] == 0
 
 
 main(sys.modules["__main__"])
