@@ -122,9 +122,11 @@ BAD = [
     *[("process", {"text": "a", "config": {"top_k": v}}, "invalid_parameter", "Invalid parameter: config.top_k")
       for v in (-1, 65, 1.5, "5", True, [])],
     *[("process", {"text": "a", "config": {"max_length": v}}, "invalid_parameter",
-       "Invalid parameter: config.max_length") for v in (7, 0, -1, 32769, "8", 8.5)],
+       "Invalid parameter: config.max_length" + why) for v, why in (
+           *[(v, " (an integer from 8 to 32768)") for v in (7, 0, -1, 32769, 40000)], ("8", ""), (8.5, ""))],
     *[("process", {"text": "a", "config": {"max_length": 16, "stride": v}}, "invalid_parameter",
-       "Invalid parameter: config.stride") for v in (0, 17, -3, "2", 1.5)],
+       "Invalid parameter: config.stride" + why) for v, why in (
+           *[(v, " (an integer from 1 to max_length)") for v in (0, 17, -3)], ("2", ""), (1.5, ""))],
     ("process", {"text": "a", "config": {"chunk": 1}}, "invalid_parameter", "Invalid parameter: config.chunk"),
     ("process", {"text": "a", "config": {"include_embeddings": "no"}}, "invalid_parameter",
      "Invalid parameter: config.include_embeddings"),
@@ -210,6 +212,7 @@ PROCESS = [
     ("the train leaves at seven", [" ".join(WORDS[i:i + 4]) for i in range(12)]),
     ("Zürich ist schön", ["schön war es in Zürich", "ZÜRICH"]),
     ("a", ["b"] * 64),
+    ("no session q", ["no session q"]),      # its vector's square is a little above 1
 ]
 
 
@@ -224,6 +227,7 @@ async def process(ws):
         check.equal(got["context_used"], len(context), "context_used")
         for i, m in enumerate(vectors[:-1]):
             check.near(got["context_similarity"][i], dot(vectors[-1], m), 1e-6, "context_similarity", i)
+            check(got["context_similarity"][i] <= 1, "no cosine is above 1", text, got["context_similarity"][i])
         check.equal(got["predictions"], [], "nothing is invented")
         check.equal([sorted(c) for c in got["chunks"]],
                     [sorted(["index", "start", "end", "tokens", "significance", "surprise"])], "one chunk")
@@ -333,6 +337,11 @@ async def predictions(server):
                     "what the assistant said next")
         check.equal({p["source"] for p in got["predictions"]}, {"memory"}, "their source")
         check.near(got["predictions"][0]["score"], 1, 1e-6, "the score is the similarity")
+        for text in ("no session q", "red apple", "w x y z q"):
+            await data_of(memory, "store", {"text": text, "metadata": {"session_id": text, "type": "user"}})
+            await data_of(memory, "store", {"text": "to " + text, "metadata": {"session_id": text, "type": "assistant"}})
+            best = (await data_of(ws, "process", {"text": text}))["predictions"][0]
+            check.equal((best["text"], best["score"]), ("to " + text, 1), "no score is above 1")
         one = await data_of(ws, "process", {"text": "where is the car", "config": {"top_k": 1}})
         check.equal([p["text"] for p in one["predictions"]], ["In the garage."], "top_k 1")
         none = await data_of(ws, "process", {"text": "where is the car", "config": {"top_k": 0}})
