@@ -1,18 +1,21 @@
 """A disk that is full for stores but not for deletes, which have a reserve: a delete that lies in
-one batch with a refused store is done all the same, under the number that its reply tells."""
+one batch with a refused store is done all the same, under the number that its reply tells.
+Compaction and maintenance say when it was full, and leave what there was."""
 import json
 import os
 import pathlib
+import re
 import signal
 import subprocess
 import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from harness import BUILD, Client, Server, run, scratch  # noqa: E402
+from harness import ROOT, Client, Server, Skip, recalld, run, scratch  # noqa: E402
 
-# Allocation fails while the first byte of a shared file is set, and every sync takes so many ms
-# as the second says, so that a batch can be filled. Mapped before the sandbox.
+# Allocation fails while the first byte of a shared file is set, and from so many calls on as the
+# third says, which 0 leaves alone. Every sync and removal takes so many ms as the second says, so
+# that a batch can be filled. Mapped before the sandbox.
 SEAM = """
 #define _GNU_SOURCE
 #include <errno.h>
@@ -34,6 +37,7 @@ int fallocate(int fd, int mode, off_t at, off_t n)
 {
     (void)fd, (void)mode, (void)at, (void)n;
     if (state[0]) return errno = ENOSPC, -1;
+    if (state[2] && !--state[2]) state[0] = 1;
     return 0;
 }
 int fallocate64(int fd, int mode, off_t at, off_t n) { return fallocate(fd, mode, at, n); }
@@ -41,6 +45,11 @@ int fdatasync(int fd)
 {
     if (state[1]) poll(NULL, 0, state[1]);
     return (int)syscall(SYS_fdatasync, fd);
+}
+int unlinkat(int dir, const char *name, int flags)
+{
+    if (state[1]) poll(NULL, 0, state[1]);
+    return (int)syscall(SYS_unlinkat, dir, name, flags);
 }
 """
 
@@ -55,9 +64,9 @@ class Disk:
         self.env = {"LD_PRELOAD": str(d / "seam.so"), "SEAM": str(self.path),
                     "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":verify_asan_link_order=0"}
 
-    def set(self, full, ms):
+    def set(self, full, ms, granted=0):
         with open(self.path, "r+b") as f:
-            f.write(bytes([full, ms]))
+            f.write(bytes([full, ms, granted]))
 
 
 def send(client, kind, data):
@@ -136,6 +145,69 @@ def test_a_delete_of_what_was_refused_with_it_fails():
             assert all(b.reply()["error"] == "Storage failed: disk full" for _ in range(6))
             assert c.reply()["error"] == "Storage failed: disk full"
             assert a.ok("stats")["memory_count"] == 2
+
+
+def test_compacts_that_a_full_disk_ends_are_all_answered():
+    with scratch() as d:
+        disk = Disk(d)
+        with Server("--log-level", "error", env=disk.env) as s, Client(s.memory) as c, Client(s.memory, timeout=5) as e:
+            disk.set(False, 200)
+            send(c, "store", {"text": "in the batch before"})
+            time.sleep(0.1)
+            disk.set(True, 200)
+            for i in range(6):
+                send(c, "store", big(i))
+            for kind in ("compact", "compact", "stats"):        # the second comes while the first is given up
+                e.text(json.dumps({"type": kind, "id": kind}))
+            replies = [e.reply() for _ in range(3)]
+            assert [r["id"] for r in replies] == ["compact", "compact", "stats"], replies
+            assert replies[0]["error"] == "Storage failed: disk full", replies
+            assert [c.reply()["status"] for _ in range(7)] == ["success"] + ["error"] * 6
+            assert e.ok("stats")["memory_count"] == 1
+
+
+def test_the_log_has_its_reserve_after_a_compaction_too():
+    """What a delete on a full disk is written to: blocks behind the end."""
+    with Server() as s, Client(s.memory) as c:
+        def reserve():
+            st = os.stat(f"{s.data}/memory.log")
+            return st.st_blocks * 512 - st.st_size
+
+        c.ok("store", {"text": "there"})
+        if reserve() < 65536:
+            raise Skip("a file system that reserves nothing")
+        c.ok("compact")
+        assert reserve() >= 65536
+
+
+def memories(data):
+    """How many --check finds in a sound log."""
+    p = recalld("--check", "--data", data)
+    assert p.returncode == 0, p
+    return int(re.search(r"^memories: (\d+),", p.stdout, re.M)[1])
+
+
+def test_an_import_tells_how_many_are_there():
+    lines = "".join(json.dumps(big(i)) + "\n" for i in range(600))     # three batches
+    with scratch() as d:
+        disk = Disk(d)
+        for granted in (1, 2, 3):
+            disk.set(False, 0, granted)
+            p = recalld("--import", "-", "--data", d / str(granted), "--sync", "never", input=lines, env=disk.env)
+            n = memories(d / str(granted))
+            assert p.returncode == 74 and "disk full" in p.stderr and p.stdout.startswith(f"imported {n} memories"), (n, p)
+            assert (n > 0) == (granted > 1) and n < 600, n
+
+
+def test_embedding_anew_leaves_the_log_that_there_was():
+    lines = "".join(json.dumps({"text": f"m {i}"}) + "\n" for i in range(100))
+    with scratch() as d:
+        disk = Disk(d)
+        assert recalld("--import", "-", "--data", d / "a", input=lines).returncode == 0
+        disk.set(True, 0)
+        p = recalld("--reembed", "--data", d / "a", "--model", ROOT / "tests/models/tiny", env=disk.env)
+        assert p.returncode == 74 and p.stderr.endswith("disk full\n") and not p.stdout, p
+        assert memories(d / "a") == 100 and not (d / "a" / "reembed.tmp").exists()
 
 
 run(globals())

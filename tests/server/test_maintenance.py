@@ -12,7 +12,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from harness import BUILD, ROOT, Client, Server, recalld, run, scratch  # noqa: E402
+from harness import BUILD, ROOT, SANITIZED, Client, Server, recalld, run, scratch  # noqa: E402
 
 TINY = ROOT / "tests/models/tiny"
 LONG = bool(os.environ.get("LONG"))
@@ -162,6 +162,22 @@ def test_full_disk_stops_maintenance_and_loses_nothing():
             assert recalld("--check", "--data", d / "a").returncode == 0
             assert exported(d / "a") == want
             assert not (d / "a" / "reembed.tmp").exists()
+
+
+def test_a_line_that_finds_no_memory_ends_an_import():
+    def small():
+        if not SANITIZED:
+            resource.setrlimit(resource.RLIMIT_AS, (256 << 20, 256 << 20))
+
+    with scratch() as d:
+        with open(d / "in", "w") as f:
+            f.write('{"text":"one"}\n')
+            f.truncate(512 << 20)                               # a line of zeros
+        env = {**os.environ, "ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":allocator_may_return_null=1:max_allocation_size_mb=64"}
+        p = subprocess.run([BUILD / "recalld", "--import", d / "in", "--data", d / "a"], capture_output=True, text=True,
+                           preexec_fn=small, env=env)
+        assert p.returncode == 74 and p.stderr.endswith("Cannot allocate memory\n"), p
+        assert p.stdout == "imported 1 memories, skipped 0 duplicates\n" and len(exported(d / "a")[0]) == 1
 
 
 def test_import_makes_room_where_the_weakest_may_go():
