@@ -106,6 +106,16 @@ def test_buffer_memory_at_its_least():
         assert c.ok("ping", {"x": "y" * 200000})["pong"]
 
 
+def test_who_holds_all_buffers_goes_however_busy_the_others_are():
+    flags = ["--buffer-memory", "1M", "--max-message", "4M", "--ping-timeout", "0.8", "--message-timeout", "60"]
+    with Server(*flags) as s, Client(s.memory) as other, Client(s.memory) as holder, Client(s.memory) as c:
+        holder.socket.sendall(holder.frame(1, b'{"type":"ping","x":"' + b"z" * 1200000 + b'"}')[:1040000])
+        wait_for(lambda: other.ok("stats")["bytes"]["in"] > 1000000)
+        c.text('{"type":"ping","x":"' + "y" * 100000 + '"}')
+        wait_for(lambda: other.ok("store", {"text": "more"}) and other.ok("stats")["closes"], 5)
+        assert holder.closed()[0] == 1013 and c.reply()["data"]["pong"]
+
+
 def test_who_answers_no_ping_is_closed_and_who_does_is_not():
     with Server("--ping-interval", "0.3", "--ping-timeout", "0.4") as s, Client(s.memory, timeout=5) as silent:
         began = time.monotonic()
@@ -162,6 +172,37 @@ def test_behind_one_that_is_not_answered_sixteen_wait_and_control_frames_are_ans
         finally:
             os.kill(helper, signal.SIGCONT)
         assert [c.reply()["id"] for _ in range(201)] == list(range(201))
+
+
+def test_what_waits_for_the_disk_stays_within_the_buffer_memory():
+    env = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1"}
+    with Server("--buffer-memory", "4M", "--max-reply", "4M", "--ping-interval", "0", env=env) as s, Client(s.memory) as c:
+        def resident():
+            return int(re.search(r"VmRSS:\s*(\d+)", pathlib.Path(f"/proc/{s.process.pid}/status").read_text())[1]) >> 10
+
+        for n in range(100):
+            c.ok("store", {"text": f"{n} ".ljust(16000, "y")})
+        before, helper = resident(), helper_of(s)
+        os.kill(helper, signal.SIGSTOP)
+        with contextlib.ExitStack() as stack:
+            try:
+                many = []
+                for n in range(10):
+                    many.append(one := stack.enter_context(Client(s.memory)))
+                    one.socket.sendall(one.frame(1, b'{"type":"store","id":0,"text":"slow %d"}' % n) + b"".join(
+                        one.frame(1, b'{"type":"export","id":%d,"data":{"count":1000}}' % k) for k in range(1, 16)))
+                    c.ok("stats")                               # one behind the other
+                time.sleep(0.3)
+                grown = resident() - before
+            finally:
+                os.kill(helper, signal.SIGCONT)
+            assert grown < 40, grown
+            served = 0
+            for one in many:
+                with contextlib.suppress(EOFError):
+                    assert [one.reply()["id"] for _ in range(16)] == list(range(16))
+                    served += 1
+            assert served and c.ok("stats")["closes"].get("1013", 0) == 10 - served
 
 
 def test_an_empty_bucket_fills_by_one_a_second():
