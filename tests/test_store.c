@@ -328,6 +328,36 @@ Test(store, after_a_jump_of_the_clock_nothing_ages_for_ten_minutes)
     store_free(st);
 }
 
+Test(store, a_sweep_under_way_ends_where_the_clock_jumps)
+{
+    struct log log;
+    uint64_t seq = 0;
+    uint32_t row = 0;
+    struct store *st = open_store(&log, 100, false, 0.1);
+    add_rated(st, "weak", 0.05, START, false);
+    add_rated(st, "strong", 0.9, START, false);
+    cr_assert(store_sweep(st, false));
+    cr_assert_eq(store_sweep_part(st, &row, 1, &seq), 1);
+    store_clock(st, START + 50 * 365 * DAY, 1000);
+    cr_assert_eq(store_sweep_part(st, &row, 1, &seq), 0);
+    cr_assert_eq(row, ROW_NONE);
+    cr_assert_neq(store_oldest(st), ROW_NONE, "fifty years in a second");
+    store_free(st);
+}
+
+Test(store, a_store_that_is_undone_does_not_move_the_clock)
+{
+    struct log log;
+    struct store *st = open_store(&log, 100, false, 0);
+    add(st, "now", X);
+    store_clock(st, START + DAY, 1000);
+    struct store_added later = add(st, "tomorrow", Y);
+    cr_assert_eq(store_clock(st, START, 2000), START + DAY);
+    store_failed(st, later.seq);
+    cr_assert_eq(store_clock(st, START + 5, 3000), START + 5);
+    store_free(st);
+}
+
 Test(store, hours_of_sleep_are_no_jump)
 {
     struct log log;

@@ -152,3 +152,29 @@ Test(store_memory, a_scan_without_memory_says_so)
     }
     store_free(st);
 }
+
+/* The table of words is full but for four; the text that comes back has fifty, all there. */
+Test(store_memory, undoing_a_delete_needs_none)
+{
+    static const struct { int from, n; } words[] = { { 0, 50 }, { 0, 110 }, { 110, 100 }, { 210, 10 } };
+    struct store *st = store_new(&(struct store_config){ .dimension = DIM, .max_memories = 100, .seed = { 1, 2 } });
+    for (int i = 0; i < 4; i++) {
+        char text[800];
+        size_t len = 0;
+        float x[DIM] = { 1 };
+        struct store_added a;
+        for (int k = 0; k < words[i].n; k++) len += (size_t)snprintf(text + len, sizeof text - len, "w%d ", words[i].from + k);
+        struct store_text t = { .text = { text, len - 1 }, .metadata = S("{}"), .tags = S("[]"), .vector = x, .significance = 0.9 };
+        number_id(t.id, (uint64_t)i);
+        cr_assert_eq(store_add(st, &t, NULL, &a), STORE_OK);
+    }
+    uint64_t seq;
+    uint8_t id[MEMORY_ID];
+    number_id(id, 0);
+    cr_assert_eq(store_delete(st, id, &seq), STORE_OK);
+    left = 0;
+    store_failed(st, seq);
+    left = -1;
+    cr_assert_neq(store_find(st, id), ROW_NONE);
+    store_free(st);
+}
