@@ -361,13 +361,23 @@ static void end_greatest(struct conn_pool *pool)
     conn_make_dirty(c);
 }
 
+/* What those hold that are going already, when the turn comes to them. */
+static size_t leaving(const struct conn_pool *pool)
+{
+    size_t bytes = 0;
+    for (const struct server *s = pool->servers; s; s = s->next) {
+        for (uint32_t i = 0; i < s->slabs * CONN_SLAB; i++) {
+            const struct conn *c = &s->slab[i / CONN_SLAB][i % CONN_SLAB];
+            if (c->server && (c->overrun || c->broken)) bytes += holds(c);
+        }
+    }
+    return bytes;
+}
+
 void pool_overdrawn(struct conn_pool *pool)
 {
-    while (pool->held > pool->budget + pool->out_cap) {
-        size_t before = pool->held;
-        end_greatest(pool);
-        if (pool->held == before) break;
-    }
+    size_t most = pool->budget + pool->out_cap;
+    while (pool->held > most && pool->held - leaving(pool) > most) end_greatest(pool);
 }
 
 static void stuck(struct timer *t, int64_t now)
