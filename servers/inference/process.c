@@ -14,8 +14,9 @@ enum { CONTEXT_MAX = 64, CHUNKS_MAX = 256, CHUNKS_BYTES = 1 << 20, LENGTH_MIN = 
 
 struct process {
     struct slice text, adapter, context;
+    struct slice max_length, stride;    /* integers, whose bounds the model gives */
     struct param_vector embedding;
-    int64_t top_k, max_length, stride;
+    int64_t top_k;
     bool include_embeddings, chunk;
 };
 
@@ -23,10 +24,8 @@ static const struct param process_config[] = {
     { "top_k",      PARAM_INT,  .at = offsetof(struct process, top_k), .min = 0, .max = 64 },
     { "include_embeddings", PARAM_BOOL, .at = offsetof(struct process, include_embeddings) },
     { "chunk",      PARAM_BOOL, .at = offsetof(struct process, chunk) },
-    { "max_length", PARAM_INT,  .at = offsetof(struct process, max_length), .min = -1e15,
-      .max = 1e15 },    /* cut_chunks() knows what is allowed */
-    { "stride",     PARAM_INT,  .at = offsetof(struct process, stride), .min = -1e15,
-      .max = 1e15 },
+    { "max_length", PARAM_ANY,  .at = offsetof(struct process, max_length) },
+    { "stride",     PARAM_ANY,  .at = offsetof(struct process, stride) },
     { 0 }
 };
 static const struct param process_params[] = {
@@ -285,23 +284,32 @@ static bool read_embedding(struct request *rq, struct plan *plan, uint32_t dimen
            || invalid(rq, "embedding", "not all zero");
 }
 
+/* An integer from..to, or as it is where none is given. */
+static bool take_length(struct slice given, int64_t from, int64_t to, int64_t *out)
+{
+    struct json in;
+    if (!given.p) return true;
+    json_init(&in, (char *)given.p, given.len);
+    json_next(&in);
+    return json_int(&in, out) && *out >= from && *out <= to;
+}
+
 /* Windows of the text; they are entries of their own unless one covers it all. */
 static bool cut_chunks(struct request *rq, struct plan *plan, struct embedder *e)
 {
     struct process *p = &plan->p;
-    int64_t most = embedder_max_tokens(e);
-    if (p->max_length == INT64_MIN) p->max_length = most;
-    if (p->stride == INT64_MIN) p->stride = p->max_length;
+    int64_t most = embedder_max_tokens(e), max_length = most;
     char allowed[64];
     snprintf(allowed, sizeof allowed, "an integer from %d to %d", LENGTH_MIN, (int)most);
-    if (p->max_length < LENGTH_MIN || p->max_length > most)
+    if (!take_length(p->max_length, LENGTH_MIN, most, &max_length))
         return invalid(rq, "config.max_length", allowed);
-    if (p->stride < 1 || p->stride > p->max_length)
+    int64_t stride = max_length;
+    if (!take_length(p->stride, 1, max_length, &stride))
         return invalid(rq, "config.stride", "an integer from 1 to max_length");
     if (!p->chunk) return true;
     struct embed_span *span = plan->span + plan->n;
-    size_t n = embedder_spans(e, plan->text[plan->contexts], (uint32_t)p->max_length,
-                              (uint32_t)p->stride, span, CHUNKS_MAX);
+    size_t n = embedder_spans(e, plan->text[plan->contexts], (uint32_t)max_length,
+                              (uint32_t)stride, span, CHUNKS_MAX);
     if (n > CHUNKS_MAX) {
         reply_error(rq, REPLY_TOO_LARGE,
                     "Text too long: %zu chunks, at most %d are computed; take a greater stride", n,
@@ -326,7 +334,7 @@ static bool cut_chunks(struct request *rq, struct plan *plan, struct embedder *e
 static bool read_plan(struct request *rq, struct plan *plan)
 {
     struct embedder *e = ((struct inference_service *)rq->ep->app)->embedder;
-    plan->p = (struct process){ .top_k = 5, .max_length = INT64_MIN, .stride = INT64_MIN,
+    plan->p = (struct process){ .top_k = 5,
                                 .embedding = { .v = plan->given, .cap = MEMORY_DIMENSION } };
     if (!params_read(rq, process_params, &plan->p)) return false;
     if (!read_embedding(rq, plan, embedder_dimension(e)) || !read_context(rq, plan)) return false;

@@ -8,6 +8,8 @@
 #include "servers/memory/task.h"
 #include "servers/values.h"
 
+#define BESIDE     768      /* bytes of a reply beside the vector in it, at most; */
+#define BESIDE_ONE 256      /* beside the memory, whose numbers may grow */
 #define AHEAD_MS   60000    /* how far a memory's time may be ahead of the clock */
 
 static struct memory_service *service(const struct request *rq) { return rq->ep->app; }
@@ -116,12 +118,34 @@ static bool answered_before(struct task *t)
     return true;
 }
 
+/* Before anything was done. */
+static void task_too_large(struct task *t)
+{
+    reply_too_large(t->rq);
+    task_free(t);
+}
+
+/* Is there room for what the reply has beside the vector, which is written to see? */
+static bool embedding_fits(struct task *t, const struct store_text *text)
+{
+    const struct records *rs = store_records(t->ms->store);
+    uint32_t row = store_duplicate(t->ms->store, text->text, text->metadata);
+    const float *vector = row == ROW_NONE ? t->vector : records_vector(rs, row);
+    struct json_out *out = reply_begin(t->rq);
+    json_put_key(out, "embedding"), json_put_f32s(out, vector, t->rq->ep->dimension);
+    return !out->p || (!out->full && out->cap - out->len > BESIDE);
+}
+
 static void store_found(struct task *t)
 {
     struct store_text text = text_of(t);
     struct store_added a;
     memory_wall(t->rq->ep);
     if (answered_before(t) || task_stopped(t)) return;
+    if (t->want_embedding && !embedding_fits(t, &text)) {
+        task_too_large(t);
+        return;
+    }
     int status =
         memory_id_new(text.id) ? store_add(t->ms->store, &text, &t->scan, &a) : STORE_NO_ROOM;
     if (task_over(t, status)) return;
@@ -171,17 +195,10 @@ static bool store_early(struct task *t)
     return true;
 }
 
-#define FLOAT_BYTES 16      /* of a vector's number in a reply, at most */
-#define MORE_BYTES  2048    /* of what stands beside it */
-
 static void store(struct request *rq, bool want_embedding)
 {
     struct memory_service *ms = service(rq);
     uint64_t content = rq->id.len ? resend_hash(ms->resend, rq->data) : 0;
-    if (want_embedding && rq->ep->max_reply < FLOAT_BYTES * rq->ep->dimension + MORE_BYTES) {
-        reply_too_large(rq);             /* before it is stored */
-        return;
-    }
     struct task *t = task_new(rq, store_params, &store_call);
     if (!t || !task_has_text(t)) return;
     uint64_t connection = (uint64_t)rq->conn.slot << 32 | rq->conn.generation;
@@ -269,7 +286,7 @@ static bool reply_fits(struct task *t, const uint8_t *id, const struct store_upd
     json_open(out, '{');
     memory_put(t->ms, &m, 0, MEMORY_PLAIN, out);
     json_close(out, '}');
-    return !out->p || (!out->full && out->cap - out->len > MORE_BYTES / 8);
+    return !out->p || (!out->full && out->cap - out->len > BESIDE_ONE);
 }
 
 static void update_ready(struct task *t)
@@ -287,8 +304,7 @@ static void update_ready(struct task *t)
     memory_wall(rq->ep);
     if (!has_id(t, id) || task_stopped(t)) return;
     if (!reply_fits(t, id, &u)) {
-        reply_too_large(rq);
-        task_free(t);
+        task_too_large(t);
         return;
     }
     if (task_over(t, store_update(t->ms->store, id, &u, &seq))) return;
