@@ -113,6 +113,15 @@ static void room(size_t n)
     if (!(r.in = realloc(r.in, r.cap))) die(71, "out of memory");
 }
 
+/* What others sent must not reach the terminal with control characters in it. */
+static void clean(struct slice s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        if ((c < ' ' && c != '\n' && c != '\t') || c == 127) ((char *)s.p)[i] = '?';
+    }
+}
+
 /* ws://host[:port][/path], host perhaps an IPv6 address in brackets. */
 static void dial(const char *host, const char *port)
 {
@@ -150,7 +159,11 @@ static void shake_hands(const char *authority, const char *path)
     }
     int status = http_response(&h, (char *)r.in, scan.at) == 200 ? ws_check_response(&h, nonce, &why) : 400;
     if (status == 401) die(77, "a token is wanted: set RECALLD_TOKEN");
-    if (status != 101) die(69, "%s refused with %d: %.*s", r.url, status, (int)(r.kept - scan.at), r.in + scan.at);
+    if (status != 101) {
+        struct slice body = trim_ascii((struct slice){ (char *)r.in + scan.at, r.kept - scan.at });
+        clean(body);
+        die(69, "%s refused with %d: %.*s", r.url, status, (int)body.len, body.p);
+    }
     r.kept -= scan.at;
     memmove(r.in, r.in + scan.at, r.kept);
 }
@@ -229,12 +242,8 @@ static struct slice plain(struct slice value)
 static void print(const char *before, struct slice s, const char *after)
 {
     fputs(before, stdout);
-    /* Control characters of a stored text must not reach the terminal. */
-    for (size_t i = 0; i < s.len; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-        if (c < ' ' || c == 127) fputs(c == '\n' ? "\n" : c == '\t' ? "\t" : "?", stdout);
-        else putchar(c);
-    }
+    clean(s);
+    fwrite(s.p, 1, s.len, stdout);
     fputs(after, stdout);
 }
 
@@ -256,6 +265,8 @@ static struct slice data_of(struct slice reply)
     if (!success(reply)) {
         struct slice why = plain(member(reply, "error"));
         if (r.json) exit(65);
+        clean(why);
+        if (!why.len) die(65, "the server sent what is no reply");
         die(65, "%.*s", (int)why.len, why.p);
     }
     return member(reply, "data");
@@ -403,6 +414,7 @@ static void on_import(const char *path)
             continue;
         }
         struct slice why = plain(member(reply, "error"));
+        clean(why);
         fprintf(stderr, "recall: line %ld: %.*s\n", n, (int)why.len, why.p);
         refused++;
     }

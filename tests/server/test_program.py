@@ -1,4 +1,6 @@
 """The daemon from outside: flags, exit status, ports, signals, maintenance, systemd."""
+import base64
+import hashlib
 import json
 import os
 import pathlib
@@ -549,6 +551,34 @@ def test_recall_says_goodbye_however_it_ends():
         assert s.stop() == 0
         assert p.wait(10) == 69 and "1001" in p.stderr.read()
         assert "code=1001" in s.log() and "code=1006" not in s.log()
+
+
+def test_recall_says_what_a_strange_server_sent_and_commands_no_terminal():
+    def served(reply, head=None):
+        """What recall says of a server that answers its handshake with this head, else a store with this reply."""
+        with socket.create_server(("127.0.0.1", 0)) as door:
+            args = [BUILD / "recall", f"--url=ws://127.0.0.1:{door.getsockname()[1]}", "store", "x"]
+            p = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+            c, _ = door.accept()
+            with c:
+                request = b""
+                while not request.endswith(b"\r\n\r\n"):
+                    request += c.recv(4096)
+                key = request.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
+                accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+                c.sendall(head or b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                          b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
+                c.sendall(reply if head else bytes([0x81, len(reply)]) + reply)
+                c.shutdown(socket.SHUT_WR)
+                out, err = p.communicate(timeout=10)
+            return p.returncode, out, err
+
+    for garbled in (b"{}", b"garbage", b"[]"):
+        assert (got := served(garbled)) == (65, b"", b"recall: the server sent what is no reply\n"), (garbled, got)
+    assert served(b'{"status":"error","error":"a\\u001b[31mred\\u009b"}')[::2] == (65, b"recall: a?[31mred\xc2\x9b\n")
+    assert served(b'{"status":"success","data":{"id":"x\\u0007","significance":1}}')[1] == b"x?  significance 1\n"
+    status, _, err = served(b"no\x1b page\n", b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\n")
+    assert status == 69 and err.endswith(b" refused with 404: no? page\n"), err
 
 
 def logged(server, what, n):
