@@ -29,7 +29,7 @@ MAINS   = recalld recall echo
 KERNELS = $(if $(shell $(CC) -dM -E -x c /dev/null | grep -w __x86_64__),avx2 avx512)
 KSRC    = servers/inference/kernels.c
 
-SOURCES := $(LIB:=.c) $(filter-out $(MAINS:%=servers/%.c),$(wildcard servers/*.c servers/*/*.c))
+SOURCES := $(LIB:=.c) $(filter-out $(MAINS:%=servers/%.c) servers/recall_link.c,$(wildcard servers/*.c servers/*/*.c))
 TESTS   := $(patsubst tests/%.c,%,$(wildcard tests/test_*.c))
 FUZZERS := $(patsubst tests/fuzz/%.c,%,$(wildcard tests/fuzz/fuzz_*.c))
 
@@ -41,7 +41,7 @@ objs    = $(patsubst %.c,$(BUILD)/%.o,$(1)) \
 all: $(MAINS:%=$(BUILD)/%)
 
 $(BUILD)/recalld: $(call objs,servers/recalld.c $(SOURCES))
-$(BUILD)/recall:  $(call objs,servers/recall.c $(LIB:=.c) servers/net.c servers/log.c servers/values.c)
+$(BUILD)/recall:  $(call objs,servers/recall.c servers/recall_link.c $(LIB:=.c) servers/net.c servers/log.c servers/values.c)
 $(BUILD)/echo:    $(call objs,servers/echo.c sha1.c base64.c utf8.c http.c ws.c ws_handshake.c $(wildcard servers/loop*.c servers/conn*.c) servers/net.c servers/server.c)
 $(MAINS:%=$(BUILD)/%):
 	@echo "  LD    $@"

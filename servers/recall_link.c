@@ -1,0 +1,222 @@
+#include "servers/recall_link.h"
+
+#include <errno.h>
+#include <netdb.h>
+#include <signal.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/random.h>
+#include <sys/socket.h>
+#include <sys/time.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "servers/values.h"
+#include "ws.h"
+
+#define WAIT_S 60                     /* for a reply */
+#define BYE_S  2                      /* for the end of TCP behind our close */
+#define LOST   "connection lost"
+
+static struct {
+    int             fd;
+    struct ws       ws;
+    struct ws_out   out, bye;         /* bye: a close frame, ready to be sent */
+    struct ws_masks masks;
+    uint8_t        *in;
+    size_t          kept, cap;
+} r = { .fd = -1 };
+
+static const struct ws_config config = { .max_message = LINK_MESSAGE, .close_timeout_ms = 2000 };
+
+void die(int status, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    fputs("recall: ", stderr);
+    vfprintf(stderr, fmt, ap);
+    fputc('\n', stderr);
+    va_end(ap);
+    exit(status);
+}
+
+static int64_t now_ms(void)
+{
+    struct timespec t;
+    clock_gettime(CLOCK_MONOTONIC, &t);
+    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+}
+
+void *need(size_t n)
+{
+    void *p = malloc(n);
+    if (!p) die(71, "out of memory");
+    return p;
+}
+
+static void send_all(const void *p, size_t n)
+{
+    for (const char *s = p; n;) {
+        ssize_t sent = send(r.fd, s, n, MSG_NOSIGNAL);
+        if (sent < 0) die(74, LOST ": %s", strerror(errno));
+        s += sent, n -= (size_t)sent;
+    }
+}
+
+static void flush(void)
+{
+    send_all(r.out.p, r.out.len);
+    r.out.len = 0;
+}
+
+void link_wait(int seconds)
+{
+    struct timeval t = { .tv_sec = seconds };
+    setsockopt(r.fd, SOL_SOCKET, SO_RCVTIMEO, &t, sizeof t);
+}
+
+static bool say_now(const struct ws_out *out)
+{
+    return send(r.fd, out->p, out->len, MSG_NOSIGNAL | MSG_DONTWAIT) > 0;
+}
+
+static void on_signal(int sig)
+{
+    say_now(&r.bye);
+    signal(sig, SIG_DFL), raise(sig);
+}
+
+/* At exit: our close, or the answer to the server's; then it ends TCP. */
+static void hang_up(void)
+{
+    if (!say_now(r.ws.closed ? &r.out : &r.bye)) return;
+    link_wait(BYE_S);
+    recv(r.fd, r.in, r.cap, MSG_WAITALL);
+}
+
+/* Room for n bytes behind those that are kept. */
+static void room(size_t n)
+{
+    if (r.cap >= r.kept + n) return;
+    r.cap = r.kept + n;
+    if (!(r.in = realloc(r.in, r.cap))) die(71, "out of memory");
+}
+
+void clean(struct slice s)
+{
+    for (size_t i = 0; i < s.len; i++) {
+        unsigned char c = (unsigned char)s.p[i];
+        if ((c < ' ' && c != '\n' && c != '\t') || c == 127) ((char *)s.p)[i] = '?';
+    }
+}
+
+/* ws://host[:port][/path], host perhaps an IPv6 address in brackets. */
+static void dial(const char *host, const char *port)
+{
+    struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list, *a;
+    int e = getaddrinfo(host, port, &hints, &list);
+    if (e) die(69, "%s: %s", host, gai_strerror(e));
+    for (a = list; a; a = a->ai_next) {
+        r.fd = socket(a->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+        if (r.fd >= 0 && !connect(r.fd, a->ai_addr, a->ai_addrlen)) break;
+        e = errno;
+        if (r.fd >= 0) close(r.fd);
+        r.fd = -1;
+    }
+    freeaddrinfo(list);
+    if (r.fd < 0)
+        die(69, "nobody answers at %s port %s: %s; is recalld running?", host, port, strerror(e));
+    link_wait(WAIT_S);
+}
+
+static void shake_hands(const char *url, const char *authority, const char *path, const char *token)
+{
+    uint8_t nonce[16];
+    char head[4096], headers[512] = "";
+    struct http_scan scan = { 0 };
+    struct http_head h;
+    const char *why = "";
+    if (getrandom(nonce, 16, 0) != 16 || getrandom(r.masks.seed, 16, 0) != 16)
+        die(71, "no random numbers");
+    if (token) snprintf(headers, sizeof headers, "Authorization: Bearer %s\r\n", token);
+    send_all(head, ws_request(head, sizeof head, authority, path, nonce, headers));
+    for (int status = 0; !status;) {
+        room(HTTP_MAX_HEAD);
+        ssize_t n = recv(r.fd, r.in + r.kept, HTTP_MAX_HEAD, 0);
+        if (n <= 0) die(69, "no WebSocket answer from %s", url);
+        r.kept += (size_t)n;
+        status = http_scan(&scan, (char *)r.in, r.kept);
+        if (status > 200) die(69, "%s is no WebSocket server", url);
+    }
+    int status = http_response(&h, (char *)r.in, scan.at);
+    status = status == 200 ? ws_check_response(&h, nonce, &why) : 400;
+    if (status == 401) die(77, "a token is wanted: set RECALLD_TOKEN");
+    if (status != 101) {
+        struct slice body = trim_ascii((struct slice){ (char *)r.in + scan.at, r.kept - scan.at });
+        clean(body);
+        die(69, "%s refused with %d: %.*s", url, status, (int)body.len, body.p);
+    }
+    r.kept -= scan.at;
+    memmove(r.in, r.in + scan.at, r.kept);
+}
+
+void link_open(const char *url, const char *token)
+{
+    static char host[256], port[8] = "80", authority[300];
+    static uint8_t bye[WS_MAX_CTRL];
+    struct ws closing;
+    const char *p = url, *slash;
+    if (strncmp(p, "ws://", 5)) die(64, "--url %s: want ws://HOST:PORT", url);
+    p += 5;
+    slash = strchr(p, '/');
+    size_t n = slash ? (size_t)(slash - p) : strlen(p);
+    struct http_origin o;
+    if (n >= sizeof authority || !http_host(&o, (struct slice){ p, n }))
+        die(64, "--url %s: want ws://HOST:PORT", url);
+    memcpy(authority, p, n);
+    bool v6 = o.host.len > 2 && *o.host.p == '[';
+    snprintf(host, sizeof host, "%.*s", (int)(o.host.len - 2 * v6), o.host.p + v6);
+    if (o.port) snprintf(port, sizeof port, "%u", o.port);
+    dial(host, port);
+    r.out.p = need(r.out.cap = LINK_MESSAGE + WS_MAX_HEAD);
+    shake_hands(url, authority, slash ? slash : "/", token);
+    ws_init(&r.ws, WS_CLIENT, &config, &r.out, &r.masks, now_ms());
+    ws_received(&r.ws, r.in, r.kept, now_ms());
+    r.bye = (struct ws_out){ .p = bye, .cap = sizeof bye };
+    ws_init(&closing, WS_CLIENT, &config, &r.bye, &r.masks, now_ms());
+    ws_close(&closing, 1000, "", now_ms());
+    atexit(hang_up);
+    signal(SIGINT, on_signal), signal(SIGTERM, on_signal);
+}
+
+void link_ask(const char *text, size_t len)
+{
+    if (ws_send(&r.ws, WS_TEXT, text, len)) die(65, "the message is too long");
+    flush();
+}
+
+struct slice link_next(void)
+{
+    struct ws_event ev;
+    for (enum ws_ev e; (e = ws_next(&r.ws, &ev)) != WS_EV_TEXT;) {
+        if (e == WS_EV_CLOSED) {
+            clean((struct slice){ (char *)ev.data, ev.len });
+            die(69, "the server closed the connection: %u %.*s", ev.code, (int)ev.len, ev.data);
+        }
+        if (r.out.len) flush();
+        if (e != WS_EV_NONE) continue;
+        uint8_t *keep = ws_keep(&r.ws, &r.kept);
+        size_t want = ws_want(&r.ws) > r.kept ? ws_want(&r.ws) - r.kept : 0;
+        size_t n = want > 65536 ? want : 65536;
+        if (r.kept) memmove(r.in, keep, r.kept);
+        room(n);
+        ssize_t got = recv(r.fd, r.in + r.kept, n, 0);
+        if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) die(75, "no reply within %d s", WAIT_S);
+        if (got <= 0) die(74, LOST);
+        ws_received(&r.ws, r.in, r.kept + (size_t)got, now_ms());
+    }
+    return (struct slice){ (char *)ev.data, ev.len };
+}
+
