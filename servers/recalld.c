@@ -235,6 +235,7 @@ static void reloaded(struct embed_load *l, int index, const struct fault *f)
 {
     l->user = NULL;
     if (index < 0) log_say(LOG_ERROR, "", "adapter %s stays as it was: %s", l->name, f->why);
+    else log_say(LOG_INFO, "", "adapter %s read again", l->name);
 }
 
 /* Adapters are read beside everything else. One that is still being read is not read again. */

@@ -2,12 +2,14 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <limits.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/net.h>
 #include <linux/seccomp.h>
 #include <stddef.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/prctl.h>
@@ -254,6 +256,18 @@ static void allow_parent(int ruleset, const char *file)
     allow_path(ruleset, slash ? dir : ".", LL_READ);
 }
 
+/* An adapter's directory. Its files may be links elsewhere, as in Hugging Face's cache. */
+static void allow_adapter(int ruleset, const char *dir)
+{
+    static const char *const files[] = { "adapter_config.json", "adapter_model.safetensors" };
+    char path[PATH_MAX], real[PATH_MAX];
+    allow_path(ruleset, dir, LL_READ);
+    for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
+        snprintf(path, sizeof path, "%s/%s", dir, files[i]);
+        if (realpath(path, real)) allow_parent(ruleset, real);
+    }
+}
+
 static int landlock(const struct options *o, bool loop, bool disk)
 {
     int version = landlock_version();
@@ -267,7 +281,7 @@ static int landlock(const struct options *o, bool loop, bool disk)
         if (strcmp(o->model, "builtin")) allow_path(fd, o->model, LL_READ);
         for (int64_t i = 0; i < o->adapters.n; i++) {
             const char *eq = strchr(o->adapters.v[i], '=');
-            if (eq) allow_path(fd, eq + 1, LL_READ);
+            if (eq) allow_adapter(fd, eq + 1);
         }
         allow_path(fd, o->adapter_dir, LL_READ);
         allow_parent(fd, o->token_file);

@@ -29,15 +29,20 @@ def reads_again(program):
     with scratch() as d:
         (d / "token").write_text("sesame\n")
         (d / "config").write_text("allow-origin = http://one.example\n")
-        for flags in (["--token-file", d / "token"], ["--config", d / "config"], ["--adapter", f"a={TINY}/adapters/qv"]):
+        shutil.copytree(TINY / "adapters/qv", d / "blobs")
+        (d / "snapshot").mkdir()
+        for file in (d / "blobs").iterdir():
+            (d / "snapshot" / file.name).symlink_to(f"../blobs/{file.name}")    # as in Hugging Face's cache
+        for flags, what in ((["--token-file", d / "token"], "origins"), (["--config", d / "config"], "origins"),
+                            (["--adapter", f"a={d}/blobs"], "adapter a"), (["--adapter", f"a={d}/snapshot"], "adapter a")):
             with sandboxed(program, *flags) as s, Client(s.inference, headers=["Authorization: Bearer sesame"]) as c:
                 on(c)
                 s.process.send_signal(signal.SIGHUP)
                 for _ in range(500):
-                    if "read again" in s.log() or s.process.poll() is not None:
+                    if f"{what} read again" in s.log() or s.process.poll() is not None:
                         break
                     time.sleep(0.01)
-                assert "read again" in s.log() and s.process.poll() is None, (flags, s.process.poll(), s.log())
+                assert f"{what} read again" in s.log() and s.process.poll() is None, (flags, s.process.poll(), s.log())
                 assert c.ok("embeddings", {"text": "a"})["count"] == 1 and "stays as it was" not in s.log(), s.log()
 
 
