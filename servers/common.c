@@ -35,7 +35,8 @@ static double uptime(const struct endpoint *ep)
 static void put_port(struct json_out *out, const char *key, const struct endpoint *a,
                      const struct endpoint *b)
 {
-    const struct endpoint *ep = a && !strcmp(a->name, key) ? a : b && !strcmp(b->name, key) ? b : NULL;
+    const struct endpoint *ep = a && !strcmp(a->name, key) ? a
+                              : b && !strcmp(b->name, key) ? b : NULL;
     json_put_key(out, key);
     if (ep) json_put_int(out, ep->port);
     else json_put_null(out);
@@ -51,7 +52,8 @@ static void put_identity(struct endpoint *ep, struct json_out *out)
     put_port(out, "inference", ep, ep->other);
     json_close(out, '}');
     json_put_key(out, "model"), json_put_text(out, ep->model_name);
-    json_put_key(out, "model_fingerprint"), json_put_text(out, hex_text(print, ep->fingerprint, 32));
+    json_put_key(out, "model_fingerprint");
+    json_put_text(out, hex_text(print, ep->fingerprint, 32));
     put_int(out, "dimension", ep->dimension);
     json_put_key(out, "device"), json_put_text(out, "cpu");
     put_num(out, "uptime_s", uptime(ep));
@@ -185,7 +187,8 @@ static void line(struct text *t, const char *type, const char *name, double v)
 }
 
 /* One series of several that differ in a label. */
-static void labelled(struct text *t, const char *name, const char *label, const char *value, double v)
+static void labelled(struct text *t, const char *name, const char *label, const char *value,
+                     double v)
 {
     add(t, "recalld_%s{endpoint=\"%s\",%s=\"%s\"} %.15g\n", name, t->endpoint, label, value, v);
 }
@@ -209,12 +212,14 @@ static void counters(struct text *t, const struct endpoint *ep)
     for (int i = 0; i < 17; i++) {
         char code[16];
         snprintf(code, sizeof code, "%d", 1000 + i);
-        if (n->closes[i]) labelled(t, "closes_total", "code", i < 16 ? code : "other", (double)n->closes[i]);
+        if (n->closes[i])
+            labelled(t, "closes_total", "code", i < 16 ? code : "other", (double)n->closes[i]);
     }
     heading(t, "counter", "errors_by_code_total");
     for (int i = 0; i < REPLY_CODES; i++)
         if (m->errors_by_code[i])
-            labelled(t, "errors_by_code_total", "code", reply_code_names[i], (double)m->errors_by_code[i]);
+            labelled(t, "errors_by_code_total", "code", reply_code_names[i],
+                     (double)m->errors_by_code[i]);
 }
 
 size_t endpoint_metrics(struct endpoint *ep, char *p, size_t cap)

@@ -73,7 +73,8 @@ struct server {
     struct ws_config         ws;                /* ping_timeout_ms: also of who takes nothing */
     int32_t                  handshake_timeout_ms;
     uint32_t                 max_connections;
-    const char              *refusal_headers;   /* lines of what is refused before request(), or NULL */
+    const char              *refusal_headers;   /* lines of what is refused before request(),
+                                                   or NULL */
 
     struct server_counters   n;
 

@@ -114,7 +114,8 @@ int conn_upgrade(struct conn *c, const struct http_head *h, struct slice protoco
     if (status != 101) {
         char lines[512];
         size_t n = append(lines, sizeof lines, 0, headers ? headers : "");
-        append(lines, sizeof lines, n, status == 426 ? CONN_WANTED : status == 405 ? "Allow: GET\r\n" : "");
+        append(lines, sizeof lines, n,
+               status == 426 ? CONN_WANTED : status == 405 ? "Allow: GET\r\n" : "");
         refuse(c, status, lines, why, slice_is(h->method, "HEAD"));
         return status;
     }

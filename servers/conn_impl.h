@@ -118,7 +118,8 @@ bool conn_stall(struct conn *c);               /* too much waits to be sent: loo
 
 /* conn_http.c */
 void conn_http(struct conn *c, uint8_t *p, size_t n);   /* bytes of request heads */
-void conn_refuse(struct conn *c, int status, const char *more, const char *why); /* more: header lines */
+void conn_refuse(struct conn *c, int status, const char *more,   /* more: header lines */
+                 const char *why);
 
 /* conn_out.c */
 void conn_cork(struct conn *c);                /* the send buffer is c's now */

@@ -129,7 +129,8 @@ static bool within_rate(struct request *rq)
     if (s->tokens > most) s->tokens = most;
     if (s->tokens >= 1) { s->tokens--; return true; }
     rq->ep->metrics.rate_limited++;
-    reply_error_text(rq, REPLY_RATE_LIMITED, "Rate limit exceeded", (int64_t)((1 - s->tokens) * 60000 / rate) + 1);
+    reply_error_text(rq, REPLY_RATE_LIMITED, "Rate limit exceeded",
+                     (int64_t)((1 - s->tokens) * 60000 / rate) + 1);
     return false;
 }
 
@@ -140,14 +141,16 @@ static bool read_envelope(struct request *rq)
     size_t at;
     const char *why = json_check(m.p, m.len, &at);
     if (why) {
-        if (within_rate(rq)) reply_error(rq, REPLY_INVALID_JSON, "Invalid JSON format at byte %zu: %s", at, why);
+        if (within_rate(rq))
+            reply_error(rq, REPLY_INVALID_JSON, "Invalid JSON format at byte %zu: %s", at, why);
         return false;
     }
     struct json in;
     struct wrong w = { 0 };
     json_init(&in, (char *)m.p, m.len);
     if (json_next(&in) != JSON_OBJECT) {
-        if (within_rate(rq)) reply_error(rq, REPLY_INVALID_ENVELOPE, "Invalid message: must be an object");
+        if (within_rate(rq))
+            reply_error(rq, REPLY_INVALID_ENVELOPE, "Invalid message: must be an object");
         return false;
     }
     const char *twice = doubled(m);
@@ -166,7 +169,8 @@ static bool read_envelope(struct request *rq)
 
 static bool find_command(struct request *rq)
 {
-    if (!(rq->cmd = find(rq->ep->commands, rq->type)) && !(rq->cmd = find(common_commands, rq->type)))
+    if (!(rq->cmd = find(rq->ep->commands, rq->type)) &&
+        !(rq->cmd = find(common_commands, rq->type)))
         rq->cmd = find(events_commands, rq->type);
     if (rq->cmd) return true;
     int n = rq->type.len < 128 ? (int)rq->type.len : 128;
@@ -200,7 +204,8 @@ static void on_message(struct conn *c, enum ws_op op, uint8_t *p, size_t n)
     struct session *s = *conn_user(c);
     struct request rq = { .ep = ep, .conn = conn_ref(c), .now_us = loop_clock_us(),
                           .message = { (const char *)p, n } };
-    (void)op;                            /* binary is refused from its header: ws_config.text_only */
+    (void)op;                            /* binary is refused from its header:
+                                            ws_config.text_only */
     ep->metrics.received++;
     if (!s || !s->blocked) { request_execute(&rq); return; }
     struct request *k = request_keep(&rq, true);

@@ -45,17 +45,21 @@ struct endpoint {
     const char           *protocol;      /* subprotocol that is echoed */
     const struct command *commands;      /* its own, searched before those of both */
     void                 *app;           /* what the commands work on */
-    bool                  slow;          /* CMD_LATER commands may have to wait: keep their messages */
+    bool                  slow;          /* CMD_LATER commands may have to wait: keep their
+                                            messages */
     unsigned              events;        /* EVENT_ bits that can be subscribed to */
     size_t                max_reply;
     double                rate;          /* requests per minute and connection, 0: off */
-    int64_t             (*wall)(struct endpoint *);   /* ms since 1970, as this endpoint tells time */
+    int64_t             (*wall)(struct endpoint *);
+                                         /* ms since 1970, as this endpoint tells time */
     bool                (*ready)(struct endpoint *);  /* for /readyz */
-    void                (*stats)(struct endpoint *, struct json_out *); /* its own members of `stats` */
+    void                (*stats)(struct endpoint *, struct json_out *);
+                                         /* its own members of `stats` */
     void                (*watch)(struct request *, struct slice query, uint32_t query_id);
-                                         /* a standing query was given: endpoint_watched() or an error
-                                            reply, now or (rq->kept) later */
-    void                (*unwatch)(struct endpoint *, struct conn_ref, uint32_t query_id); /* 0: all of it */
+                                         /* a standing query was given: endpoint_watched() or
+                                            an error reply, now or (rq->kept) later */
+    void                (*unwatch)(struct endpoint *, struct conn_ref, uint32_t query_id);
+                                         /* 0: all of it */
     struct metrics        metrics;
     const struct options *options;
     struct policy        *policy;
@@ -81,8 +85,10 @@ struct request {
     struct slice          id;            /* JSON text of the id as it was sent, or empty */
     struct slice          type;          /* lower-cased */
     struct slice          data;          /* JSON text of the object to read parameters from */
-    bool                  flat;          /* that is the envelope itself: type, id, timestamp are not parameters */
-    bool                  kept;          /* valid until replied; false: only until the command returns */
+    bool                  flat;          /* that is the envelope itself: type, id, timestamp
+                                            are not parameters */
+    bool                  kept;          /* valid until replied; false: only until the command
+                                            returns */
     int64_t               now_us;        /* when it came, monotonic */
     struct slice          message;       /* the whole text, for a content hash */
     int64_t               user[2];       /* for the command, while it waits */
@@ -112,7 +118,8 @@ void reply_end_durable(struct request *rq, uint64_t seq);
 void reply_error(struct request *rq, enum reply_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void reply_busy(struct request *rq, int64_t retry_after_ms);
-void reply_too_large(struct request *rq);      /* as reply_end() does it: for who asks before he acts */
+void reply_too_large(struct request *rq);      /* as reply_end() does it: for who asks before
+                                                  he acts */
 
 /* The client's connection, for rate limits, streams and standing queries. NULL: it is gone. */
 struct conn *request_conn(const struct request *rq);

@@ -196,7 +196,8 @@ struct subscription {
 
 static const struct param params[] = {
     { "events",      PARAM_LIST,   .at = offsetof(struct subscription, events) },
-    { "interval_ms", PARAM_INT,    .at = offsetof(struct subscription, interval_ms), .min = 100, .max = 3600000 },
+    { "interval_ms", PARAM_INT,    .at = offsetof(struct subscription, interval_ms),
+                                   .min = 100, .max = 3600000 },
     { "query",       PARAM_OBJECT, .at = offsetof(struct subscription, query) },
     { 0 }
 };
@@ -212,12 +213,15 @@ static unsigned read_bits(struct request *rq, struct slice list)
         for (size_t i = 0; i < N_NAMES; i++)
             if (slice_is(s, names[i].name)) bit = names[i].bit & rq->ep->events;
         if (!bit) {
-            reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: events (unknown name in the list)");
+            reply_error(rq, REPLY_INVALID_PARAMETER,
+                        "Invalid parameter: events (unknown name in the list)");
             return 0;
         }
         bits |= bit;
     }
-    if (!bits) reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: events (a list of one or more names)");
+    if (!bits)
+        reply_error(rq, REPLY_INVALID_PARAMETER,
+                    "Invalid parameter: events (a list of one or more names)");
     return bits;
 }
 
@@ -259,7 +263,10 @@ static void on_subscribe(struct request *rq)
     static uint32_t last_id;
     struct subscription p = { .interval_ms = 1000 };
     if (!params_read(rq, params, &p)) return;
-    if (!p.events.p) { reply_error(rq, REPLY_MISSING_FIELD, "Missing required field: events"); return; }
+    if (!p.events.p) {
+        reply_error(rq, REPLY_MISSING_FIELD, "Missing required field: events");
+        return;
+    }
     unsigned bits = read_bits(rq, p.events);
     if (!bits) return;                   /* rq is answered, and gone */
     struct conn *c = request_conn(rq);
@@ -269,7 +276,8 @@ static void on_subscribe(struct request *rq)
     if (!(bits & EVENT_MATCH)) { endpoint_watched(rq, 0); return; }
     if (!p.query.p) reply_error(rq, REPLY_MISSING_FIELD, "Missing required field: query");
     else if (s && s->queries == SESSION_QUERIES)
-        reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: query (at most 16 on a connection)");
+        reply_error(rq, REPLY_INVALID_PARAMETER,
+                    "Invalid parameter: query (at most 16 on a connection)");
     else rq->ep->watch(rq, p.query, ++last_id ? last_id : ++last_id);
 }
 

@@ -19,8 +19,11 @@
 static void on_damage(void *user, uint64_t offset, uint64_t bytes, uint64_t from, uint64_t to)
 {
     (void)user;
-    printf("damage: %llu bytes at offset %llu", (unsigned long long)bytes, (unsigned long long)offset);
-    if (from <= to) printf(", sequence numbers %llu to %llu are lost", (unsigned long long)from, (unsigned long long)to);
+    printf("damage: %llu bytes at offset %llu", (unsigned long long)bytes,
+           (unsigned long long)offset);
+    if (from <= to)
+        printf(", sequence numbers %llu to %llu are lost", (unsigned long long)from,
+               (unsigned long long)to);
     putchar('\n');
 }
 
@@ -28,15 +31,19 @@ static void print_report(const struct journal_report *r)
 {
     char print[65];
     uint64_t kept = 4096 + r->live_bytes;
-    printf("log: %llu bytes, %llu records, %s\n", (unsigned long long)r->bytes, (unsigned long long)r->records,
-           r->closed ? "closed cleanly" : "not closed");
+    printf("log: %llu bytes, %llu records, %s\n", (unsigned long long)r->bytes,
+           (unsigned long long)r->records, r->closed ? "closed cleanly" : "not closed");
     printf("memories: %llu, %llu bytes; garbage: %llu bytes\n", (unsigned long long)r->live,
-           (unsigned long long)r->live_bytes, (unsigned long long)(r->bytes > kept ? r->bytes - kept : 0));
+           (unsigned long long)r->live_bytes,
+           (unsigned long long)(r->bytes > kept ? r->bytes - kept : 0));
     printf("sequence number: %llu\nembedder: %s, dimension %u\n", (unsigned long long)r->seq,
            hex_text(print, r->head.fingerprint, 32), r->head.dimension);
     if (r->head_damaged) puts("damage: the file header, its second copy was read");
-    if (r->orphans) printf("skipped: %llu changes whose memory is lost\n", (unsigned long long)r->orphans);
-    if (r->torn_bytes) printf("torn: %llu bytes at the end that nobody was told of\n", (unsigned long long)r->torn_bytes);
+    if (r->orphans)
+        printf("skipped: %llu changes whose memory is lost\n", (unsigned long long)r->orphans);
+    if (r->torn_bytes)
+        printf("torn: %llu bytes at the end that nobody was told of\n",
+               (unsigned long long)r->torn_bytes);
 }
 
 int maintenance_repair(const struct options *o, struct fault *f)
@@ -45,7 +52,8 @@ int maintenance_repair(const struct options *o, struct fault *f)
     char kept[64];
     if (journal_repair(o->data, &r, kept, f) < 0) return -1;
     print_report(&r);
-    if (*kept) printf("repaired: every whole record is in a new log, the old one is kept as %s\n", kept);
+    if (*kept)
+        printf("repaired: every whole record is in a new log, the old one is kept as %s\n", kept);
     else puts("nothing to repair");
     return 0;
 }
@@ -71,9 +79,12 @@ static int check(const struct options *o, struct embedder *e, struct fault *f)
     int damaged = journal_check(o->data, &r, f);
     if (damaged < 0) return -1;
     print_report(&r);
-    if (damaged) return fault_set(f, 65, "%.200s/memory.log is damaged: --repair keeps every whole record", o->data);
+    if (damaged)
+        return fault_set(f, 65, "%.200s/memory.log is damaged: --repair keeps every whole record",
+                         o->data);
     if (memcmp(r.head.fingerprint, embedder_fingerprint(e), 32))
-        return fault_set(f, 65, "the memories were made with another embedder than this: --reembed embeds them again");
+        return fault_set(f, 65, "the memories were made with another embedder than this: "
+                         "--reembed embeds them again");
     puts("all is well");
     return 0;
 }
@@ -92,7 +103,8 @@ static int compact(struct memory_service *ms, struct fault *f)
     journal_state(ms->journal, &before);
     if (journal_compact_all(ms->journal, &living, loop_clock(), f)) return -1;
     journal_state(ms->journal, &after);
-    printf("compacted: %llu bytes, were %llu\n", (unsigned long long)after.bytes, (unsigned long long)before.bytes);
+    printf("compacted: %llu bytes, were %llu\n", (unsigned long long)after.bytes,
+           (unsigned long long)before.bytes);
     return 0;
 }
 
@@ -120,11 +132,13 @@ static int write_anew(struct store *old, struct embedder *e, struct journal *j, 
         if (embed(e, &m, vector)) { bad = fault_set(f, 65, "a text cannot be embedded"); break; }
         m.vector = vector;
         int r = journal_append(j, MEMORY_PUT, &m, &seq);
-        if (r == JOURNAL_BUSY && !journal_wait(j, loop_clock())) r = journal_append(j, MEMORY_PUT, &m, &seq);
+        if (r == JOURNAL_BUSY && !journal_wait(j, loop_clock()))
+            r = journal_append(j, MEMORY_PUT, &m, &seq);
         if (r) bad = fault_set(f, 74, "the new log cannot be written: disk full");
         if (++n % 1000 == 0 || n == all) fprintf(stderr, "\rembedded %zu of %zu", n, all);
     }
-    if (!bad && journal_wait(j, loop_clock())) bad = fault_set(f, 74, "the new log cannot be written: disk full");
+    if (!bad && journal_wait(j, loop_clock()))
+        bad = fault_set(f, 74, "the new log cannot be written: disk full");
     if (n) fputc('\n', stderr);
     free(vector);
     return bad;
@@ -159,19 +173,24 @@ static int reembed(const struct options *o, struct embedder *e, struct fault *f)
     char passing[4096];
     int found = journal_peek(o->data, &head, f);
     if (found) return found > 0 ? fault_set(f, 65, "no log in %.200s", o->data) : -1;
-    if (!memcmp(head.fingerprint, embedder_fingerprint(e), 32)) { puts("made with this embedder already"); return 0; }
+    if (!memcmp(head.fingerprint, embedder_fingerprint(e), 32)) {
+        puts("made with this embedder already");
+        return 0;
+    }
     struct store_config sc = { .dimension = head.dimension, .max_memories = SIZE_MAX };
     struct store *old = store_new(&sc);
     if (!old) return fault_set(f, 71, "out of memory");
-    struct journal_config jc = { .dir = o->data, .dimension = head.dimension, .fingerprint = head.fingerprint,
+    struct journal_config jc = { .dir = o->data, .dimension = head.dimension,
+                                 .fingerprint = head.fingerprint,
                                  .in_process = true, .replay = { store_replay, old } };
     struct journal *from = journal_open(&jc, f), *to = NULL;
     int bad = from ? 0 : -1;
     if (!bad) {
         snprintf(passing, sizeof passing, "%.4000s/" PASSING, o->data);
         remove_passing(passing);
-        jc = (struct journal_config){ .dir = passing, .dimension = embedder_dimension(e), .in_process = true,
-                                      .fingerprint = embedder_fingerprint(e), .sync_ms = JOURNAL_SYNC_NEVER };
+        jc = (struct journal_config){ .dir = passing, .dimension = embedder_dimension(e),
+                                      .in_process = true, .fingerprint = embedder_fingerprint(e),
+                                      .sync_ms = JOURNAL_SYNC_NEVER };
         bad = (to = journal_open(&jc, f)) ? write_anew(old, e, to, f) : -1;
     }
     struct fault later;                  /* the first fault is the one to tell */

@@ -10,7 +10,9 @@
 #include <string.h>
 
 /* REAL is a double, BYTES, NUMBER and PORT are int64_t; CHOICE is a bool, WORD an int64_t. */
-enum kind { TEXT, LIST, SWITCH, BYTES, NUMBER, REAL, WORD, CHOICE, PORT, PORTS, SYNC, MODE, MODE_FILE };
+enum kind {
+    TEXT, LIST, SWITCH, BYTES, NUMBER, REAL, WORD, CHOICE, PORT, PORTS, SYNC, MODE, MODE_FILE
+};
 
 /* In the order of their rank. */
 enum source { CONFIG_FILE, ENVIRONMENT, COMMAND_LINE };
@@ -29,41 +31,61 @@ struct flag {
 
 /* In the order of SPEC 1. */
 static const struct flag flags[] = {
-    { "host", TEXT, AT(host), 0, 0, 0, 0, "ADDR", "address to serve (localhost: 127.0.0.1 and ::1)" },
-    { "memory-port", PORT, AT(memory_port), 5000, 0, 65535, 0, "N", "port of the memory server; 0: any" },
-    { "inference-port", PORTS, AT(inference_port), 5005, 0, 65535, 0, "N|N-M", "first free port of these (5005-5014)" },
-    { "only", WORD, AT(only), 0, 0, 0, "both|memory|inference", "memory|inference", "run one endpoint" },
+    { "host", TEXT, AT(host), 0, 0, 0, 0, "ADDR",
+      "address to serve (localhost: 127.0.0.1 and ::1)" },
+    { "memory-port", PORT, AT(memory_port), 5000, 0, 65535, 0, "N",
+      "port of the memory server; 0: any" },
+    { "inference-port", PORTS, AT(inference_port), 5005, 0, 65535, 0, "N|N-M",
+      "first free port of these (5005-5014)" },
+    { "only", WORD, AT(only), 0, 0, 0, "both|memory|inference", "memory|inference",
+      "run one endpoint" },
     { "data", TEXT, AT(data), 0, 0, 0, 0, "DIR", "where memories live" },
     { "model", TEXT, AT(model), 0, 0, 0, 0, "DIR|builtin", "sentence encoder directory" },
     { "adapter", LIST, AT(adapters), 0, 0, 0, 0, "NAME=DIR", "LoRA adapter (repeatable)" },
-    { "allow-origin", LIST, AT(origins), 0, 0, 0, 0, "ORIGIN", "let pages of this origin in (repeatable)" },
+    { "allow-origin", LIST, AT(origins), 0, 0, 0, 0, "ORIGIN",
+      "let pages of this origin in (repeatable)" },
     { "allow-host", LIST, AT(hosts), 0, 0, 0, 0, "HOST", "accept this Host header (repeatable)" },
     { "token-file", TEXT, AT(token_file), 0, 0, 0, 0, "FILE", "clients must present this token" },
     { "insecure", SWITCH, AT(insecure), 0, 0, 0, 0, 0, "serve a wider address without a token" },
-    { "buffer-memory", BYTES, AT(buffer_memory), 67108864, 65536, MAX_BYTES, 0, "BYTES", "for unfinished messages and unsent replies" },
-    { "max-connections", NUMBER, AT(max_connections), 1024, 1, 1000000, 0, "N", "per endpoint; above it 503" },
-    { "max-message", BYTES, AT(max_message), 1048576, 125, 1073741824, 0, "BYTES", "above it close 1009" },
-    { "max-memories", NUMBER, AT(max_memories), 100000, 1, 100000000, 0, "N", "above it see --when-full" },
-    { "when-full", CHOICE, AT(evict), 0, 0, 0, "refuse|evict", "refuse|evict", "refuse new memories or evict the weakest" },
-    { "forget", REAL, AT(forget), 0, 0, 1, 0, "THRESHOLD", "forget memories weaker than this; 0: never" },
+    { "buffer-memory", BYTES, AT(buffer_memory), 67108864, 65536, MAX_BYTES, 0, "BYTES",
+      "for unfinished messages and unsent replies" },
+    { "max-connections", NUMBER, AT(max_connections), 1024, 1, 1000000, 0, "N",
+      "per endpoint; above it 503" },
+    { "max-message", BYTES, AT(max_message), 1048576, 125, 1073741824, 0, "BYTES",
+      "above it close 1009" },
+    { "max-memories", NUMBER, AT(max_memories), 100000, 1, 100000000, 0, "N",
+      "above it see --when-full" },
+    { "when-full", CHOICE, AT(evict), 0, 0, 0, "refuse|evict", "refuse|evict",
+      "refuse new memories or evict the weakest" },
+    { "forget", REAL, AT(forget), 0, 0, 1, 0, "THRESHOLD",
+      "forget memories weaker than this; 0: never" },
     { "sync", SYNC, AT(sync), 0, 0, 86400, 0, "always|SECONDS|never", "when a memory is on disk" },
     { "rate", REAL, AT(rate), 0, 0, 1e9, 0, "N", "requests per minute and connection; 0: off" },
     { "ping-interval", REAL, AT(ping_interval), 20, 0, 86400, 0, "S", "ping a quiet peer; 0: off" },
-    { "ping-timeout", REAL, AT(ping_timeout), 20, 0, 86400, 0, "S", "close one that stays quiet; 0: off" },
-    { "close-timeout", REAL, AT(close_timeout), 10, 0.01, 86400, 0, "S", "wait for the answer to a close" },
-    { "handshake-timeout", REAL, AT(handshake_timeout), 10, 0.01, 86400, 0, "S", "a request must be whole by then" },
-    { "log-level", WORD, AT(log_level), LOG_INFO, 0, 0, "error|warn|info|debug", "error|warn|info|debug", "how much is logged" },
+    { "ping-timeout", REAL, AT(ping_timeout), 20, 0, 86400, 0, "S",
+      "close one that stays quiet; 0: off" },
+    { "close-timeout", REAL, AT(close_timeout), 10, 0.01, 86400, 0, "S",
+      "wait for the answer to a close" },
+    { "handshake-timeout", REAL, AT(handshake_timeout), 10, 0.01, 86400, 0, "S",
+      "a request must be whole by then" },
+    { "log-level", WORD, AT(log_level), LOG_INFO, 0, 0, "error|warn|info|debug",
+      "error|warn|info|debug", "how much is logged" },
     { "log-format", CHOICE, AT(log_json), 0, 0, 0, "text|json", "text|json", "form of log lines" },
-    { "max-reply", BYTES, AT(max_reply), 4194304, 4096, 1073741824, 0, "BYTES", "a larger reply is cut or refused" },
-    { "message-timeout", REAL, AT(message_timeout), 60, 0.01, 86400, 0, "S", "a begun message must be whole by then" },
-    { "max-queue", NUMBER, AT(max_queue), 256, 1, 1000000, 0, "N", "texts waiting for the encoder" },
+    { "max-reply", BYTES, AT(max_reply), 4194304, 4096, 1073741824, 0, "BYTES",
+      "a larger reply is cut or refused" },
+    { "message-timeout", REAL, AT(message_timeout), 60, 0.01, 86400, 0, "S",
+      "a begun message must be whole by then" },
+    { "max-queue", NUMBER, AT(max_queue), 256, 1, 1000000, 0, "N",
+      "texts waiting for the encoder" },
     { "quantize", CHOICE, AT(int8), 0, 0, 0, "none|int8", "int8", "encoder weights as int8" },
     { "no-sandbox", SWITCH, AT(no_sandbox), 0, 0, 0, 0, 0, "do without seccomp and Landlock" },
     { "require-sandbox", SWITCH, AT(require_sandbox), 0, 0, 0, 0, 0, "refuse to run without them" },
     { "config", TEXT, AT(config), 0, 0, 0, 0, "FILE", "`name = value` lines, names as these" },
-    { "inline-sync", SWITCH, AT(inline_sync), 0, 0, 0, 0, 0, "write in the loop, without a helper process" },
+    { "inline-sync", SWITCH, AT(inline_sync), 0, 0, 0, 0, 0,
+      "write in the loop, without a helper process" },
     { "adapter-dir", TEXT, AT(adapter_dir), 0, 0, 0, 0, "DIR", "where load_adapter may load from" },
-    { "port-file", TEXT, AT(port_file), 0, 0, 0, 0, "FILE", "write the ports there once both listen" },
+    { "port-file", TEXT, AT(port_file), 0, 0, 0, 0, "FILE",
+      "write the ports there once both listen" },
     { "check", MODE, AT(mode), CHECK, 0, 0, 0, 0, "verify data, model and adapters, then exit" },
     { "repair", MODE, AT(mode), REPAIR, 0, 0, 0, 0, "write a new log with every whole record" },
     { "compact", MODE, AT(mode), COMPACT, 0, 0, 0, 0, "drop the garbage of the log" },
@@ -199,13 +221,15 @@ static bool set(struct options *o, const struct flag *f, const char *s)
 }
 
 /* where: the value's place and name, as its source spells them. */
-static int bad_value(struct fault *ft, int status, const char *where, const char *s, const struct flag *f)
+static int bad_value(struct fault *ft, int status, const char *where, const char *s,
+                     const struct flag *f)
 {
     char range[80] = "";
     if (f->kind == NUMBER || f->kind == REAL || f->kind == BYTES || f->kind == PORT)
         snprintf(range, sizeof range, ", a number from %.15g to %.15g", f->min, f->max);
     return fault_set(ft, status, "%s: bad value '%.100s' (want %s%s)", where, s ? s : "",
-                     f->value ? f->value : f->kind == SWITCH ? "true or false" : "one kind of maintenance", range);
+                     f->value ? f->value
+                     : f->kind == SWITCH ? "true or false" : "one kind of maintenance", range);
 }
 
 static int bad_variable(struct fault *ft, const char *name, const char *s, const struct flag *f)
@@ -222,7 +246,8 @@ static void defaults(struct options *o)
     for (size_t i = 0; i < N_FLAGS; i++) {
         const struct flag *f = &flags[i];
         if (f->kind == REAL) *(double *)field(o, f) = f->initial;
-        else if (f->kind == BYTES || f->kind == NUMBER || f->kind == WORD || f->kind == PORT || f->kind == PORTS)
+        else if (f->kind == BYTES || f->kind == NUMBER || f->kind == WORD || f->kind == PORT ||
+                 f->kind == PORTS)
             *(int64_t *)field(o, f) = (int64_t)f->initial;
     }
 }
@@ -254,7 +279,8 @@ static int read_environment(struct options *o, struct fault *ft)
         const struct flag *f = &flags[i];
         char name[64] = "RECALLD_";
         size_t n = 8;
-        for (const char *p = f->name; *p; p++) name[n++] = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
+        for (const char *p = f->name; *p; p++)
+            name[n++] = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
         const char *s = getenv(name);
         if (!s || f->kind == MODE || f->kind == MODE_FILE) continue;
         if (f->kind != LIST) {

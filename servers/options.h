@@ -33,7 +33,8 @@ struct options {
     int64_t     log_level;                   /* enum log_level */
     enum maintenance mode;
     const char *file;                        /* of EXPORT and IMPORT */
-    int         source;                      /* what is being read: file, environment, command line */
+    int         source;                      /* what is being read: file, environment,
+                                                command line */
     struct owned *owned;                     /* what strings point into that stand elsewhere */
 };
 

@@ -96,7 +96,8 @@ static void refuse(struct visit *v, const struct verdict *why)
     json_put_key(&out, "data");
     json_open(&out, '{');
     json_put_key(&out, "code");
-    json_put_text(&out, why->status == 401 ? "unauthorized" : why->status == 400 ? "bad_host" : "forbidden");
+    json_put_text(&out, why->status == 401 ? "unauthorized"
+                      : why->status == 400 ? "bad_host" : "forbidden");
     json_put_key(&out, "header"), json_put_text(&out, why->header);
     if (why->value.p) {
         json_put_key(&out, "value");
@@ -166,7 +167,8 @@ static void get_ready(struct visit *v)
 {
     bool ready = !v->ep->ready || v->ep->ready(v->ep);
     cors(v, true, "Cache-Control: no-store\r\n");
-    answer_text(v, ready ? 200 : 503, ready ? "ready\n" : "not ready: the memory cannot be written\n");
+    answer_text(v, ready ? 200 : 503,
+                ready ? "ready\n" : "not ready: the memory cannot be written\n");
 }
 
 /* The page may talk to its own two servers, under the name it was asked for, and
@@ -182,11 +184,13 @@ static void page_headers(struct visit *v)
             if (v->ep->policy->ports[i])
                 snprintf(sources + strlen(sources), sizeof sources - strlen(sources),
                          " http://%.*s:%u ws://%.*s:%u", (int)o.host.len, o.host.p,
-                         v->ep->policy->ports[i], (int)o.host.len, o.host.p, v->ep->policy->ports[i]);
+                         v->ep->policy->ports[i], (int)o.host.len, o.host.p,
+                         v->ep->policy->ports[i]);
     snprintf(more, sizeof more,
              "Content-Security-Policy: default-src 'none'; script-src 'self'; style-src 'self'; "
              "img-src 'self' data:; connect-src 'self'%s; base-uri 'none'; form-action 'none'; "
-             "frame-ancestors 'none'\r\nX-Content-Type-Options: nosniff\r\nCache-Control: no-cache\r\n",
+             "frame-ancestors 'none'\r\nX-Content-Type-Options: nosniff\r\n"
+             "Cache-Control: no-cache\r\n",
              sources);
     cors(v, true, more);
 }

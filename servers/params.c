@@ -16,17 +16,20 @@ struct reading { struct request *rq; void *out; const char *group; };
 
 static bool invalid(const struct reading *r, const struct param *p, const char *allowed)
 {
-    reply_error(r->rq, REPLY_INVALID_PARAMETER, "Invalid parameter: %s%s (%s)", r->group, p->name, allowed);
+    reply_error(r->rq, REPLY_INVALID_PARAMETER, "Invalid parameter: %s%s (%s)", r->group, p->name,
+                allowed);
     return false;
 }
 
-static bool read_text(const struct reading *r, const struct param *p, struct json *in, struct slice *out)
+static bool read_text(const struct reading *r, const struct param *p, struct json *in,
+                      struct slice *out)
 {
     if (in->type != JSON_STRING) return invalid(r, p, "must be a string");
     *out = json_slice(in);
     /* The bound is of the text without white space around it; the command trims in its own way. */
     if (p->max > 0 && (double)trim_unicode(*out).len > p->max) {
-        reply_error(r->rq, REPLY_TOO_LARGE, "Text too long: %s%s has %zu bytes, at most %.0f are allowed",
+        reply_error(r->rq, REPLY_TOO_LARGE,
+                    "Text too long: %s%s has %zu bytes, at most %.0f are allowed",
                     r->group, p->name, trim_unicode(*out).len, p->max);
         return false;
     }
@@ -42,7 +45,8 @@ static bool read_int(const struct reading *r, const struct param *p, struct json
     return invalid(r, p, allowed);
 }
 
-static bool read_number(const struct reading *r, const struct param *p, struct json *in, double *out)
+static bool read_number(const struct reading *r, const struct param *p, struct json *in,
+                        double *out)
 {
     char allowed[96];
     bool right = in->type == JSON_NUMBER;
@@ -75,10 +79,12 @@ static bool read_word(const struct reading *r, const struct param *p, struct jso
     return invalid(r, p, p->words);
 }
 
-static bool read_raw(const struct reading *r, const struct param *p, struct json *in, struct slice *out)
+static bool read_raw(const struct reading *r, const struct param *p, struct json *in,
+                     struct slice *out)
 {
     char allowed[64];
-    if (p->kind == PARAM_OBJECT && in->type != JSON_OBJECT) return invalid(r, p, "must be an object");
+    if (p->kind == PARAM_OBJECT && in->type != JSON_OBJECT)
+        return invalid(r, p, "must be an object");
     if (p->kind == PARAM_LIST && in->type != JSON_ARRAY) return invalid(r, p, "must be a list");
     *out = json_raw(in);
     if (p->max > 0) *out = json_compact(*out);
@@ -86,7 +92,8 @@ static bool read_raw(const struct reading *r, const struct param *p, struct json
     return !(p->max > 0 && (double)out->len > p->max) || invalid(r, p, allowed);
 }
 
-static bool read_tags(const struct reading *r, const struct param *p, struct json *in, struct slice *out)
+static bool read_tags(const struct reading *r, const struct param *p, struct json *in,
+                      struct slice *out)
 {
     static const char allowed[] = "a list of at most 16 strings of 1 to 64 bytes";
     if (in->type != JSON_ARRAY) return invalid(r, p, allowed);
@@ -105,7 +112,8 @@ static bool read_tags(const struct reading *r, const struct param *p, struct jso
 /* Base64 of little-endian float32, on machines of either byte order. */
 static bool read_base64(struct slice s, struct param_vector *v)
 {
-    size_t n = s.len / 4 * 3, pad = s.len && s.p[s.len - 1] == '=' ? 1 + (s.p[s.len - 2] == '=') : 0;
+    size_t n = s.len / 4 * 3;
+    size_t pad = s.len && s.p[s.len - 1] == '=' ? 1 + (s.p[s.len - 2] == '=') : 0;
     if (s.len % 4 || n < 4 || (n - pad) % 4) return false;
     v->n = (n - pad) / 4;
     /* Decoded over its own text: three bytes never pass the four they came from. */
@@ -186,7 +194,8 @@ static bool read_members(const struct reading *r, const struct param *params, st
     }
     for (const struct param *p = params; p->name; p++)
         if (p->required && !(seen >> (p - params) & 1)) {
-            reply_error(r->rq, REPLY_MISSING_FIELD, "Missing required field: %s%s", r->group, p->name);
+            reply_error(r->rq, REPLY_MISSING_FIELD, "Missing required field: %s%s", r->group,
+                        p->name);
             return false;
         }
     return true;

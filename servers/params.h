@@ -7,8 +7,10 @@
  *     struct search { struct slice text; int64_t limit; double min_similarity; };
  *     static const struct param search_params[] = {
  *         { "text",           PARAM_TEXT,   .at = offsetof(struct search, text), .max = 16384 },
- *         { "limit",          PARAM_INT,    .at = offsetof(struct search, limit), .min = 1, .max = 100 },
- *         { "min_similarity", PARAM_NUMBER, .at = offsetof(struct search, min_similarity), .min = -1, .max = 1 },
+ *         { "limit",          PARAM_INT,    .at = offsetof(struct search, limit),
+ *                                           .min = 1, .max = 100 },
+ *         { "min_similarity", PARAM_NUMBER, .at = offsetof(struct search, min_similarity),
+ *                                           .min = -1, .max = 1 },
  *         { 0 }
  *     };
  *     struct search s = { .limit = 5 };
@@ -30,7 +32,8 @@ enum param_kind {
     PARAM_INT,     /* int64_t, an integer within min..max */
     PARAM_NUMBER,  /* double within min..max */
     PARAM_TIME,    /* int64_t, ms since 1970: ISO-8601, or a number; else `Invalid timestamp` */
-    PARAM_ENUM,    /* int64_t: index of the word in `words` ("strength|recent|…", any ASCII case) */
+    PARAM_ENUM,    /* int64_t: index of the word in `words` ("strength|recent|…", any
+                      ASCII case) */
     PARAM_OBJECT,  /* struct slice: text of an object; max: bytes in compact form, which it
                       is given in then (0: no bound, and as it stands) */
     PARAM_LIST,    /* struct slice: text of an array (elements are read by the command) */
@@ -47,7 +50,8 @@ struct param {
     size_t             at;        /* offsetof the field */
     double             min, max;
     bool               required;  /* absent or null: `Missing required field: name` */
-    const char        *words;     /* PARAM_ENUM; for others what the error says is allowed (or NULL) */
+    const char        *words;     /* PARAM_ENUM; for others what the error says is allowed
+                                     (or NULL) */
     const struct param *group;
 };
 

@@ -37,11 +37,13 @@ int policy_load(struct policy *p, const struct options *o, struct fault *f)
     for (int64_t i = 0; i < o->origins.n; i++) {
         const char *s = o->origins.v[i];
         if (strcmp(s, "*") && strcmp(s, "null") && !http_origin(&parts, text(s)))
-            return fault_set(f, o->origins.bad, "--allow-origin %.100s: want scheme://host[:port], null or *", s);
+            return fault_set(f, o->origins.bad,
+                             "--allow-origin %.100s: want scheme://host[:port], null or *", s);
     }
     for (int64_t i = 0; i < o->hosts.n; i++)
         if (!http_host(&parts, text(o->hosts.v[i])))
-            return fault_set(f, o->hosts.bad, "--allow-host %.100s: want a name or an address", o->hosts.v[i]);
+            return fault_set(f, o->hosts.bad, "--allow-host %.100s: want a name or an address",
+                             o->hosts.v[i]);
     if (o->token_file && read_token(p, o->token_file, f)) return -1;
     p->options = o;
     return 0;
@@ -98,7 +100,8 @@ struct verdict policy_host(const struct policy *p, const struct http_head *h,
     /* An absolute target names the host itself, and then that counts (RFC 9112 3.2.2). */
     struct slice value = v->value;
     if (h->authority.len) value = h->authority;
-    if (!http_host(&host, value)) return (struct verdict){ .status = 400, .header = "Host", .value = value };
+    if (!http_host(&host, value))
+        return (struct verdict){ .status = 400, .header = "Host", .value = value };
     if (host_allowed(p, &host, local)) return (struct verdict){ 0 };
     return (struct verdict){ 403, "Host", "--allow-host", value };
 }
@@ -136,7 +139,8 @@ struct verdict policy_origin(const struct policy *p, const struct http_head *h,
     if (parsed && (same(o.scheme, text("http")) || same(o.scheme, text("https")))) {
         uint16_t port = port_of(&o);
         bool ours = port && (port == p->ports[0] || port == p->ports[1]);
-        if (loopback_name(o.host) || (ours && host_allowed(p, &o, local))) return (struct verdict){ 0 };
+        if (loopback_name(o.host) || (ours && host_allowed(p, &o, local)))
+            return (struct verdict){ 0 };
     }
     return (struct verdict){ 403, "Origin", "--allow-origin", v->value };
 }
@@ -167,7 +171,8 @@ static struct slice unescape(struct slice s, char *out, size_t cap)
         const char *a, *b;
         bool escape = s.p[i] == '%' && s.len - i > 2 && (a = memchr(hex, s.p[i + 1], 32)) &&
                       (b = memchr(hex, s.p[i + 2], 32));
-        out[n++] = escape ? (char)((unsigned)(a - hex) % 16 * 16 + (unsigned)(b - hex) % 16) : s.p[i];
+        out[n++] = escape ? (char)((unsigned)(a - hex) % 16 * 16 + (unsigned)(b - hex) % 16)
+                          : s.p[i];
         if (escape) i += 2;
     }
     return (struct slice){ out, n };

@@ -23,8 +23,8 @@ struct policy {
  * SIGHUP: on an error the policy stays as it was. */
 int policy_load(struct policy *p, const struct options *o, struct fault *f);
 
-/* What a request may not: 0, 400 (no or bad Host), 403 or 401, with the header that is to blame, its value
- * and the flag that would allow it. */
+/* What a request may not: 0, 400 (no or bad Host), 403 or 401, with the header that is to
+ * blame, its value and the flag that would allow it. */
 struct verdict { int status; const char *header, *flag; struct slice value; };
 
 /* Host, on every request. local: the address that the connection reached. */

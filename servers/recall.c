@@ -173,9 +173,13 @@ static void on_export(const char *text)
  * False if it is no JSON. */
 static bool import_line(char *line, size_t len, long n, bool vector)
 {
-    static const char *const names[] = { "text", "metadata", "tags", "significance", "timestamp", "pinned", "embedding" };
+    static const char *const names[] = { "text", "metadata", "tags", "significance", "timestamp",
+                                         "pinned", "embedding" };
     size_t at;
-    if (json_check(line, len, &at)) return fprintf(stderr, "recall: line %ld: no JSON (byte %zu)\n", n, at), false;
+    if (json_check(line, len, &at)) {
+        fprintf(stderr, "recall: line %ld: no JSON (byte %zu)\n", n, at);
+        return false;
+    }
     struct slice object = { line, len };
     struct json_out out = begin("store");
     for (size_t i = 0; i < sizeof names / sizeof *names - !vector; i++) {
@@ -228,7 +232,8 @@ static void on_watch(const char *text)
     struct json_out out = begin("subscribe");
     json_put_key(&out, "events");
     json_open(&out, '[');
-    json_put_text(&out, "memory_added"), json_put_text(&out, "memory_updated"), json_put_text(&out, "memory_removed");
+    json_put_text(&out, "memory_added"), json_put_text(&out, "memory_updated");
+    json_put_text(&out, "memory_removed");
     json_close(&out, ']');
     end(&out);
     data_of(link_next());
@@ -245,7 +250,12 @@ static void on_watch(const char *text)
     }
 }
 
-static const struct { const char *name; void (*run)(const char *); const char *takes; bool inference; } commands[] = {
+static const struct {
+    const char *name;
+    void (*run)(const char *);
+    const char *takes;
+    bool inference;
+} commands[] = {
     { "store", on_store, "TEXT", false }, { "search", on_search, "TEXT", false },
     { "stats", on_stats, NULL, false }, { "embed", on_embed, "TEXT", true },
     { "export", on_export, NULL, false }, { "import", on_import, "FILE", false },
@@ -257,9 +267,12 @@ static void help(FILE *to)
 {
     fputs("usage: recall [--json] [--url ws://HOST:PORT] COMMAND\n\n", to);
     for (size_t i = 0; i < N_COMMANDS; i++)
-        fprintf(to, "  recall %s %s\n", commands[i].name, commands[i].takes ? commands[i].takes : "");
-    fputs("\n--json prints the raw reply. `-` reads the text or file from stdin. The memory server is\n"
-          "ws://localhost:5000, for embed the inference server ws://localhost:5005. A token is taken\n"
+        fprintf(to, "  recall %s %s\n", commands[i].name,
+                commands[i].takes ? commands[i].takes : "");
+    fputs("\n--json prints the raw reply. `-` reads the text or file from stdin. "
+          "The memory server is\n"
+          "ws://localhost:5000, for embed the inference server ws://localhost:5005. "
+          "A token is taken\n"
           "from RECALLD_TOKEN.\n", to);
 }
 
@@ -301,7 +314,9 @@ int main(int argc, char **argv)
     }
     for (size_t i = 0; n && i < N_COMMANDS; i++) {
         if (strcmp(words[0], commands[i].name)) continue;
-        if (n != 1 + (commands[i].takes != NULL)) die(64, "recall %s wants %s", words[0], commands[i].takes ? commands[i].takes : "nothing more");
+        if (n != 1 + (commands[i].takes != NULL))
+            die(64, "recall %s wants %s", words[0],
+                commands[i].takes ? commands[i].takes : "nothing more");
         const char *text = commands[i].takes ? words[1] : NULL;
         if (text && commands[i].run != on_import && !strcmp(text, "-")) text = read_stdin();
         if (!url) url = commands[i].inference ? "ws://localhost:5005" : "ws://localhost:5000";

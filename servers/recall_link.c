@@ -213,7 +213,8 @@ struct slice link_next(void)
         if (r.kept) memmove(r.in, keep, r.kept);
         room(n);
         ssize_t got = recv(r.fd, r.in + r.kept, n, 0);
-        if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK)) die(75, "no reply within %d s", WAIT_S);
+        if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
+            die(75, "no reply within %d s", WAIT_S);
         if (got <= 0) die(74, LOST);
         ws_received(&r.ws, r.in, r.kept + (size_t)got, now_ms());
     }

@@ -117,9 +117,10 @@ static int check_wide(const struct options *o, const char *what, const char *nam
 {
     if (o->token_file) return 0;
     if (!o->insecure)
-        return fault_set(f, 78, "%s %s would let the network in: give --token-file, or --insecure to do without",
-                         what, name);
-    log_say(LOG_WARN, "", "serving %s %s without a token: whoever reaches it may read and write", what, name);
+        return fault_set(f, 78, "%s %s would let the network in: give --token-file, or "
+                         "--insecure to do without", what, name);
+    log_say(LOG_WARN, "", "serving %s %s without a token: whoever reaches it may read and write",
+            what, name);
     return 0;
 }
 
@@ -129,26 +130,36 @@ static int listen_on(struct endpoint *ep, int64_t first, int64_t last, struct fa
     struct net_listeners l = { 0 };
     const char *host = d.options.host;
     for (int fd; l.n < 2 && (fd = systemd_socket(ep->name, l.n)) >= 0;)
-        if (net_inherit(&l, fd)) return fault_set(f, 71, "the socket handed over for %s does not listen", ep->name);
+        if (net_inherit(&l, fd))
+            return fault_set(f, 71, "the socket handed over for %s does not listen", ep->name);
     bool handed = l.n > 0;
     if (!handed && net_listen(&l, host, (unsigned)first, (unsigned)last)) {
         int e = errno;
-        if (e == EADDRINUSE && last > first) return fault_set(f, 69, "No available ports found in %lld-%lld on %s; "
-                "choose others with --inference-port", (long long)first, (long long)last, host);
-        if (e == EADDRINUSE && ep == &d.inference.ep) return fault_set(f, 69, "No available ports found: port %lld on %s "
-                "is busy; choose another with --inference-port", (long long)first, host);
-        if (e == EADDRINUSE) return fault_set(f, 69, "port %lld on %s is busy; stop what uses it or choose "
-                "another with --%s-port", (long long)first, host, ep->name);
-        if (e == EACCES) return fault_set(f, 71, "port %lld on %s may not be used: %s", (long long)first, host, strerror(e));
+        if (e == EADDRINUSE && last > first)
+            return fault_set(f, 69, "No available ports found in %lld-%lld on %s; choose others "
+                             "with --inference-port", (long long)first, (long long)last, host);
+        if (e == EADDRINUSE && ep == &d.inference.ep)
+            return fault_set(f, 69, "No available ports found: port %lld on %s is busy; choose "
+                             "another with --inference-port", (long long)first, host);
+        if (e == EADDRINUSE)
+            return fault_set(f, 69, "port %lld on %s is busy; stop what uses it or choose "
+                             "another with --%s-port", (long long)first, host, ep->name);
+        if (e == EACCES)
+            return fault_set(f, 71, "port %lld on %s may not be used: %s", (long long)first, host,
+                             strerror(e));
         return fault_set(f, e == EINVAL || e == EADDRNOTAVAIL ? 78 : 71, "--host %.100s: %s", host,
                          e == EINVAL ? "want localhost or an address" : strerror(e));
     }
-    if (l.wide && handed && check_wide(&d.options, "the socket handed over for", ep->name, f)) return -1;
+    if (l.wide && handed && check_wide(&d.options, "the socket handed over for", ep->name, f))
+        return -1;
     ep->port = l.port;
-    if (server_listen(&ep->server, &l)) return fault_set(f, 71, "cannot listen: %s", strerror(errno));
+    if (server_listen(&ep->server, &l))
+        return fault_set(f, 71, "cannot listen: %s", strerror(errno));
     char text[NET_TEXT];
     if (!handed) log_say(LOG_INFO, ep->name, "listening on %s:%u", host, l.port);
-    else log_say(LOG_INFO, ep->name, "listening on %s, handed over", net_text(text, &l.address, true));
+    else
+        log_say(LOG_INFO, ep->name, "listening on %s, handed over",
+                net_text(text, &l.address, true));
     return 0;
 }
 
@@ -158,7 +169,8 @@ static int write_port_file(const char *path, struct fault *f)
     if (snprintf(tmp, sizeof tmp, "%s.tmp", path) >= (int)sizeof tmp)
         return fault_set(f, 74, "--port-file: the name is too long");
     struct stat st;
-    bool direct = !lstat(path, &st) && !S_ISREG(st.st_mode);   /* a device, a pipe, a link: not ours to replace */
+    /* A device, a pipe, a link: not ours to replace. */
+    bool direct = !lstat(path, &st) && !S_ISREG(st.st_mode);
     FILE *out = fopen(direct ? path : tmp, "we");
     for (int i = 0; out && i < 2; i++) {
         const struct endpoint *ep = endpoint(i);
@@ -174,7 +186,8 @@ static int listen_all(struct fault *f)
 {
     const struct options *o = &d.options;
     if (d.has_memory && listen_on(&d.memory.ep, o->memory_port, o->memory_port, f)) return -1;
-    if (d.has_inference && listen_on(&d.inference.ep, o->inference_port, o->inference_last, f)) return -1;
+    if (d.has_inference && listen_on(&d.inference.ep, o->inference_port, o->inference_last, f))
+        return -1;
     if (d.has_memory && d.has_inference) {
         d.memory.ep.other = &d.inference.ep;
         d.inference.ep.other = &d.memory.ep;
@@ -289,7 +302,8 @@ static int block_signals(void)
 {
     sigset_t set;
     sigemptyset(&set);
-    sigaddset(&set, SIGTERM), sigaddset(&set, SIGINT), sigaddset(&set, SIGHUP), sigaddset(&set, SIGUSR1);
+    sigaddset(&set, SIGTERM), sigaddset(&set, SIGINT);
+    sigaddset(&set, SIGHUP), sigaddset(&set, SIGUSR1);
     signal(SIGPIPE, SIG_IGN);
     sigprocmask(SIG_BLOCK, &set, NULL);
     return signalfd(-1, &set, SFD_CLOEXEC | SFD_NONBLOCK);
@@ -366,7 +380,8 @@ static int check_host(const struct options *o, struct fault *f)
 {
     struct net_address a;
     if (!strcmp(o->host, "localhost")) return 0;
-    if (!net_parse(&a, o->host, 0)) return fault_set(f, o->bad_host, "--host %.100s: want localhost or an address", o->host);
+    if (!net_parse(&a, o->host, 0))
+        return fault_set(f, o->bad_host, "--host %.100s: want localhost or an address", o->host);
     return net_is_loopback(&a) ? 0 : check_wide(o, "--host", o->host, f);
 }
 
@@ -378,7 +393,9 @@ static int default_data(struct options *o, struct fault *f)
     if (o->data) return 0;
     if (state && *state == '/') snprintf(path, sizeof path, "%s/recalld", state);
     else if (home && *home == '/') snprintf(path, sizeof path, "%s/.local/state/recalld", home);
-    else return fault_set(f, 78, "neither --data nor XDG_STATE_HOME nor HOME says where memories live");
+    else
+        return fault_set(f, 78, "neither --data nor XDG_STATE_HOME nor HOME says "
+                         "where memories live");
     o->data = path;
     return 0;
 }
@@ -414,8 +431,9 @@ static int run(int signals, struct fault *f)
     log_say(LOG_INFO, "", "recalld %s model=%s data=%s", RECALLD_VERSION, embedder_name(d.embedder),
             d.has_memory ? o->data : "none");
     log_say(LOG_INFO, "", "buffers and connections take at most %llu bytes",
-            (unsigned long long)conn_worst_case((size_t)o->max_reply, (size_t)o->buffer_memory,
-                                                (uint32_t)o->max_connections * (d.has_memory + (unsigned)d.has_inference)));
+            (unsigned long long)conn_worst_case(
+                (size_t)o->max_reply, (size_t)o->buffer_memory,
+                (uint32_t)o->max_connections * (d.has_memory + (unsigned)d.has_inference)));
     if (sandbox_enter(o, f)) return -1;
     systemd_notify("READY=1");
     log_flush();

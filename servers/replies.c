@@ -242,7 +242,8 @@ static void error_text(struct request *rq, enum reply_code code, const char *tex
     }
     json_close(out, '}');
     json_close(out, '}');
-    if (out->full && out->p && rq->type.len) {   /* a type as long as a reply may be is no command's */
+    /* A type as long as a reply may be is no command's. */
+    if (out->full && out->p && rq->type.len) {
         rq->type.len = 0;
         error_text(rq, code, text, retry_ms);
     }
@@ -281,8 +282,8 @@ void reply_error(struct request *rq, enum reply_code code, const char *fmt, ...)
 
 void reply_too_large(struct request *rq)
 {
-    reply_error(rq, REPLY_TOO_LARGE, "Reply too large: above %zu bytes; ask for base64 or for fewer",
-                rq->ep->max_reply);
+    reply_error(rq, REPLY_TOO_LARGE,
+                "Reply too large: above %zu bytes; ask for base64 or for fewer", rq->ep->max_reply);
 }
 
 void reply_busy(struct request *rq, int64_t retry_after_ms)

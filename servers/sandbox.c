@@ -26,7 +26,8 @@
 #define LL_VERSION   1u
 #define LL_BENEATH   1
 #define LL_READ      (1ull << 2 | 1ull << 3)               /* READ_FILE, READ_DIR */
-#define LL_FILE_ONLY (1ull << 0 | 1ull << 1 | 1ull << 2 | 1ull << 14)  /* of a file: not of a directory */
+/* Of a file: not of a directory. */
+#define LL_FILE_ONLY (1ull << 0 | 1ull << 1 | 1ull << 2 | 1ull << 14)
 struct ll_ruleset { uint64_t fs, net, scoped; };
 struct ll_beneath { uint64_t access; int32_t fd; } __attribute__((packed));
 
@@ -108,8 +109,8 @@ static const int loop_calls[] = {
 
 /* Of the process that writes: the helper, or with --inline-sync the loop. */
 static const int disk_calls[] = {
-    SYS_pwrite64, SYS_pwritev, SYS_pread64, SYS_write, SYS_fdatasync, SYS_fsync, SYS_ftruncate, SYS_fallocate,
-    SYS_unlinkat, SYS_lseek,
+    SYS_pwrite64, SYS_pwritev, SYS_pread64, SYS_write, SYS_fdatasync, SYS_fsync, SYS_ftruncate,
+    SYS_fallocate, SYS_unlinkat, SYS_lseek,
 #ifdef SYS_renameat
     SYS_renameat,
 #endif
@@ -145,7 +146,8 @@ static void put(struct filter *f, uint16_t code, uint32_t k, uint8_t yes, uint8_
     if (f->n < MAX_FILTER) f->at[f->n++] = (struct sock_filter){ code, yes, no, k };
 }
 
-#define LOAD(f, field)    put(f, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, field), 0, 0)
+#define LOAD(f, field) \
+    put(f, BPF_LD | BPF_W | BPF_ABS, (uint32_t)offsetof(struct seccomp_data, field), 0, 0)
 #define RETURN(f, action) put(f, BPF_RET | BPF_K, action, 0, 0)
 
 static void allow(struct filter *f, const int *calls, size_t n)
@@ -173,7 +175,8 @@ static void allow_without(struct filter *f, int call, unsigned arg, uint32_t bit
  * `last`; never to make, bind or connect one. */
 static void allow_talk(struct filter *f, uint32_t last)
 {
-    uint32_t low = (uint32_t)offsetof(struct seccomp_data, args) + (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0);
+    uint32_t low = (uint32_t)offsetof(struct seccomp_data, args) +
+                   (__BYTE_ORDER__ == __ORDER_BIG_ENDIAN__ ? 4 : 0);
     put(f, BPF_JMP | BPF_JEQ | BPF_K, SYS_socketcall, 0, 6);
     put(f, BPF_LD | BPF_W | BPF_ABS, low, 0, 0);
     put(f, BPF_JMP | BPF_JEQ | BPF_K, SYS_GETSOCKNAME, 2, 0);
@@ -272,7 +275,8 @@ static int landlock(const struct options *o, bool loop, bool disk)
 {
     int version = landlock_version();
     if (!version) return -1;
-    struct ll_ruleset rs = { .fs = all_rights(version), .net = version >= 4 ? 3 : 0, .scoped = version >= 6 ? 3 : 0 };
+    struct ll_ruleset rs = { .fs = all_rights(version), .net = version >= 4 ? 3 : 0,
+                             .scoped = version >= 6 ? 3 : 0 };
     size_t size = version >= 6 ? 24 : version >= 4 ? 16 : 8;
     int fd = (int)syscall(SYS_landlock_create_ruleset, &rs, size, 0);
     if (fd < 0) return -1;
@@ -299,17 +303,20 @@ static int enter(const struct options *o, bool loop, bool disk, struct fault *f)
     setrlimit(RLIMIT_CORE, &none);
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
     if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
-        return o->require_sandbox ? fault_set(f, 71, "no sandbox: no_new_privs: %s", strerror(errno)) : 0;
+        return o->require_sandbox ? fault_set(f, 71, "no sandbox: no_new_privs: %s",
+                                              strerror(errno)) : 0;
     if (SANITIZERS) return 0;
     bool ll = !landlock(o, loop, disk);
-    if (!ll && o->require_sandbox) return fault_set(f, 71, "no sandbox: this kernel offers no Landlock; "
-                                                    "leave --require-sandbox away to do without");
+    if (!ll && o->require_sandbox)
+        return fault_set(f, 71, "no sandbox: this kernel offers no Landlock; "
+                         "leave --require-sandbox away to do without");
     /* stats tells what is on; it must be written before the filter is. */
     snprintf(state, sizeof state, "%s", ll ? "seccomp+landlock" : "seccomp");
     if (!seccomp(loop, disk)) return 0;
     snprintf(state, sizeof state, "%s", ll ? "landlock" : "off");
-    return o->require_sandbox ? fault_set(f, 71, "no sandbox: seccomp: %s; leave --require-sandbox away to "
-                                          "do without", strerror(errno)) : 0;
+    return o->require_sandbox ? fault_set(f, 71, "no sandbox: seccomp: %s; leave "
+                                          "--require-sandbox away to do without",
+                                          strerror(errno)) : 0;
 }
 
 int sandbox_enter(const struct options *o, struct fault *f)
@@ -329,6 +336,7 @@ const char *sandbox_offered(void)
     static char s[64];
     int v = landlock_version();
     bool filters = !prctl(PR_GET_SECCOMP, 0, 0, 0, 0);
-    snprintf(s, sizeof s, "seccomp %s, Landlock %s%.0d", filters ? "yes" : "no", v ? "version " : "no", v);
+    snprintf(s, sizeof s, "seccomp %s, Landlock %s%.0d", filters ? "yes" : "no",
+             v ? "version " : "no", v);
     return s;
 }

@@ -30,7 +30,10 @@ static long try_environ(void)    { return open("/proc/1/environ", O_RDONLY); }
 static long try_create(void)     { return open("/tmp/recalld-selftest", O_WRONLY | O_CREAT, 0600); }
 static long try_truncate(void)   { return truncate("/tmp/recalld-selftest", 0); }
 static long try_unlink(void)     { return unlink("/tmp/recalld-selftest"); }
-static long try_rename(void)     { return rename("/tmp/recalld-selftest", "/tmp/recalld-selftest2"); }
+static long try_rename(void)
+{
+    return rename("/tmp/recalld-selftest", "/tmp/recalld-selftest2");
+}
 static long try_mkdir(void)      { return mkdir("/tmp/recalld-selftest", 0700); }
 static long try_symlink(void)    { return symlink("/etc", "/tmp/recalld-selftest"); }
 static long try_chmod(void)      { return chmod("/tmp", 01777); }
@@ -54,20 +57,26 @@ static long try_ioctl(void)      { return syscall(SYS_ioctl, 0, 0x5412, "x"); } 
 static long try_bpf(void)        { return syscall(SYS_bpf, 0, NULL, 0); }
 static long try_perf(void)       { return syscall(SYS_perf_event_open, NULL, 0, -1, -1, 0); }
 static long try_keys(void)       { return syscall(SYS_keyctl, 0, 0, 0, 0, 0); }
-static long try_peek(void)       { return syscall(SYS_process_vm_readv, getppid(), NULL, 0, NULL, 0, 0); }
+static long try_peek(void)
+{
+    return syscall(SYS_process_vm_readv, getppid(), NULL, 0, NULL, 0, 0);
+}
 static long try_privilege(void)  { return prctl(PR_SET_DUMPABLE, 1, 0, 0, 0); }
 
 static const struct { const char *what; long (*run)(void); } attempts[] = {
-    { "run another program", try_execve }, { "fork", try_fork }, { "open a TCP socket", try_inet },
-    { "open a Unix socket", try_unix }, { "open a raw socket", try_packet }, { "ptrace", try_ptrace },
+    { "run another program", try_execve }, { "fork", try_fork },
+    { "open a TCP socket", try_inet }, { "open a Unix socket", try_unix },
+    { "open a raw socket", try_packet }, { "ptrace", try_ptrace },
     { "signal another process", try_kill }, { "read /etc/passwd", try_passwd },
     { "read another process's environment", try_environ }, { "create a file", try_create },
-    { "truncate a file", try_truncate }, { "delete a file", try_unlink }, { "rename a file", try_rename },
-    { "make a directory", try_mkdir }, { "make a link", try_symlink }, { "change a mode", try_chmod },
-    { "change an owner", try_chown }, { "change the directory", try_chdir }, { "chroot", try_chroot },
-    { "mount", try_mount }, { "change the user", try_setuid }, { "map executable memory", try_code },
-    { "make memory executable", try_recode }, { "make an anonymous file", try_memfd },
-    { "type into a terminal", try_ioctl }, { "load BPF", try_bpf }, { "open performance counters", try_perf },
+    { "truncate a file", try_truncate }, { "delete a file", try_unlink },
+    { "rename a file", try_rename }, { "make a directory", try_mkdir },
+    { "make a link", try_symlink }, { "change a mode", try_chmod },
+    { "change an owner", try_chown }, { "change the directory", try_chdir },
+    { "chroot", try_chroot }, { "mount", try_mount }, { "change the user", try_setuid },
+    { "map executable memory", try_code }, { "make memory executable", try_recode },
+    { "make an anonymous file", try_memfd }, { "type into a terminal", try_ioctl },
+    { "load BPF", try_bpf }, { "open performance counters", try_perf },
     { "read kernel keys", try_keys }, { "read another process's memory", try_peek },
     { "become dumpable again", try_privilege },
 };

@@ -50,7 +50,8 @@ void server_vacate(struct conn *c)
 static void pause_accepting(struct server *s, const char *why)
 {
     struct loop *loop = s->loop;
-    if (loop_at(loop, &s->resume, loop_now(loop) + PAUSE_MS)) return;   /* no pause without an end */
+    /* No pause without an end. */
+    if (loop_at(loop, &s->resume, loop_now(loop) + PAUSE_MS)) return;
     for (int i = 0; i < 2; i++)
         if (s->listener[i].on) loop_watch(loop, &s->listener[i], 0);
     if (s->starved) return;              /* said already: the same wait in the backlog */

@@ -15,7 +15,8 @@ static int64_t watchdog_ms;
 
 void systemd_open(void)
 {
-    const char *path = getenv("NOTIFY_SOCKET"), *usec = getenv("WATCHDOG_USEC"), *pid = getenv("WATCHDOG_PID");
+    const char *path = getenv("NOTIFY_SOCKET"), *usec = getenv("WATCHDOG_USEC");
+    const char *pid = getenv("WATCHDOG_PID");
     if (usec && (!pid || atol(pid) == (long)getpid())) watchdog_ms = atoll(usec) / 2000;
     struct sockaddr_un a = { .sun_family = AF_UNIX };
     size_t n = path ? strlen(path) : 0;
@@ -39,7 +40,8 @@ int64_t systemd_watchdog_ms(void) { return watchdog_ms; }
 
 int systemd_socket(const char *name, int skip)
 {
-    const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS"), *names = getenv("LISTEN_FDNAMES");
+    const char *pid = getenv("LISTEN_PID"), *fds = getenv("LISTEN_FDS");
+    const char *names = getenv("LISTEN_FDNAMES");
     if (!pid || !fds || !names || atol(pid) != (long)getpid()) return -1;
     for (int i = 0; i < atoi(fds); i++) {
         size_t len = strcspn(names, ":");

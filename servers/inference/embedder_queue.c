@@ -214,7 +214,8 @@ static void end(struct embedder *e, int64_t now_us)
     e->computed = false;
     for (size_t i = 0; i < n; i++) {
         struct embed_request *rq = e->entry[i].rq;
-        if (rq->status == EMBED_QUEUED && !finite(e->texts[i].vector, encoder_dimension(e->encoder)))
+        if (rq->status == EMBED_QUEUED &&
+            !finite(e->texts[i].vector, encoder_dimension(e->encoder)))
             rq->status = EMBED_NOT_FINITE;
         if (!--rq->running && rq->begun == rq->n) answer(e, rq, now_us);
     }

@@ -276,7 +276,8 @@ static int pack_matrix(struct lora *l, const struct tensor *t, const struct name
     float scale = (float)lora_config_scale(&l->config, n->module);
     for (size_t i = 0; i < (size_t)out * rank; i++) {
         from[i] *= scale;
-        if (!isfinite(from[i])) return tensor_bad(&l->tensors, t, "overflows times alpha / rank", f);
+        if (!isfinite(from[i]))
+            return tensor_bad(&l->tensors, t, "overflows times alpha / rank", f);
     }
     p->b = pack(l, from, out, rank);
     return p->b ? 0 : fault_set(f, 71, "%s: out of memory", l->path);

@@ -321,7 +321,8 @@ static bool cut_chunks(struct request *rq, struct plan *plan, struct embedder *e
     for (size_t i = 0; i < n; i++) bytes += span[i].end - span[i].start;
     if (bytes > CHUNKS_BYTES) {
         reply_error(rq, REPLY_TOO_LARGE,
-                    "Text too long: chunks of %zu bytes, at most %d are computed; take a greater stride",
+                    "Text too long: chunks of %zu bytes, at most %d are computed; "
+                    "take a greater stride",
                     bytes, CHUNKS_BYTES);
         return false;
     }

@@ -16,7 +16,8 @@ struct inference_service {
     struct endpoint       ep;        /* first; ep.app is this */
     const struct options *options;
     struct embedder      *embedder;
-    /* Predictions for a vector, best first, each given to `each`; NULL where no memory is in this process. */
+    /* Predictions for a vector, best first, each given to `each`; NULL where no memory is in
+     * this process. */
     void (*predict)(void *memory, const float *vector, size_t top_k,
                     void (*each)(void *user, const struct prediction *p), void *user);
     void                 *memory;

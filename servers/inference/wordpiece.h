@@ -1,6 +1,6 @@
-/* WordPiece as Hugging Face's BertTokenizer cuts text (the steps stand in docs/inference.md): text to the
- * ids of its pieces, each with the bytes of the text it came from. Allocates nothing,
- * takes any bytes; what is no UTF-8 is dropped like U+FFFD. */
+/* WordPiece as Hugging Face's BertTokenizer cuts text (the steps stand in docs/inference.md):
+ * text to the ids of its pieces, each with the bytes of the text it came from. Allocates
+ * nothing, takes any bytes; what is no UTF-8 is dropped like U+FFFD. */
 #ifndef WORDPIECE_H
 #define WORDPIECE_H
 

@@ -177,11 +177,13 @@ VNNI INLINE __m512i row_vnni(const struct cosine_query *q, const int8_t *codes)
 
 /* One row behind the other, as the memory likes it; the sums of lanes are made for four at
  * once, with the last row again where fewer are left. */
-VNNI static void rows_vnni(const struct cosine_query *q, const int8_t *codes, size_t n, int32_t *out)
+VNNI static void rows_vnni(const struct cosine_query *q, const int8_t *codes, size_t n,
+                           int32_t *out)
 {
     const __m128i lifted = _mm_set1_epi32((int32_t)(128u * (uint32_t)q->sum));
     for (size_t i = 0, left; (left = n - i); i += left < 4 ? left : 4) {
-        const int8_t *row = codes + i * q->stride, *last = row + (left < 4 ? left - 1 : 3) * q->stride;
+        const int8_t *row = codes + i * q->stride;
+        const int8_t *last = row + (left < 4 ? left - 1 : 3) * q->stride;
         __m512i a = row_vnni(q, row), b = row_vnni(q, left > 1 ? row + q->stride : last);
         __m512i c = row_vnni(q, left > 2 ? row + 2 * q->stride : last), d = row_vnni(q, last);
         a = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
@@ -303,11 +305,13 @@ void cosine_query(struct cosine_query *q, void *buffer, const float *y, size_t d
         shorts p, l;
         memcpy(&p, whole + j, sizeof p);
         l = ((p + 64) & 127) - 64;
-        bytes lows = __builtin_convertvector(l, bytes), highs = __builtin_convertvector((p - l) >> 7, bytes);
+        bytes lows = __builtin_convertvector(l, bytes);
+        bytes highs = __builtin_convertvector((p - l) >> 7, bytes);
         memcpy(low + j, &lows, sizeof lows);
         memcpy(high + j, &highs, sizeof highs);
     }
-    *q = (struct cosine_query){ .stride = stride, .scale = fabs(r.step), .length = up(sqrt(r.square)),
-                                .error = up(sqrt(r.left)), .sum = r.sum, .whole = whole,
+    *q = (struct cosine_query){ .stride = stride, .scale = fabs(r.step),
+                                .length = up(sqrt(r.square)), .error = up(sqrt(r.left)),
+                                .sum = r.sum, .whole = whole,
                                 .high = high, .low = low };
 }

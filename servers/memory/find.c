@@ -86,7 +86,8 @@ static size_t put_hits(struct task *t, struct list *l, size_t from, size_t to, b
         l->before = *l->out;
         json_open(l->out, '{');
         put_members(t->ms, h->row, vectors, l->out);
-        if (t->scan.vector) json_put_key(l->out, "similarity"), json_put_double(l->out, cosine_clamp(h->cosine));
+        if (t->scan.vector)
+            json_put_key(l->out, "similarity"), json_put_double(l->out, cosine_clamp(h->cosine));
         if (score) json_put_key(l->out, "score"), json_put_double(l->out, h->key);
         json_close(l->out, '}');
         list_keep(l, growth);

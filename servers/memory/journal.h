@@ -45,8 +45,9 @@ struct journal_events {
      * nothing can be written any more, ever. In both cases `from` is the first number
      * that was not reported as written, or with --sync always as durable. */
     void (*failed)(void *user, uint64_t from, bool full, const char *why);
-    /* A compaction has ended; why is NULL when the log is new, else what kept it. */
-    void (*compacted)(void *user, const char *why);  /* may not append: this may be amid a failure */
+    /* A compaction has ended; why is NULL when the log is new, else what kept it. May not
+     * append: this may be amid a failure. */
+    void (*compacted)(void *user, const char *why);
     void *user;
 };
 

@@ -245,8 +245,8 @@ static int cut_tail(struct journal *j, struct walk *w, int dir, struct fault *f)
 int journal_judge(const struct walk *w, const char *path, struct fault *f)
 {
     if (w->r.type <= RECORD_MARK || w->r.flags & RECORD_FLAG_SKIP) return 0;
-    return fault_set(f, 65, "%s/" DISK_LOG " holds a record of an unknown type %u at offset %llu: it "
-                     "was written by a newer version", path, w->r.type,
+    return fault_set(f, 65, "%s/" DISK_LOG " holds a record of an unknown type %u at offset "
+                     "%llu: it was written by a newer version", path, w->r.type,
                      (unsigned long long)(w->at - w->r.payload_bytes - RECORD_HEAD_BYTES));
 }
 

@@ -267,8 +267,8 @@ static int repair(const char *path, int dir, int log, struct journal_report *r, 
     if (mend(dir, log, &m, r) < 0 || keep_old(dir, log, kept) < 0 || fsync(dir) < 0 ||
         renameat(dir, DISK_TMP, dir, DISK_LOG) < 0 || fsync(dir) < 0) {
         bad = errno != EEXIST ? cannot(f, path, "repair")
-                              : fault_set(f, 74, "Cannot repair %s/" DISK_LOG ": an older file is named "
-                                          "%s already; move it away", path, kept);
+                              : fault_set(f, 74, "Cannot repair %s/" DISK_LOG ": an older file is "
+                                          "named %s already; move it away", path, kept);
         unlinkat(dir, DISK_TMP, 0);
     }
     if (m.fd >= 0) close(m.fd);

@@ -224,7 +224,8 @@ static int import_from(struct memory_service *ms, FILE *file, struct line *l, co
                             "--import %.200s, line %ld: Memory store full; raise --max-memories",
                             path, n);
         else if (status < 0)
-            bad = fault_set(f, 74, "--import %.200s, line %ld: Storage failed: disk full or no memory",
+            bad = fault_set(f, 74,
+                            "--import %.200s, line %ld: Storage failed: disk full or no memory",
                             path, n);
         else if (status) same++;
         else stored++;

@@ -33,7 +33,8 @@ struct memory {
     const float *vector;     /* [dimension], unit length */
     struct slice text;       /* 1..MEMORY_TEXT bytes of UTF-8, trimmed */
     struct slice metadata;   /* a compact JSON object, "{}" at least */
-    struct slice tags;       /* a JSON list of strings as json_put_str() writes them, "[]" at least */
+    struct slice tags;       /* a JSON list of strings as json_put_str() writes them, "[]" at
+                                least */
 };
 
 /* What can happen to one; the numbers are the log's record types. A put of an

@@ -58,7 +58,8 @@ static void event(void *user, enum store_event what, enum store_reason why, cons
     } else {
         json_put_key(&out, "memory");
         json_open(&out, '{');
-        memory_put(ms, m, significance_strength(m->f.significance, memory_wall(&ms->ep) - m->f.time_ms),
+        memory_put(ms, m,
+                   significance_strength(m->f.significance, memory_wall(&ms->ep) - m->f.time_ms),
                    MEMORY_PLAIN, &out);
         json_close(&out, '}');
     }
@@ -237,9 +238,11 @@ static void on_disk(struct watch *w, unsigned events)
     if (!memory_ready(&ms->ep)) loop_unwatch(ms->ep.server.loop, w); /* readable for ever */
 }
 
-int memory_open(struct memory_service *ms, const struct options *o, struct embedder *e, struct fault *f)
+int memory_open(struct memory_service *ms, const struct options *o, struct embedder *e,
+                struct fault *f)
 {
-    struct store_config sc = { .dimension = embedder_dimension(e), .max_memories = (size_t)o->max_memories,
+    struct store_config sc = { .dimension = embedder_dimension(e),
+                               .max_memories = (size_t)o->max_memories,
                                .evict = o->evict, .forget = o->forget, .user = ms,
                                .append = append, .keep = keep, .event = event };
     struct journal_config jc = {

@@ -21,7 +21,8 @@ struct memory_service {
     struct job            compaction;
     int64_t               next_sweep;    /* forgetting, monotonic ms */
     uint64_t              again;         /* deletes up to here were appended a second time, or 0 */
-    struct request       *syncing;       /* `sync` commands that wait, kept by their next in user[0] */
+    struct request       *syncing;       /* `sync` commands that wait, kept by their next in
+                                            user[0] */
     struct request       *compacting;    /* `compact` commands that wait for its end, likewise */
     struct request       *compacted;     /* those whose compaction has ended, */
     char                  compact_why[128]; /* because of this; "": it is done */
@@ -33,13 +34,15 @@ struct memory_service {
     struct job            going;         /* lets the first go on */
     size_t                admitted;      /* that have the room and have yet to use it */
     struct task          *clearing;      /* `clear` commands, the first under way */
-    struct task          *cleaning;      /* `cleanup` commands that wait, the first perhaps under way */
+    struct task          *cleaning;      /* `cleanup` commands that wait, the first perhaps
+                                            under way */
     uint32_t              sweep_row;     /* where a sweep goes on, ROW_NONE: none is under way */
     struct job            bulk;          /* works on them, part by part */
 };
 
 /* Open the data and replay it; options, loop-independent. 0, or -1 with f. */
-int  memory_open(struct memory_service *ms, const struct options *o, struct embedder *e, struct fault *f);
+int  memory_open(struct memory_service *ms, const struct options *o, struct embedder *e,
+                 struct fault *f);
 
 /* Join the loop (after memory_open() and endpoint_init()). */
 void memory_attach(struct memory_service *ms, struct loop *loop);
@@ -63,9 +66,11 @@ void memory_predict(void *memory, const float *vector, size_t top_k,
 /* commands.c: the table, `stats` members, what waits for the log. */
 extern const struct command memory_commands[];
 void memory_stats(struct endpoint *ep, struct json_out *out);
-void memory_synced(struct memory_service *ms, uint64_t durable, const char *why);  /* answers `sync` up to there */
-void memory_compacted(struct memory_service *ms, const char *why);    /* `compact` can be answered, */
-void memory_tell_compacted(struct memory_service *ms);                /* and is, outside of any change */
+void memory_synced(struct memory_service *ms, uint64_t durable,
+                   const char *why);                    /* answers `sync` up to there */
+void memory_compacted(struct memory_service *ms,
+                      const char *why);                 /* `compact` can be answered, */
+void memory_tell_compacted(struct memory_service *ms);  /* and is, outside of any change */
 
 /* task.c: what removes many memories, in parts: `clear`, `cleanup` and the sweep of --forget. */
 void memory_clear(struct request *rq);
@@ -87,7 +92,8 @@ void memory_put(const struct memory_service *ms, const struct memory *m, double 
                 enum memory_form form, struct json_out *out);
 void memory_put_id(const uint8_t id[MEMORY_ID], struct json_out *out);     /* "id":"…" */
 void memory_id_text(const uint8_t id[MEMORY_ID], char text[37]);
-bool memory_id_parse(struct slice text, uint8_t id[MEMORY_ID]);            /* false: not of that form */
-bool memory_id_new(uint8_t id[MEMORY_ID]);   /* random, RFC 9562 version 4; false: the system has none */
+bool memory_id_parse(struct slice text, uint8_t id[MEMORY_ID]);   /* false: not of that form */
+bool memory_id_new(uint8_t id[MEMORY_ID]);                        /* random, RFC 9562 version 4;
+                                                                     false: the system has none */
 
 #endif
