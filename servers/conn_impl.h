@@ -95,8 +95,8 @@ struct conn_pool {
     struct block  *spare;           /* mapped, for the next large message */
     size_t         spare_bytes;
     struct conn   *dirty, *starved, *dead;
-    int64_t        moved;           /* when room was last made */
-    struct timer   stuck;           /* armed while there are starved */
+    int64_t        moved;           /* when one that waited for room last got it */
+    struct timer   stuck;           /* armed while somebody wants what is not there */
     struct timer   trim;            /* memory goes back to the system */
     struct hook    flush, reap;
     struct job     resume;          /* goes on with the dirty */

@@ -305,6 +305,8 @@ static void flush(struct hook *hook)
     struct conn_pool *pool = CONTAINER(struct conn_pool, flush, hook);
     if (pool->corked) conn_flush(pool->corked);
     if (pool->starved) feed_starved(pool);
+    else if (pool->stuck.slot && pool->held < pool->budget)
+        loop_at(pool->loop, &pool->stuck, LOOP_NEVER);    /* that want is over */
 }
 
 /* Whoever waits for his turn waits for what the others have sent: where that takes
@@ -349,16 +351,17 @@ static struct conn *greatest(struct conn_pool *pool)
     return most;
 }
 
-static void end_greatest(struct conn_pool *pool)
+static bool end_greatest(struct conn_pool *pool)
 {
     struct conn *c = greatest(pool);
-    if (!c) return;
+    if (!c) return false;
     c->overrun = true;
     if (c != pool->pumped && conn_queued(c)) {
         conn_drop_queue(c);
         c->broken = true;                 /* perhaps within a frame: nothing can follow */
     }
     conn_make_dirty(c);
+    return true;
 }
 
 /* What those hold that are going already, when the turn comes to them. */
@@ -377,7 +380,7 @@ static size_t leaving(const struct conn_pool *pool)
 void pool_overdrawn(struct conn_pool *pool)
 {
     size_t most = pool->budget + pool->out_cap;
-    while (pool->held > most && pool->held - leaving(pool) > most) end_greatest(pool);
+    while (pool->held > most && pool->held - leaving(pool) > most && end_greatest(pool)) { }
 }
 
 static void stuck(struct timer *t, int64_t now)
