@@ -23,8 +23,8 @@ struct scan_filter {
     size_t  n_tags;
     int64_t since_ms, until_ms;  /* inclusive; INT64_MIN, INT64_MAX: open */
     double  min_significance, min_strength;
-    bool  (*wanted)(const void *user, uint32_t row);   /* or NULL; asked last, of those that
-                                                          would be hits */
+    /* Or NULL: of a scan by vector, asked last, of those that would be hits. */
+    bool  (*wanted)(const void *user, uint32_t row);
     const void *user;
 };
 

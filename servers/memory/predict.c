@@ -1,10 +1,12 @@
 /* Predictions of `process` (SPEC 4.3): what followed, in its session, on the
  * user's words that are most similar to a text. Nothing is invented. */
+#include <stdlib.h>
+
 #include "servers/memory/service.h"
 
-static bool answered(const void *store, uint32_t row)
+static bool answered(const void *replies, uint32_t row)
 {
-    return store_reply_to(store, row) != ROW_NONE;
+    return ((const uint32_t *)replies)[row] != ROW_NONE;
 }
 
 void memory_predict(void *memory, const float *vector, size_t top_k,
@@ -14,15 +16,20 @@ void memory_predict(void *memory, const float *vector, size_t top_k,
     struct scan_config sc = { .filter = scan_any(), .vector = vector, .min_similarity = -2,
                               .order = SCAN_COSINE, .k = top_k, .now_ms = memory_wall(&ms->ep) };
     struct scan s;
+    uint32_t *reply = top_k ? store_replies(ms->store) : NULL;
     sc.filter.type = (struct slice){ "user", 4 };
     sc.filter.wanted = answered;
-    sc.filter.user = ms->store;
-    if (!top_k || store_scan(ms->store, &s, &sc)) return;
+    sc.filter.user = reply;
+    if (!reply || store_scan(ms->store, &s, &sc)) {
+        free(reply);
+        return;
+    }
     store_scan_finish(ms->store, &s);
     for (size_t i = 0; i < s.n; i++) {
         struct memory m;
-        store_view(ms->store, store_reply_to(ms->store, s.hits[i].row), &m);
+        store_view(ms->store, reply[s.hits[i].row], &m);
         each(user, &(struct prediction){ m.text, cosine_clamp(s.hits[i].cosine) });
     }
     scan_end(&s);
+    free(reply);
 }

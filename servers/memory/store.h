@@ -161,9 +161,9 @@ int  store_scan_finish(struct store *st, struct scan *sc);
 /* Begin the scan that store_add() and store_score() want as `near`. */
 int  store_scan_near(struct store *st, struct scan *sc, const float *vector);
 
-/* What was answered: when the row's type is "user" and the next of its session
- * is of type "assistant", that one; else ROW_NONE. */
-uint32_t store_reply_to(const struct store *st, uint32_t row);
+/* What was answered, by row: where its type is "user" and the next of its session is of type
+ * "assistant", that one; else ROW_NONE. To be freed; NULL: no room. */
+uint32_t *store_replies(const struct store *st);
 
 struct store_counts {
     size_t   memories, pending;

@@ -6,7 +6,6 @@
 #define DAY_MS    INT64_C(86400000)
 #define MINUTE_MS INT64_C(60000)
 #define RECENT    50    /* texts that the streams are made of again at start */
-#define WALK      10000 /* rows that are looked through for an answer */
 
 struct store *store_new(const struct store_config *config)
 {
@@ -240,22 +239,33 @@ uint32_t store_younger(const struct store *st, uint32_t row)
     return records_at(&st->s->records, row)->next;
 }
 
-static bool is_type(const struct records *rs, const struct record *r, const char *type)
-{
-    return r->type_hash == records_hash(rs, (struct slice){ type, strlen(type) });
-}
-
-uint32_t store_reply_to(const struct store *st, uint32_t row)
+/* From the youngest on, with the last seen of each session: one pass whatever is asked. */
+uint32_t *store_replies(const struct store *st)
 {
     const struct records *rs = &st->s->records;
-    const struct record *r = records_at(rs, row);
-    if (!is_type(rs, r, "user")) return ROW_NONE;
-    uint32_t at = r->next;
-    for (int i = 0; i < WALK && at != ROW_NONE; i++, at = records_at(rs, at)->next) {
-        if (records_at(rs, at)->session_hash != r->session_hash) continue;
-        return is_type(rs, records_at(rs, at), "assistant") ? at : ROW_NONE;
+    size_t cap = 64;
+    while (cap < 2 * rs->live) cap *= 2;
+    uint32_t *reply = malloc((rs->used + 1) * sizeof *reply), *next = malloc(cap * sizeof *next);
+    if (!reply || !next) {
+        free(reply);
+        free(next);
+        return NULL;
     }
-    return ROW_NONE;
+    memset(reply, 0xff, rs->used * sizeof *reply);
+    memset(next, 0xff, cap * sizeof *next);
+    uint64_t user = records_hash(rs, (struct slice){ "user", 4 });
+    uint64_t assistant = records_hash(rs, (struct slice){ "assistant", 9 });
+    for (uint32_t row = rs->last; row != ROW_NONE; row = records_at(rs, row)->prev) {
+        const struct record *r = records_at(rs, row);
+        size_t i = r->session_hash & (cap - 1);
+        while (next[i] != ROW_NONE && records_at(rs, next[i])->session_hash != r->session_hash)
+            i = (i + 1) & (cap - 1);
+        bool answered = next[i] != ROW_NONE && records_at(rs, next[i])->type_hash == assistant;
+        if (r->type_hash == user && answered) reply[row] = next[i];
+        next[i] = row;
+    }
+    free(next);
+    return reply;
 }
 
 const struct records *store_records(const struct store *st) { return &st->s->records; }
