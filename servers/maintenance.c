@@ -134,11 +134,11 @@ static int write_anew(struct store *old, struct embedder *e, struct journal *j, 
         int r = journal_append(j, MEMORY_PUT, &m, &seq);
         if (r == JOURNAL_BUSY && !journal_wait(j, loop_clock()))
             r = journal_append(j, MEMORY_PUT, &m, &seq);
-        if (r) bad = fault_set(f, 74, "the new log cannot be written: disk full");
+        if (r) bad = fault_set(f, 74, "the new log cannot be written: %s", journal_why(j));
         if (++n % 1000 == 0 || n == all) fprintf(stderr, "\rembedded %zu of %zu", n, all);
     }
     if (!bad && journal_wait(j, loop_clock()))
-        bad = fault_set(f, 74, "the new log cannot be written: disk full");
+        bad = fault_set(f, 74, "the new log cannot be written: %s", journal_why(j));
     if (n) fputc('\n', stderr);
     free(vector);
     return bad;

@@ -251,7 +251,7 @@ static void reloaded(struct embed_load *l, int index, const struct fault *f)
     else log_say(LOG_INFO, "", "adapter %s read again", l->name);
 }
 
-/* Adapters are read beside everything else. One that is still being read is not read again. */
+/* Adapters are read beside everything else. */
 static void reload(void)
 {
     static struct embed_load load[OPTIONS_LIST];
@@ -261,7 +261,10 @@ static void reload(void)
     for (int64_t i = 0; i < d.options.adapters.n; i++) {
         const char *s = d.options.adapters.v[i], *eq = strchr(s, '=');
         struct embed_load *l = &load[i];
-        if (l->user) continue;
+        if (l->user) {
+            log_say(LOG_WARN, "", "adapter %s is still being read: signal again", l->name);
+            continue;
+        }
         l->user = l;
         l->done = reloaded;
         snprintf(l->name, sizeof l->name, "%.*s", (int)(eq - s), s);

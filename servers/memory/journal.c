@@ -220,6 +220,8 @@ int journal_wait(struct journal *j, int64_t now)
     }
 }
 
+const char *journal_why(const struct journal *j) { return j->why[0] ? j->why : "disk full"; }
+
 int journal_close(struct journal *j, int64_t now, struct fault *f)
 {
     if (j->compact.stage != COMPACT_SWAP) compact_end(j, "stopped");

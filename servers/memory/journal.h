@@ -115,6 +115,9 @@ void journal_sync(struct journal *j);
  * when some of it was lost meanwhile. */
 int journal_wait(struct journal *j, int64_t now);
 
+/* Why something could not be written. */
+const char *journal_why(const struct journal *j);
+
 /* Sync, mark the log as closed, wait for the helper's end, unlock, free. 0, or -1
  * with f: not everything is on disk. */
 int journal_close(struct journal *j, int64_t now, struct fault *f);
@@ -131,9 +134,9 @@ struct journal_living {
     void    *user;
 };
 
-/* 0, or -1: one is under way already, or storage has stopped. */
+/* 0, or -1: one is under way or being given up, or storage has stopped. */
 int  journal_compact_begin(struct journal *j, const struct journal_living *living);
-bool journal_compacting(const struct journal *j);
+bool journal_compacting(const struct journal *j);   /* under way, with an end that will be told */
 void journal_compact_keep(struct journal *j, const struct memory *m);
 /* One slice of at most 256 KiB; true while there is more to do right now. Events
  * and journal_due() bring the rest: call it in every turn. */

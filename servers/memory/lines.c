@@ -224,15 +224,17 @@ static int import_from(struct memory_service *ms, FILE *file, struct line *l, co
                             "--import %.200s, line %ld: Memory store full; raise --max-memories",
                             path, n);
         else if (status < 0)
-            bad = fault_set(f, 74,
-                            "--import %.200s, line %ld: Storage failed: disk full or no memory",
-                            path, n);
+            bad = fault_set(f, 74, "--import %.200s, line %ld: %s%s", path, n,
+                            status == STORE_LOG ? "Storage failed: " : "the text cannot be kept: ",
+                            status == STORE_LOG ? journal_why(ms->journal)
+                                                : "no memory, or no numbers from the model");
         else if (status) same++;
         else stored++;
     }
     if (!bad && !feof(file)) bad = fault_set(f, 74, "--import %.200s: %s", path, strerror(errno));
     if (journal_wait(ms->journal, loop_clock()) && !bad)
-        bad = fault_set(f, 74, "--import %.200s: Storage failed: disk full", path);
+        bad = fault_set(f, 74, "--import %.200s: Storage failed: %s", path,
+                        journal_why(ms->journal));
     if (bad) stored = (long)(store_records(ms->store)->live - before);  /* a batch may be undone */
     free(text);
     printf("imported %ld memories, skipped %ld duplicates\n", stored, same);
