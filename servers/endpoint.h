@@ -104,7 +104,8 @@ struct request {
     size_t                reply_len, held;  /* held: bytes taken from the budget */
 };
 
-/* The writer, standing inside the object "data"; write its members.
+/* The writer, standing inside the object "data"; write its members. Called again it begins
+ * anew: what was written is forgotten.
  * To cut a long list: keep a copy of *out before each item, and when out->full
  * is set after it, put the copy back and stop; leave room for what closes. */
 struct json_out *reply_begin(struct request *rq);
@@ -138,7 +139,7 @@ void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why,
                      bool (*stands)(const void *user, uint64_t seq), const void *user);
 
 /* An event to everyone who subscribed to that bit; data: one JSON value. To one
- * connection: of a standing query. Never between reply_begin() and reply_end(). */
+ * connection: of a standing query. What reply_begin() began before is forgotten. */
 void endpoint_event(struct endpoint *ep, unsigned bit, struct slice data);
 void endpoint_event_to(struct endpoint *ep, struct conn_ref to, unsigned bit, struct slice data);
 bool endpoint_listens(const struct endpoint *ep, unsigned bit);  /* does anybody? */

@@ -127,7 +127,7 @@ void log_json(const char *key, struct slice value)
 {
     if (!lg.on) return;
     put_key(key);
-    if (value.len < room()) put(value.p, value.len);
+    if (value.len + 2 < room()) put(value.p, value.len);
     else put_text("null");
 }
 

@@ -26,7 +26,7 @@ void log_text(const char *key, const char *value);
 void log_int(const char *key, int64_t value);
 void log_num(const char *key, double value, int decimals);
 void log_json(const char *key, struct slice value);   /* one JSON value, as it stands;
-                                                         too long: null */
+                                                         too long for a line: null */
 void log_end(void);
 
 /* A line that is only a message, formatted. */

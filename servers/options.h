@@ -13,7 +13,8 @@
 #define RECALLD_VERSION "1.0.0"
 #define OPTIONS_LIST 32   /* --adapter, --allow-origin, --allow-host: at most so many each */
 
-/* bad: the exit status that a bad value costs, 64 from the command line, else 78. */
+/* bad: the exit status that a bad value costs, 64 from the command line, else 78; source: which
+ * of the three it came from. */
 struct options_list { const char *v[OPTIONS_LIST]; int64_t n; int bad, source; };
 
 enum only { ONLY_BOTH, ONLY_MEMORY, ONLY_INFERENCE };

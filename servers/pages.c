@@ -1,6 +1,5 @@
 #include "servers/pages.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 

@@ -93,6 +93,9 @@ static const int loop_calls[] = {
 #ifdef SYS_fcntl64
     SYS_fcntl64, SYS__llseek,
 #endif
+#ifdef SYS_stat64
+    SYS_stat64, SYS_lstat64,
+#endif
 #ifdef SYS_fstat
     SYS_fstat,
 #endif
@@ -216,7 +219,7 @@ static int seccomp(bool loop, bool disk)
     uint32_t writing = disk ? 0 : O_WRONLY | O_RDWR | O_CREAT | O_TRUNC;
     allow_without(&f, SYS_openat, 2, writing);
 #ifdef SYS_open                          /* musl's open() where it is */
-    allow_without(&f, SYS_open, 1, writing);
+    if (loop) allow_without(&f, SYS_open, 1, writing);
 #endif
     RETURN(&f, SECCOMP_RET_KILL_PROCESS);
     struct sock_fprog prog = { f.n, f.at };

@@ -1,7 +1,6 @@
 #include "servers/values.h"
 
 #include <math.h>
-#include <stdio.h>
 #include <string.h>
 #include <time.h>
 

@@ -1,15 +1,14 @@
 /* Commands of the memory endpoint that change something or ask for one memory, SPEC 4.2. */
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "servers/inference/work.h"
 #include "servers/log.h"
 #include "servers/memory/task.h"
 #include "servers/values.h"
 
-#define BESIDE     768      /* bytes of a reply beside the vector in it, at most; */
-#define BESIDE_ONE 256      /* beside the memory, whose numbers may grow */
+#define BESIDE     576      /* bytes of a reply beside the vector in it, at most; */
+#define BESIDE_ONE 128      /* beside the memory, whose numbers may grow */
 #define AHEAD_MS   60000    /* how far a memory's time may be ahead of the clock */
 
 static struct memory_service *service(const struct request *rq) { return rq->ep->app; }
@@ -118,7 +117,7 @@ static bool answered_before(struct task *t)
     return true;
 }
 
-/* Before anything was done. */
+/* Its reply would be, and nothing was done. */
 static void task_too_large(struct task *t)
 {
     reply_too_large(t->rq);

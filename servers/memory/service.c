@@ -1,8 +1,6 @@
 #include "servers/memory/service.h"
 
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/random.h>
 
 #include "servers/memory/resend.h"

@@ -1,7 +1,6 @@
 #include "servers/memory/task.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
