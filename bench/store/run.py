@@ -9,6 +9,7 @@ fit in memory is left out and named.
 """
 import base64
 import contextlib
+import itertools
 import json
 import os
 import resource
@@ -28,7 +29,10 @@ DIMENSION, QUERIES, PIECE = 384, 21, 10000
 SEARCH = {10000: "<= 0.6", 100000: "<= 5", 1000000: "<= 50"}
 CENTRES = numpy.random.default_rng(7).standard_normal((200, DIMENSION))
 rng = numpy.random.default_rng(1)
-serial = 0
+# As many words, as long and as unevenly used as those of a language.
+WORDS = ["".join(w) for w in (numpy.random.default_rng(3).choice(list("etaoinshrdlu"), n) for n in 2 + numpy.arange(20000) % 9)]
+OFTEN = 1 / numpy.arange(10, 10 + len(WORDS))
+OFTEN /= OFTEN.sum()
 
 
 def vectors(n, kind):
@@ -40,10 +44,11 @@ def vectors(n, kind):
     return [base64.b64encode(x.tobytes()).decode() for x in v]
 
 
-def text():
-    global serial
-    serial += 1
-    return f"memory number {serial} about topic {serial % 100}"
+def texts(n):
+    """Short ones of 6 to 14 words."""
+    lengths = rng.integers(6, 15, n)
+    words = iter(rng.choice(WORDS, lengths.sum(), p=OFTEN).tolist())
+    return [" ".join(itertools.islice(words, k)) for k in lengths]
 
 
 def lines(path, requests):
@@ -53,18 +58,21 @@ def lines(path, requests):
 
 
 def stores(path, n, kind):
-    return lines(path, ({"type": "store", "data": {"text": text(), "embedding": v}} for v in vectors(n, kind)))
+    return lines(path, ({"type": "store", "data": {"text": t, "embedding": v}} for t, v in zip(texts(n), vectors(n, kind))))
 
 
 def records(path, n, kind):
-    """Lines as --export writes them, with vectors and components."""
+    """Lines as --export writes them, with vectors and components; the bytes of the texts."""
+    size = 0
     with open(path, "w") as f:
         for at in range(0, n, PIECE):
+            some = texts(min(PIECE, n - at))
+            size += sum(map(len, some))
             f.writelines(json.dumps({
-                "id": str(uuid.UUID(int=uuid.uuid4().int)), "text": text(), "timestamp": "2026-01-01T00:00:00.000Z", "significance": 0.55,
+                "id": str(uuid.UUID(int=uuid.uuid4().int)), "text": t, "timestamp": "2026-01-01T00:00:00.000Z", "significance": 0.55,
                 "surprise": 0.5, "diversity": 1, "information": 0.17, "metadata": {}, "tags": [], "pinned": False, "access_count": 0,
-                "last_access": "2026-01-01T00:00:00.000Z", "embedding": v}) + "\n" for v in vectors(min(PIECE, n - at), kind))
-    return path
+                "last_access": "2026-01-01T00:00:00.000Z", "embedding": v}) + "\n" for t, v in zip(some, vectors(len(some), kind)))
+    return size
 
 
 def ask(a, server, path, *flags):
@@ -108,7 +116,7 @@ def synced(out, a):
     rates, cpu, bare, batch = [], [], [], 32
     for _ in range(a.rounds):
         with scratch(a) as d:
-            path = lines(f"{d}/stores", ({"type": "store", "data": {"text": f"{text()} {rng.integers(1 << 60):x}"}} for _ in range(20000)))
+            path = lines(f"{d}/stores", ({"type": "store", "data": {"text": f"{t} {rng.integers(1 << 60):x}"}} for t in texts(20000)))
             before = disk_syncs(d, batch * 200)
             with report.Recalld(a.build, f"{d}/data", "--sync", "always") as s:
                 got = ask(a, s, path, "--connections", 64, "--seconds", 2)
@@ -135,7 +143,10 @@ def filled(out, a, kind, count):
     """Import `count`, start with them, search among them, store beside them."""
     with scratch(a) as d:
         data, flags = f"{d}/data", ("--sync", "never", "--max-memories", 2 * count)
-        source = records(f"{d}/records", count, kind)
+        source = f"{d}/records"
+        data_each = 4 * DIMENSION + records(source, count, kind) / count + len("{}")
+        with report.Recalld(a.build, f"{d}/empty", *flags) as s:
+            empty = report.memory_bytes(s.pid)
         began, cpu_before = time.perf_counter(), children_cpu_s()
         subprocess.run([*report.core("server"), f"{a.build}/recalld", "--data", data, "--import", source, *map(str, flags)],
                        check=True, capture_output=True, timeout=600)
@@ -147,7 +158,7 @@ def filled(out, a, kind, count):
                 started.append(s.start_s)
                 cpu.append(s.start_cpu_s)
                 if r == 0:
-                    bytes_each = report.memory_bytes(s.pid) / count
+                    bytes_each = (report.memory_bytes(s.pid) - empty) / count
                 asked = lines(f"{d}/searches", ({"type": "search", "data": {"embedding": v, "limit": 10}} for v in vectors(QUERIES, kind)))
                 found.append(ask(a, s, asked)["p50_us"] / 1e3)
                 got = ask(a, s, stores(f"{d}/stores", 2 * 64 if count > 100000 else 300, kind), "--connections", 64, "--depth", 2)
@@ -156,7 +167,8 @@ def filled(out, a, kind, count):
     at = f"{count:,} {kind}"
     out.add(f"import, {at}", "recalld", [count / took], "/s", goal=">= 50000", note=f"CPU {report.short(count / used)}/s")
     out.add(f"start, {at}", "recalld", started, "s", goal="<= 1" if count == 100000 else "", note=f"CPU {report.short(sorted(cpu)[len(cpu) // 2])} s")
-    out.add(f"memory per record, {at}", "recalld", [bytes_each], "B")
+    out.add(f"memory per record, {at}", "recalld", [bytes_each], "B", goal=f"<= {1.35 * data_each:.0f}",
+            note=f"{bytes_each / data_each:.3f} x vector, text and metadata")
     out.add(f"search over the wire, {at}", "recalld", found, "ms", goal=SEARCH.get(count, ""))
     out.add(f"store of given vectors at {at}", "recalld", more, "/s", goal=">= 350" if count == 100000 else "",
             note=f"CPU {report.short(sorted(more_cpu)[len(more_cpu) // 2])}/s")
