@@ -371,9 +371,10 @@ static void against_npm(const char *config)
     enum { N = COUNT(scripts) * PER_SCRIPT };
     struct fault f;
     struct tokenizer t = {0};
-    struct tokenizer_text file = {0}, options_text = copy(config), none = {0};
+    struct tokenizer_text file = {0}, none = {0};
     file.p = slurp(vocab_path(), &file.len);
     if (!file.p) cr_skip_test("no vocabulary at %s", vocab_path());
+    struct tokenizer_text options_text = copy(config);
     cr_assert_eq(tokenizer_read(&t, file, options_text, none, &f), 0, "%s", f.why);
     char (*text)[TEXT] = malloc(N * sizeof *text);
     size_t *len = malloc(N * sizeof *len);
