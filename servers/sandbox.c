@@ -63,9 +63,10 @@ const char *sandbox_state(void) { return state; }
 static const int common[] = {
     SYS_read, SYS_close, SYS_munmap, SYS_mremap, SYS_madvise, SYS_brk, SYS_exit_group,
     SYS_clock_gettime, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_restart_syscall, SYS_getrandom,
-    SYS_ppoll,
 #ifdef SYS_poll
     SYS_poll,
+#else
+    SYS_ppoll,
 #endif
 #ifdef SYS_recvfrom
     SYS_recvfrom, SYS_sendto,
@@ -86,15 +87,15 @@ static const int loop_calls[] = {
 #ifdef SYS_accept4
     SYS_accept4, SYS_shutdown, SYS_getsockname, SYS_setsockopt, SYS_sendmsg, SYS_recvmsg,
 #endif
-    SYS_fcntl, SYS_getrusage, SYS_wait4, SYS_lseek, SYS_faccessat,
-#ifdef SYS_stat                          /* musl's stat() and access() where these are */
-    SYS_stat, SYS_lstat, SYS_access,
+    SYS_fcntl, SYS_getrusage, SYS_wait4, SYS_lseek,
+#ifdef SYS_stat                          /* musl's stat() where it is */
+    SYS_stat,
 #endif
 #ifdef SYS_fcntl64
     SYS_fcntl64, SYS__llseek,
 #endif
 #ifdef SYS_stat64
-    SYS_stat64, SYS_lstat64,
+    SYS_stat64,
 #endif
 #ifdef SYS_fstat
     SYS_fstat,
@@ -105,7 +106,7 @@ static const int loop_calls[] = {
 #ifdef SYS_fstatat64
     SYS_fstatat64, SYS_fstat64,
 #endif
-#ifdef SYS_statx
+#if defined SYS_statx && !defined SYS_newfstatat
     SYS_statx,
 #endif
 };
@@ -120,9 +121,6 @@ static const int disk_calls[] = {
 #ifdef SYS_renameat2
     SYS_renameat2,
 #endif
-#ifdef SYS_unlink
-    SYS_unlink, SYS_rename,
-#endif
 #ifdef SYS_ftruncate64
     SYS_ftruncate64, SYS__llseek,
 #endif
@@ -135,7 +133,7 @@ static const int disk_calls[] = {
 #ifdef SYS_fstatat64
     SYS_fstatat64, SYS_fstat64,
 #endif
-#ifdef SYS_statx
+#if defined SYS_statx && !defined SYS_newfstatat
     SYS_statx,
 #endif
 };

@@ -54,7 +54,7 @@ static int open_tensors(struct lora *l, const char *dir, struct fault *f)
     snprintf(path, sizeof path, "%s/adapter_model.safetensors", dir);
     snprintf(pickle, sizeof pickle, "%s/adapter_model.bin", dir);
     if ((l->fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK)) < 0) {
-        if (errno == ENOENT && !access(pickle, F_OK))
+        if (errno == ENOENT && !stat(pickle, &st))
             return fault_set(f, 65, "%s: is a pickle, which can run code; convert it with PEFT: "
                              "save_pretrained(dir, safe_serialization=True)", pickle);
         return fault_set(f, 65, "%s: %s", l->path, strerror(errno));
