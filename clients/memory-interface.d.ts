@@ -42,7 +42,15 @@ export interface StoreResult {
   memory_count: number;
 }
 
-export interface Filters { type?: string; tags?: string[]; since?: string; until?: string; min_significance?: number }
+export interface Filters {
+  type?: string;
+  tags?: string[];
+  since?: string;
+  until?: string;
+  min_significance?: number;
+  min_strength?: number;
+  include_embeddings?: boolean;
+}
 
 export interface SearchOptions extends Filters {
   limit?: number;
@@ -66,10 +74,8 @@ export interface RetrieveOptions extends Filters {
   embedding?: number[];
   count?: number;
   offset?: number;
-  min_strength?: number;
   sort?: 'strength' | 'recent' | 'significance' | 'similarity';
   order?: 'desc' | 'asc';
-  include_embeddings?: boolean;
 }
 
 export interface Changes { text?: string; metadata?: Record<string, any>; tags?: string[]; significance?: number; pinned?: boolean }

@@ -255,7 +255,8 @@ size_t endpoint_metrics(struct endpoint *ep, char *p, size_t cap)
         if (in.type != JSON_NUMBER || in.key.len >= sizeof name) continue;
         memcpy(name, in.key.p, in.key.len);
         name[in.key.len] = 0;
-        line(&t, "gauge", name, json_number(&in));
+        bool counts = in.key.len > 6 && !strcmp(name + in.key.len - 6, "_total");
+        line(&t, counts ? "counter" : "gauge", name, json_number(&in));
     }
     return t.len;
 }

@@ -225,8 +225,10 @@ static int bad_value(struct fault *ft, int status, const char *where, const char
                      const struct flag *f)
 {
     char range[80] = "";
-    if (f->kind == NUMBER || f->kind == REAL || f->kind == BYTES || f->kind == PORT)
+    if (f->kind == NUMBER || f->kind == REAL || f->kind == BYTES || f->kind == PORT ||
+        f->kind == SYNC)
         snprintf(range, sizeof range, ", a number from %.15g to %.15g", f->min, f->max);
+    if (f->kind == LIST) snprintf(range, sizeof range, ", at most %d times", OPTIONS_LIST);
     return fault_set(ft, status, "%s: bad value '%.100s' (want %s%s)", where, s ? s : "",
                      f->value ? f->value
                      : f->kind == SWITCH ? "true or false" : "one kind of maintenance", range);
