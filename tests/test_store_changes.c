@@ -334,3 +334,97 @@ Test(store_changes, a_compaction_fed_in_slices_gives_the_same_store)
     }
     cr_assert(keeps > 10, "some went while they waited: %d", keeps);
 }
+
+/* ---- orders of events */
+
+static struct { enum store_event what; double significance; int n; } told;
+
+static void on_event(void *user, enum store_event what, enum store_reason why, const struct memory *m)
+{
+    (void)user; (void)why;
+    told.what = what;
+    told.significance = m->f.significance;
+    told.n++;
+}
+
+static struct store *three_orders(struct log *log)
+{
+    struct store *st = store_new(&(struct store_config){ .dimension = DIM, .max_memories = 100, .seed = { 15, 16 },
+        .user = log, .append = append, .event = on_event, .keep = keep });
+    memset(&told, 0, sizeof told);
+    store_clock(st, START, 0);
+    return st;
+}
+
+static uint64_t add_one(struct store *st, const char *text, uint8_t id)
+{
+    float x[DIM] = { 0 };
+    struct store_added a;
+    struct store_text t = { .text = { text, strlen(text) }, .metadata = { "{}", 2 }, .tags = { "[]", 2 },
+                            .vector = x, .significance = 0.5, .time_ms = START };
+    x[id % DIM] = 1;
+    memset(t.id, id, sizeof t.id);
+    cr_assert_eq(store_add(st, &t, NULL, &a), 0);
+    return a.seq;
+}
+
+Test(store_changes, an_event_tells_of_its_own_change_alone)
+{
+    struct log log = { calloc(10, sizeof *log.all), 0 };
+    struct store *st = three_orders(&log);
+    uint64_t seq, added = add_one(st, "said", 1);
+    struct store_update u = { .significance = 0.9, .pinned = 1 };
+    uint8_t id[MEMORY_ID];
+    memset(id, 1, sizeof id);
+    cr_assert_eq(store_update(st, id, &u, &seq), 0);
+    store_durable(st, added);
+    cr_assert(told.n == 1 && told.what == STORE_ADDED && told.significance == 0.5, "%g", told.significance);
+    store_failed(st, seq);
+    cr_assert_eq(told.n, 1, "what has failed is not told of");
+    store_free(st);
+    free(log.all);
+}
+
+Test(store_changes, a_clear_hands_over_what_a_compaction_has_not_had)
+{
+    struct log log = { calloc(20, sizeof *log.all), 0 };
+    struct kept new = { { calloc(20, sizeof *log.all), 0 }, 0 };
+    struct store *st = three_orders(&log);
+    struct memory m;
+    uint64_t seq;
+    keeping = &new;
+    for (uint8_t i = 1; i <= 4; i++) add_one(st, (const char[]){ (char)('a' + i), 0 }, i);
+    cr_assert_eq(store_living(st), 4);
+    cr_assert(store_living_next(st, &m));
+    cr_assert_eq(store_clear(st, &seq), 4);
+    cr_assert_eq(new.keeps, 3, "%d", new.keeps);
+    cr_assert(!store_living_next(st, &m));
+    store_free(st);
+    free(new.log.all);
+    free(log.all);
+}
+
+Test(store_changes, a_compaction_gets_each_once_whoever_takes_a_freed_place)
+{
+    struct log log = { calloc(20, sizeof *log.all), 0 };
+    struct store *st = three_orders(&log);
+    struct memory m;
+    uint64_t seq;
+    uint8_t id[MEMORY_ID];
+    float x[DIM] = { 0, 0, 0, 1 };
+    struct store_update u = { .text = { "A2", 2 }, .vector = x, .significance = -1, .pinned = -1 };
+    add_one(st, "A", 1);
+    store_durable(st, add_one(st, "B", 2));
+    store_living(st);
+    store_durable(st, add_one(st, "C", 3));
+    cr_assert(store_living_next(st, &m) && store_living_next(st, &m) && !store_living_next(st, &m));
+    memset(id, 3, sizeof id);
+    store_delete(st, id, &seq);
+    store_durable(st, seq);
+    memset(id, 1, sizeof id);
+    cr_assert_eq(store_update(st, id, &u, &seq), 0);
+    store_durable(st, seq);
+    cr_assert(!store_living_next(st, &m), "%.*s again", (int)m.text.len, m.text.p);
+    store_free(st);
+    free(log.all);
+}

@@ -103,7 +103,13 @@ static struct store_text text_of(const struct task *t)
                                 .pinned = c->confirm };
 }
 
-static void again(struct task *t) { reply_added(t, &t->before, t->vector); }
+static void store_ready(struct task *t);
+
+static void again(struct task *t)
+{
+    if (resend_find(t->ms->resend, &t->key)) reply_added(t, &t->before, t->vector);
+    else store_ready(t);
+}
 
 /* Was this very request stored already, perhaps while this one waited? The memory may have
  * changed or gone since: the vector for `embed` is that of the request. */
@@ -386,6 +392,7 @@ static void on_compact(struct request *rq)
         reply_error(rq, REPLY_STORAGE, "Storage failed: the log cannot be compacted now");
         return;
     }
+    if (task_storage_failed(rq)) return;
     wait_for(&ms->compacting, rq);
 }
 
@@ -432,10 +439,15 @@ static void on_sync(struct request *rq)
     journal_sync(ms->journal);
 }
 
-void memory_synced(struct memory_service *ms, uint64_t durable, const char *why)
+struct request *memory_take_syncing(struct memory_service *ms)
 {
     struct request *waiting = ms->syncing;
     ms->syncing = NULL;
+    return waiting;
+}
+
+void memory_synced(struct memory_service *ms, struct request *waiting, uint64_t durable, const char *why)
+{
     while (waiting) {
         struct request *rq = waiting;
         waiting = next_of(rq);

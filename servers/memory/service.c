@@ -83,7 +83,7 @@ static void on_durable(void *user, uint64_t seq)
 {
     struct memory_service *ms = user;
     if (memory_durable(ms)) settled(ms, seq);
-    memory_synced(ms, seq, NULL);
+    memory_synced(ms, memory_take_syncing(ms), seq, NULL);
 }
 
 /* Deletes need not fail with the stores beside them, which a full disk refused: append them
@@ -130,9 +130,10 @@ static void on_failed(void *user, uint64_t from, bool full, const char *why)
     log_end();
     store_failed(ms->store, from);
     resend_failed(ms->resend, from);
+    struct request *syncing = memory_take_syncing(ms);
     struct again again = { gone, delete_again(ms, gone, n) };
     endpoint_failed(&ms->ep, from, why, is_again, &again);
-    memory_synced(ms, UINT64_MAX, why);
+    memory_synced(ms, syncing, UINT64_MAX, why);
     memory_bulk_failed(ms, why);
     free(gone);
 }

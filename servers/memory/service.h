@@ -66,8 +66,9 @@ void memory_predict(void *memory, const float *vector, size_t top_k,
 /* commands.c: the table, `stats` members, what waits for the log. */
 extern const struct command memory_commands[];
 void memory_stats(struct endpoint *ep, struct json_out *out);
-void memory_synced(struct memory_service *ms, uint64_t durable,
-                   const char *why);                    /* answers `sync` up to there */
+struct request *memory_take_syncing(struct memory_service *ms);   /* who waits until now, */
+void memory_synced(struct memory_service *ms, struct request *waiting, uint64_t durable,
+                   const char *why);                    /* and is answered up to there */
 void memory_compacted(struct memory_service *ms,
                       const char *why);                 /* `compact` can be answered, */
 void memory_tell_compacted(struct memory_service *ms);  /* and is, outside of any change */

@@ -208,7 +208,7 @@ int store_import(struct store *st, const struct memory *m, uint64_t *seq)
 /* ---- changing and removing */
 
 /* A compaction has still to get what its snapshot held. */
-static void hand_over(struct store *st, uint32_t row, const struct memory *m)
+void hand_over(struct store *st, uint32_t row, const struct memory *m)
 {
     const struct record *r = records_at(&st->s->records, row);
     if (!st->living || r->order <= st->handed || r->order > st->last) return;

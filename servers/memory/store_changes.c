@@ -78,6 +78,7 @@ void change_keep(struct store *st, struct change *c)
 int change_log(struct store *st, struct change *c, enum memory_change what,
                       const struct memory *m)
 {
+    c->now = m->f;
     if (!st->c.append) c->seq = ++st->seq;
     else if (st->c.append(st->c.user, what, m, &c->seq)) return STORE_LOG;
     change_keep(st, c);
@@ -130,6 +131,7 @@ static void tell(const struct store *st, enum store_event what, const struct cha
     struct memory m;
     if (!st->c.event) return;
     records_view(&c->state->records, row, &m);
+    if (what != STORE_REMOVED) m.f = c->now;
     st->c.event(st->c.user, what, c->reason, &m);
 }
 

@@ -166,8 +166,10 @@ long store_clear(struct store *st, uint64_t *seq)
         records_view(rs, row, &m);
         if (!st->c.append) *seq = ++st->seq;
         else if (st->c.append(st->c.user, MEMORY_DELETE, &m, seq)) failed = STORE_LOG;
+        if (!failed) hand_over(st, row, &m);
     }
     if (failed) {
+        if (*seq) st->living = false;    /* some were handed over and are still there */
         free(c);
         if (fresh) state_free(fresh);
         return failed;
@@ -320,7 +322,10 @@ bool store_living_next(struct store *st, struct memory *m)
 {
     if (!st->living || st->cursor == ROW_NONE) return false;
     const struct record *r = records_at(&st->s->records, st->cursor);
-    if (r->order > st->last) return false;
+    if (r->order > st->last) {
+        st->cursor = ROW_NONE;
+        return false;
+    }
     records_view(&st->s->records, st->cursor, m);
     st->handed = r->order;
     st->cursor = r->next;

@@ -24,6 +24,7 @@ struct change {
     struct state *state;         /* what it changed; CLEARED: what was there before */
     uint32_t row, old;           /* REPLACED: old is the hidden one */
     struct memory_fields fields; /* FIELDS: as they were */
+    struct memory_fields now;    /* as it made them */
     int64_t newest_ms;           /* ADDED: the store's from before */
     bool streamed;               /* ADDED: the stream of key was touched; */
     uint64_t key;
@@ -64,6 +65,9 @@ void change_free(struct change *c);
 int change_log(struct store *st, struct change *c, enum memory_change what, const struct memory *m);
 void change_keep(struct store *st, struct change *c);
 void change_undo(struct store *st, struct change *c);
+
+/* A compaction gets a row that it has not had yet and that is about to go. */
+void hand_over(struct store *st, uint32_t row, const struct memory *m);
 
 /* Remove a row, log first. */
 int  remove_logged(struct store *st, uint32_t row, enum store_reason why, uint64_t *seq);
