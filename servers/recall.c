@@ -39,7 +39,7 @@ static void print(const char *before, struct slice s, const char *after)
 {
     fputs(before, stdout);
     clean(s);
-    fwrite(s.p, 1, s.len, stdout);
+    if (s.len) fwrite(s.p, 1, s.len, stdout);
     fputs(after, stdout);
 }
 
