@@ -566,9 +566,9 @@ def test_recall_says_what_a_strange_server_sent_and_commands_no_terminal():
                     request += c.recv(4096)
                 key = request.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
                 accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
-                c.sendall(head or b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                          b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
-                c.sendall(reply if head else bytes([0x81, len(reply)]) + reply)
+                opened = (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+                          b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n" + bytes([0x81, len(reply)]))
+                c.sendall((head or opened) + reply)
                 c.shutdown(socket.SHUT_WR)
                 out, err = p.communicate(timeout=10)
             return p.returncode, out, err
