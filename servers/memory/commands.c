@@ -446,7 +446,8 @@ struct request *memory_take_syncing(struct memory_service *ms)
     return waiting;
 }
 
-void memory_synced(struct memory_service *ms, struct request *waiting, uint64_t durable, const char *why)
+void memory_synced(struct memory_service *ms, struct request *waiting, uint64_t durable,
+                   const char *why)
 {
     while (waiting) {
         struct request *rq = waiting;
