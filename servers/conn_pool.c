@@ -335,52 +335,45 @@ static void reap(struct hook *hook)
 
 /* The greatest holder. */
 
-static struct conn *greatest(struct conn_pool *pool)
+/* Who holds most, and in *leaving what those hold that are going already. */
+static struct conn *greatest(struct conn_pool *pool, size_t *leaving)
 {
     struct conn *most = NULL;
     size_t bytes = 0;
+    *leaving = 0;
     for (struct server *s = pool->servers; s; s = s->next) {
         for (uint32_t i = 0; i < s->slabs * CONN_SLAB; i++) {
             struct conn *c = &s->slab[i / CONN_SLAB][i % CONN_SLAB];
-            size_t n = c->server && !c->overrun && !c->broken ? holds(c) : 0;
-            if (n <= bytes) continue;
-            bytes = n;
-            most = c;
+            size_t n = c->server ? holds(c) : 0;
+            if (c->overrun || c->broken) {
+                *leaving += n;
+            } else if (n > bytes) {
+                bytes = n;
+                most = c;
+            }
         }
     }
     return most;
 }
 
-static bool end_greatest(struct conn_pool *pool)
+static void end_holder(struct conn_pool *pool, struct conn *c)
 {
-    struct conn *c = greatest(pool);
-    if (!c) return false;
     c->overrun = true;
     if (c != pool->pumped && conn_queued(c)) {
         conn_drop_queue(c);
         c->broken = true;                 /* perhaps within a frame: nothing can follow */
     }
     conn_make_dirty(c);
-    return true;
-}
-
-/* What those hold that are going already, when the turn comes to them. */
-static size_t leaving(const struct conn_pool *pool)
-{
-    size_t bytes = 0;
-    for (const struct server *s = pool->servers; s; s = s->next) {
-        for (uint32_t i = 0; i < s->slabs * CONN_SLAB; i++) {
-            const struct conn *c = &s->slab[i / CONN_SLAB][i % CONN_SLAB];
-            if (c->server && (c->overrun || c->broken)) bytes += holds(c);
-        }
-    }
-    return bytes;
 }
 
 void pool_overdrawn(struct conn_pool *pool)
 {
-    size_t most = pool->budget + pool->out_cap;
-    while (pool->held > most && pool->held - leaving(pool) > most && end_greatest(pool)) { }
+    size_t most = pool->budget + pool->out_cap, leaving;
+    while (pool->held > most) {
+        struct conn *c = greatest(pool, &leaving);
+        if (!c || pool->held - leaving <= most) break;
+        end_holder(pool, c);
+    }
 }
 
 static void stuck(struct timer *t, int64_t now)
@@ -389,7 +382,9 @@ static void stuck(struct timer *t, int64_t now)
     if (!pool->starved) return;
     int64_t patience = patience_ms(pool->starved);
     if (now >= pool->moved + patience) {
-        end_greatest(pool);
+        size_t leaving;
+        struct conn *c = greatest(pool, &leaving);
+        if (c) end_holder(pool, c);
         pool->moved = now;
     }
     loop_at(pool->loop, t, pool->moved + patience);
