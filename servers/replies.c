@@ -193,7 +193,8 @@ static void finish(struct request *rq, uint64_t seq)
     struct request *k = rq->kept ? rq : request_keep(rq, false);
     char *copy = k ? malloc(rq->out.len + 1) : NULL;
     if (!copy) {                         /* an answer is lost: the client must not wait for it */
-        if (k && !rq->kept) request_free(k, c);
+        if (rq->kept) rq->state = READY, rq->failed = true;   /* freed with its connection */
+        else if (k) request_free(k, c);
         conn_close(c, 1011, "out of memory");
         return;
     }
