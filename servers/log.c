@@ -201,6 +201,8 @@ int fault_set(struct fault *f, int exit_status, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(f->why, sizeof f->why, fmt, ap);
     va_end(ap);
+    for (char *p = f->why; *p; p++)      /* a path, or what a file said */
+        if ((unsigned char)*p < ' ' || *p == 127) *p = '?';
     f->exit = exit_status;
     return -1;
 }

@@ -44,7 +44,8 @@ struct fault {
     char why[400];
 };
 
-/* Fill f; returns -1, so that `return fault_set(...)` reads well. */
+/* Fill f, on one line whatever is in it; returns -1, so that `return fault_set(...)`
+ * reads well. */
 int fault_set(struct fault *f, int exit_status, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 

@@ -123,3 +123,10 @@ Test(log_fault, holds_the_exit_status_and_the_sentence)
     cr_assert_eq(f.exit, 65);
     cr_assert_str_eq(f.why, "bad file");
 }
+
+Test(log_fault, is_one_line_whatever_is_in_it)
+{
+    struct fault f;
+    fault_set(&f, 65, "%s: no such file", "a\nb\x1b[2J\x7f/caf\xc3\xa9");
+    cr_assert_str_eq(f.why, "a?b?[2J?/caf\xc3\xa9: no such file");
+}
