@@ -165,13 +165,14 @@ async def fair(server):
 
         task = asyncio.create_task(flood())
         await asyncio.sleep(0.02)
+        before = len(done)                                      # answered before anybody else asked
         for _ in range(5):
             check.equal((await ask(modest, "embeddings", {"text": "one"}))["status"], "success", "modest")
             done.append(("modest", time.monotonic()))
         await task
         who = [w for w, _ in sorted(done, key=lambda d: d[1])]
         last = len(who) - who[::-1].index("modest")
-        check(who[:last].count("greedy") <= 3, "one request of many was waited for by each of few", who)
+        check(who[before:last].count("greedy") <= 3, "one request of many was waited for by each of few", who)
 
 
 async def dead(server):
