@@ -41,7 +41,7 @@ struct frame {
     uint8_t  ext;       /* bytes of extended length: 0, 2 or 8 */
     uint8_t  rsv, op;
     bool     fin, masked;
-    uint8_t  key[4];
+    const uint8_t *key; /* [4], when masked */
 };
 
 static uint64_t load_be(const uint8_t *p, unsigned n)
@@ -65,8 +65,7 @@ static size_t frame_head(struct frame *f, const uint8_t *p, size_t n)
     f->rsv = p[0] >> 4 & 7;
     f->op  = p[0] & 15;
     f->len = f->ext ? load_be(p + 2, f->ext) : len7;
-    memset(f->key, 0, 4);
-    if (f->masked) memcpy(f->key, p + size - 4, 4);
+    f->key = p + size - (f->masked ? 4 : 0);
     return size;
 }
 
@@ -86,36 +85,37 @@ static enum fault check(const struct ws *ws, const struct frame *f)
     return NO_FAULT;
 }
 
+static void turn_key(uint8_t key[4], size_t n)
+{
+    uint8_t twice[8];
+    memcpy(twice, key, 4);
+    memcpy(twice + 4, key, 4);
+    memcpy(key, twice + (n & 3), 4);
+}
+
 /* to[i] = from[i] ^ key[i % 4], 5.3. to may lie before from and overlap it. */
 static void mask(uint8_t *to, const uint8_t *from, size_t n, const uint8_t key[4])
 {
     typedef uint32_t lanes __attribute__((vector_size(16)));
+    uint8_t last_key[4];
     uint32_t k4;
+    if (n < 16) {
+        for (size_t i = 0; i < n; i++) to[i] = from[i] ^ key[i & 3];
+        return;
+    }
+    lanes last, v;                       /* the last 16 bytes, some of which the loop does too */
+    memcpy(&last, from + n - 16, 16);
+    memcpy(last_key, key, 4);
+    turn_key(last_key, n);
     memcpy(&k4, key, 4);
-    uint64_t k8 = (uint64_t)k4 << 32 | k4;
-    lanes k = { k4, k4, k4, k4 };
-    size_t i = 0;
-    for (; i + 16 <= n; i += 16) {
-        lanes v;
+    for (size_t i = 0; i + 16 < n; i += 16) {
         memcpy(&v, from + i, 16);
-        v ^= k;
+        v ^= k4;
         memcpy(to + i, &v, 16);
     }
-    if (n - i >= 8) {
-        uint64_t w;
-        memcpy(&w, from + i, 8);
-        w ^= k8;
-        memcpy(to + i, &w, 8);
-        i += 8;
-    }
-    if (n - i >= 4) {
-        uint32_t w;
-        memcpy(&w, from + i, 4);
-        w ^= k4;
-        memcpy(to + i, &w, 4);
-        i += 4;
-    }
-    for (; i < n; i++) to[i] = from[i] ^ key[i & 3];
+    memcpy(&k4, last_key, 4);
+    last ^= k4;
+    memcpy(to + n - 16, &last, 16);
 }
 
 /* Payload to its place behind the message so far. */
@@ -123,14 +123,6 @@ static void take(const struct ws *ws, uint8_t *to, const uint8_t *from, size_t n
 {
     if (!ws->client)     mask(to, from, n, ws->key);
     else if (to != from) memmove(to, from, n);
-}
-
-static void turn_key(uint8_t key[4], size_t n)
-{
-    uint8_t twice[8];
-    memcpy(twice, key, 4);
-    memcpy(twice + 4, key, 4);
-    memcpy(key, twice + (n & 3), 4);
 }
 
 /* Nothing that came or comes is looked at any more. */
@@ -185,7 +177,7 @@ static void begin_frame(struct ws *ws, const struct frame *f)
 {
     ws->left = f->len;
     ws->fin = f->fin;
-    memcpy(ws->key, f->key, 4);
+    if (f->masked) memcpy(ws->key, f->key, 4);
     if (f->op == WS_CONT) return;
     ws->op = f->op;
     ws->base = ws->at;
