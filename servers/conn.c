@@ -40,10 +40,7 @@ void conn_lost(struct conn *c)
     struct conn_pool *pool = c->server->pool;
     if (c->overrun) report(c, 1013, false, text("takes too little of what is sent"));
     else            report(c, 1006, false, text("connection lost"));
-    if (pool->corked == c) {
-        conn_flush(c);
-        pool->corked = NULL;
-    }
+    if (pool->corked == c) conn_uncork(pool);
     conn_drop_queue(c);
     conn_drop_input(c);
     loop_at(pool->loop, &c->timer, LOOP_NEVER);

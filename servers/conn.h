@@ -144,11 +144,8 @@ void  conn_reply_end(struct conn *c, enum ws_op op, size_t len);
  * message()'s own bytes is not copied at all. 0; -1: the connection is closing. */
 int conn_send(struct conn *c, enum ws_op op, const void *p, size_t len);
 
-/* Bytes queued and not yet taken by the kernel. */
-size_t conn_waiting(const struct conn *c);
-
-/* The same; what is above CONN_HIGH_WATER the kernel does not take now, so that drained()
- * will be called. */
+/* Bytes queued and not yet taken by the kernel; what is above CONN_HIGH_WATER it does not
+ * take now, so that drained() will be called. */
 size_t conn_backlog(struct conn *c);
 
 /* Stop (true) or go on delivering messages. While stopped the connection is not

@@ -104,6 +104,13 @@ struct conn_pool {
 
 static inline size_t conn_queued(const struct conn *c) { return c->held ? c->held->queued : 0; }
 
+/* Bytes that were sent and that the kernel has not taken. */
+static inline size_t conn_waiting(const struct conn *c)
+{
+    const struct conn_pool *pool = c->server->pool;
+    return conn_queued(c) + (pool->corked == c ? pool->out.len : 0);
+}
+
 /* conn.c */
 void conn_ready(struct watch *w, unsigned events);
 void conn_fire(struct timer *t, int64_t now);
@@ -122,11 +129,20 @@ void conn_refuse(struct conn *c, int status, const char *more,   /* more: header
                  const char *why);
 
 /* conn_out.c */
-void conn_cork(struct conn *c);                /* the send buffer is c's now */
 void conn_flush(struct conn *c);               /* send what c has in it; the rest is queued */
+void conn_uncork(struct conn_pool *pool);      /* likewise whoever has it, who gives it up */
 void conn_write(struct conn *c);               /* the kernel takes again */
 void conn_put(struct conn *c, const void *p, size_t n);   /* bytes of an answer */
 void conn_drop_queue(struct conn *c);
+
+/* The send buffer is c's now. */
+static inline void conn_cork(struct conn *c)
+{
+    struct conn_pool *pool = c->server->pool;
+    if (pool->corked == c) return;
+    conn_uncork(pool);
+    pool->corked = c;
+}
 
 /* conn_pool.c */
 struct held *conn_hold_bytes(struct conn *c);  /* c->held, made; NULL when memory is lacking */

@@ -8,12 +8,10 @@
 #define QUEUE_BLOCK 4000   /* bytes of the smallest block in a queue */
 #define WRITE_BLOCKS 16    /* handed to the kernel at once */
 
-void conn_cork(struct conn *c)
+void conn_uncork(struct conn_pool *pool)
 {
-    struct conn_pool *pool = c->server->pool;
-    if (pool->corked == c) return;
     if (pool->corked) conn_flush(pool->corked);
-    pool->corked = c;
+    pool->corked = NULL;
 }
 
 /* Nothing can be written any more; the end comes when no caller is in the way.
@@ -190,12 +188,6 @@ void conn_put(struct conn *c, const void *p, size_t n)
     }
     if (n) memcpy(out->p + out->len, p, n);
     out->len += n;
-}
-
-size_t conn_waiting(const struct conn *c)
-{
-    const struct conn_pool *pool = c->server->pool;
-    return conn_queued(c) + (pool->corked == c ? pool->out.len : 0);
 }
 
 size_t conn_backlog(struct conn *c)

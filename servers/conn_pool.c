@@ -303,7 +303,7 @@ static void feed_starved(struct conn_pool *pool)
 static void flush(struct hook *hook)
 {
     struct conn_pool *pool = CONTAINER(struct conn_pool, flush, hook);
-    if (pool->corked) conn_flush(pool->corked);
+    conn_uncork(pool);
     if (pool->starved) feed_starved(pool);
     else if (pool->stuck.slot && pool->held < pool->budget)
         loop_at(pool->loop, &pool->stuck, LOOP_NEVER);    /* that want is over */
