@@ -80,6 +80,9 @@ static const struct { const char *adapter, *file, *from, *to, *why; } rows[] = {
     { "qv", CONFIG, "\"r\": 4", "\"r\": 9, \"rank_pattern\": {\"self.query\": 4, \"attention.self.value\": 4}", NULL },
     { "qv", CONFIG, "\"r\": 4", "\"r\": 4, \"rank_pattern\": null, \"alpha_pattern\": {}", NULL },
 
+    { "qv", CONFIG, "\"r\": 4", "\"r\": 4, \"init_lora_weights\": true, \"alora_invocation_tokens\": null", NULL },
+    { "qv", CONFIG, "\"r\": 4", "\"r\": 4, \"init_lora_weights\": \"gaussian\"", NULL },
+
     { "qv", CONFIG, NULL, NULL, "adapter_config.json: no such file" },
     { "qv", CONFIG, NULL, "", "no JSON" },
     { "qv", CONFIG, NULL, "[]", "is no JSON object" },
@@ -93,6 +96,13 @@ static const struct { const char *adapter, *file, *from, *to, *why; } rows[] = {
     { "qv", CONFIG, "\"r\": 4", "\"r\": 4, \"use_qalora\": true", "use_qalora is not supported" },
     { "qv", CONFIG, "\"r\": 4", "\"r\": 4, \"lora_bias\": true", "lora_bias is not supported" },
     { "qv", CONFIG, "\"r\": 4", "\"r\": 4, \"layer_replication\": [[0,1]]", "layer_replication is not supported" },
+    { "qv", CONFIG, "\"r\": 4", "\"r\": 4, \"alora_invocation_tokens\": [5]", "alora_invocation_tokens is not supported" },
+    { "qv", CONFIG, "\"r\": 4", "\"r\": 4, \"use_bdlora\": {\"nblocks\": 2}", "use_bdlora is not supported" },
+    { "qv", CONFIG, "\"r\": 4", "\"r\": 4, \"init_lora_weights\": \"pissa_niter_16\"",
+      "init_lora_weights \"pissa_niter_16\" is not supported" },
+    { "qv", CONFIG, "\"r\": 4", "\"r\": 4, \"init_lora_weights\": \"OLoRA\"", "init_lora_weights \"OLoRA\" is" },
+    { "qv", CONFIG, "\"r\": 4", "\"r\": 4, \"init_lora_weights\": \"corda\"", "init_lora_weights \"corda\" is" },
+    { "qv", CONFIG, "\"r\": 4", "\"r\": 4, \"init_lora_weights\": \"loftq\"", "init_lora_weights \"loftq\" is" },
     { "qv", CONFIG, "\"bias\": \"none\"", "\"bias\": \"some\"", "bias \"some\" is not supported" },
     { "qv", CONFIG, "\"lora_alpha\": 8,", "", "lora_alpha is missing" },
     { "qv", CONFIG, "\"lora_alpha\": 8", "\"lora_alpha\": 0", "lora_alpha must be" },

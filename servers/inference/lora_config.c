@@ -4,6 +4,7 @@
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "../log.h"
 #include "config_file.h"
@@ -12,8 +13,12 @@
 static const char *const refused[] = {
     "use_dora", "modules_to_save", "fan_in_fan_out", "use_qalora", "loftq_config",
     "layer_replication", "trainable_token_indices", "target_parameters", "lora_bias",
-    "eva_config", "corda_config", "arrow_config",
+    "eva_config", "corda_config", "arrow_config", "alora_invocation_tokens", "use_bdlora",
 };
+
+/* Ways to begin the training that take B times A away from the model's own weights; PEFT
+ * does so again when it loads the adapter. What it converts to plain LoRA no longer says so. */
+static const char *const rebased[] = { "pissa", "olora", "corda", "loftq", "lora_ga" };
 
 /* Does the value that stands next say nothing: null, false, 0, "", [], {}? */
 static bool get_nothing(struct json *in)
@@ -88,6 +93,18 @@ static void get_bias(struct config_file *c, struct lora_config *out)
     if (!out->biases && !config_is(s, "none")) config_refuse(c, "bias", s, "none, all, lora_only");
 }
 
+static void get_start(struct config_file *c)
+{
+    struct slice s = json_slice(&c->in);
+    for (size_t i = 0; i < sizeof rebased / sizeof *rebased; i++) {
+        size_t n = strlen(rebased[i]);  /* "pissa_niter_16" is one too */
+        if (s.len >= n && !strncasecmp(s.p, rebased[i], n))
+            config_wrong(c, "init_lora_weights",
+                         "\"%.*s\" is not supported: it changes the model's own weights",
+                         (int)(s.len < 40 ? s.len : 40), s.p);
+    }
+}
+
 static void read_member(struct config_file *c, struct lora_config *out, bool *lora)
 {
     struct json *in = &c->in;
@@ -97,6 +114,7 @@ static void read_member(struct config_file *c, struct lora_config *out, bool *lo
     else if (json_key(in, "rank_pattern")) get_patterns(c, "rank_pattern", &out->ranks);
     else if (json_key(in, "alpha_pattern")) get_patterns(c, "alpha_pattern", &out->alphas);
     else if (json_key(in, "bias")) get_bias(c, out);
+    else if (json_key(in, "init_lora_weights")) get_start(c);
     else if (json_key(in, "peft_type")) {
         struct slice s = json_slice(in);
         if (!(*lora = config_is(s, "LORA"))) config_refuse(c, "peft_type", s, "LORA");
