@@ -43,6 +43,11 @@ static const struct { const char *vocab, *config, *json, *why;
      "tokenizer.json: normalizer.type must be BertNormalizer"},
     {SPECIALS, NULL, "{\"normalizer\":{\"clean_text\":false}}",
      "tokenizer.json: normalizer.clean_text false is not supported"},
+    {SPECIALS, NULL, "{\"pre_tokenizer\":null}", "tokenizer.json: pre_tokenizer must be an object"},
+    {SPECIALS, NULL, "{\"pre_tokenizer\":{}}",
+     "tokenizer.json: pre_tokenizer.type must be BertPreTokenizer"},
+    {SPECIALS, NULL, "{\"pre_tokenizer\":{\"type\":\"Whitespace\"}}",
+     "tokenizer.json: pre_tokenizer.type must be BertPreTokenizer"},
 };
 
 Test(tokenizer_read, what_is_wrong_is_refused_by_name)
@@ -73,6 +78,7 @@ static const struct { const char *config, *json; bool lower, strip, ideographs;
     {NULL, "{\"normalizer\":{\"handle_chinese_chars\":false}}", true, true, false},
     {"{\"do_lower_case\":true}", "{\"normalizer\":{\"lowercase\":false}}", true, true, true},
     {"{\"strip_accents\":null}", "{\"normalizer\":{\"strip_accents\":false}}", true, false, true},
+    {NULL, "{\"pre_tokenizer\":{\"type\":\"BertPreTokenizer\"}}", true, true, true},
     {NULL, "{\"truncation\":{\"max_length\":128},\"padding\":{\"strategy\":{\"Fixed\":128}}}", true,
      true, true},
     {"{\"model_max_length\":512,\"never_split\":null,\"pad_token\":null}", "{\"model\":{}}", true,

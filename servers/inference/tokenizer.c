@@ -95,6 +95,15 @@ static void read_normalizer(struct source *s)
     if (!clean) config_wrong(&s->c, "normalizer.clean_text", "false is not supported");
 }
 
+static void read_pre_tokenizer(struct source *s)
+{
+    bool bert = false;
+    if (!config_enter(&s->c, "pre_tokenizer")) return;
+    while (config_next(&s->c))
+        if (json_key(&s->c.in, "type")) bert = config_is(json_slice(&s->c.in), "BertPreTokenizer");
+    if (!bert) config_wrong(&s->c, "pre_tokenizer.type", "must be BertPreTokenizer");
+}
+
 static void read_model(struct source *s)
 {
     struct tokenizer *t = s->t;
@@ -126,6 +135,7 @@ static int read_json(struct source *s, struct tokenizer_text text, const char *n
     while (config_next(&s->c)) {
         if (is_config) read_config(s);
         else if (json_key(&s->c.in, "normalizer")) read_normalizer(s);
+        else if (json_key(&s->c.in, "pre_tokenizer")) read_pre_tokenizer(s);
         else if (json_key(&s->c.in, "model")) read_model(s);
     }
     return config_close(&s->c, f);
