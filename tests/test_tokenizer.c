@@ -140,8 +140,16 @@ Test(tokenizer_open, reads_a_directory_and_names_it_in_errors)
     cr_assert(!t.wordpiece.lower);
     cr_assert_eq(vocab_id(&t.wordpiece.vocab, text_of("hello")), 5);
     tokenizer_close(&t);
-    const char *names[] = { "vocab.txt", "tokenizer_config.json" };
-    for (size_t i = 0; i < 2; i++) {
+    write_file(dir, "sentence_bert_config.json", "{\"do_lower_case\": true}");
+    cr_assert_eq(tokenizer_open(&t, dir, &f), -1, "a text in lower case has other tokens here");
+    cr_assert(strstr(f.why, "sentence_bert_config.json: do_lower_case is not supported"), "%s",
+              f.why);
+    tokenizer_close(&t);
+    write_file(dir, "tokenizer_config.json", "{\"do_lower_case\": true}");
+    cr_assert_eq(tokenizer_open(&t, dir, &f), 0, "it says the same: %s", f.why);
+    tokenizer_close(&t);
+    const char *names[] = { "vocab.txt", "tokenizer_config.json", "sentence_bert_config.json" };
+    for (size_t i = 0; i < COUNT(names); i++) {
         snprintf(path, sizeof path, "%s/%s", dir, names[i]);
         unlink(path);
     }

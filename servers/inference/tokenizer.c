@@ -164,6 +164,22 @@ static int load(const char *dir, const char *name, bool must, struct tokenizer_t
     return fault_set(f, 65, "%s: %s", name, strerror(errno));
 }
 
+/* The reference lower-cases each text before it is cut where sentence_bert_config.json says
+ * so. That makes a difference only to a tokenizer that keeps the case. */
+static int check_case(const struct tokenizer *t, const char *dir, struct fault *f)
+{
+    struct config_file c;
+    bool lower = false;
+    int r = config_open(&c, dir, "sentence_bert_config.json", JSON_OBJECT, f);
+    if (r <= 0) return r;
+    while (config_next(&c))
+        if (json_key(&c.in, "do_lower_case")) lower = json_bool(&c.in);
+    if (lower && !t->wordpiece.lower)
+        config_wrong(&c, "do_lower_case",
+                     "is not supported beside a tokenizer that keeps the case");
+    return config_close(&c, f);
+}
+
 int tokenizer_open(struct tokenizer *t, const char *dir, struct fault *f)
 {
     struct tokenizer_text vocab = {0}, config = {0}, json = {0};
@@ -176,7 +192,7 @@ int tokenizer_open(struct tokenizer *t, const char *dir, struct fault *f)
     t->text = vocab.p;
     free(config.p);
     free(json.p);
-    return r ? fault_set(f, inner.exit, "%s: %s", dir, inner.why) : 0;
+    return r ? fault_set(f, inner.exit, "%s: %s", dir, inner.why) : check_case(t, dir, f);
 }
 
 void tokenizer_close(struct tokenizer *t)
