@@ -8,6 +8,7 @@
 #include "servers/inference/encoder.h"
 #include "test.h"
 #include "asks.h"
+#include "model_dir.h"
 
 /* ---- builtin */
 
@@ -113,6 +114,24 @@ Test(embedder_spans, parts_cover_the_text_in_windows)
         cr_assert_eq(one, n, "row %zu counts %zu with room for one", i, one);
         embedder_close(e);
     }
+}
+
+Test(embedder_spans, a_part_covers_marks_that_were_put_in_order)
+{
+    static const char *const files[] = { "config.json", "modules.json", "1_Pooling/config.json",
+                                         "vocab.txt", "model.safetensors", NULL };
+    /* U+1D16D, U+302E and U+1D165: canonical order turns them round. */
+    const char *text = "a\xf0\x9d\x85\xad\xe3\x80\xae\xf0\x9d\x85\xa5";
+    char *dir = dir_copy(TINY, files);
+    dir_edit(dir, "vocab.txt", "w0\nw1\nw2\n",
+             "##\xf0\x9d\x85\xad\n##\xe3\x80\xae\n##\xf0\x9d\x85\xa5\n");
+    struct embedder *e = open_with(dir, 1, 0);
+    struct embed_span part[4] = {{0}};
+    cr_assert_eq(embedder_spans(e, (struct slice){ text, strlen(text) }, 5, 1, part, 4), 2);
+    cr_assert(part[0].start == 0 && part[0].end == 12, "%u-%u", part[0].start, part[0].end);
+    cr_assert(part[1].start == 1 && part[1].end == 12, "%u-%u", part[1].start, part[1].end);
+    embedder_close(e);
+    dir_remove(dir);
 }
 
 Test(embedder_spans, a_part_has_the_vector_of_its_tokens)

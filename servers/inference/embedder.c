@@ -153,10 +153,22 @@ static size_t cut_words(struct slice text, struct wordpiece_token *out, size_t c
     return n;
 }
 
+/* The part of n tokens, the first of which stands at token. Of marks that were put in order the
+ * last may stand first in the text. */
+static struct embed_span part(const struct wordpiece_token *token, size_t first, size_t n)
+{
+    struct embed_span s = { .first = (uint32_t)first, .count = (uint32_t)n };
+    for (size_t i = 0; i < n; i++) {
+        if (!i || token[i].start < s.start) s.start = token[i].start;
+        if (token[i].end > s.end) s.end = token[i].end;
+    }
+    return s;
+}
+
 size_t embedder_spans(struct embedder *e, struct slice text, uint32_t max_length,
                       uint32_t stride, struct embed_span *out, size_t cap)
 {
-    struct wordpiece_token *token = malloc((text.len + 1) * sizeof *token);
+    struct wordpiece_token *token = calloc(text.len + 1, sizeof *token);
     if (!token) return 0;
     size_t n = e->encoder ? wordpiece_cut(&e->tokenizer.wordpiece, text, token, text.len)
                           : cut_words(text, token, text.len);
@@ -164,11 +176,7 @@ size_t embedder_spans(struct embedder *e, struct slice text, uint32_t max_length
     if (stride > room) stride = (uint32_t)room;
     for (size_t first = 0;; first += stride, parts++) {
         size_t count = n - first < room ? n - first : room;
-        if (parts < cap)
-            out[parts] = (struct embed_span){
-                .first = (uint32_t)first, .count = (uint32_t)count,
-                .start = count ? token[first].start : 0,
-                .end = count ? token[first + count - 1].end : 0 };
+        if (parts < cap) out[parts] = part(token + first, first, count);
         if (first + count == n) break;
     }
     free(token);
