@@ -82,6 +82,8 @@ static const struct { const char *adapter, *file, *from, *to, *why; } rows[] = {
 
     { "qv", CONFIG, "\"r\": 4", "\"r\": 4, \"init_lora_weights\": true, \"alora_invocation_tokens\": null", NULL },
     { "qv", CONFIG, "\"r\": 4", "\"r\": 4, \"init_lora_weights\": \"gaussian\"", NULL },
+    { "qv", CONFIG, "\"r\": 4", "\"r\": 4, \"init_lora_weights\": \"eva\", \"eva_config\": {\"rho\": 2.0}", NULL },
+    { "qv", CONFIG, "\"r\": 4", "\"r\": 4, \"init_lora_weights\": true, \"corda_config\": {\"corda_method\": \"ipm\"}", NULL },
 
     { "qv", CONFIG, NULL, NULL, "adapter_config.json: no such file" },
     { "qv", CONFIG, NULL, "", "no JSON" },

@@ -13,7 +13,7 @@
 static const char *const refused[] = {
     "use_dora", "modules_to_save", "fan_in_fan_out", "use_qalora", "loftq_config",
     "layer_replication", "trainable_token_indices", "target_parameters", "lora_bias",
-    "eva_config", "corda_config", "arrow_config", "alora_invocation_tokens", "use_bdlora",
+    "arrow_config", "use_bdlora", "alora_invocation_tokens",
 };
 
 /* Ways to begin the training that take B times A away from the model's own weights; PEFT
