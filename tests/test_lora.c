@@ -5,6 +5,7 @@
 #include <stdint.h>
 
 #include "../servers/inference/encoder.h"
+#include "../servers/inference/encoder_parts.h"
 #include "../servers/inference/lora.h"
 #include "../servers/inference/lora_config.h"
 #include "../servers/log.h"
@@ -250,6 +251,27 @@ Test(lora, one_matrix_without_the_other_is_refused)
     dir_edit(dir, CONFIG, "\"r\": 4", "\"r\": 1");
     cr_assert_null(lora_load(e, dir, &f));
     cr_assert(strstr(f.why, "encoder.layer.0.output.dense has only one of") != NULL, "%s", f.why);
+    dir_remove(dir);
+    encoder_close(e);
+}
+
+Test(lora, what_is_the_pooler_s_plays_no_part)
+{
+    struct encoder *e = open_tiny();
+    struct fault f = { 0, "" };
+    char *dir = dir_copy(ADAPTERS "/qv", files);
+    for (const char *m = "AB"; *m; m++) {
+        char from[100], name[100], to[100];
+        snprintf(from, sizeof from,
+                 "\"base_model.model.encoder.layer.1.attention.self.value.lora_%c.weight\":", *m);
+        snprintf(name, sizeof name, "\"base_model.model.pooler.dense.lora_%c.weight\":", *m);
+        snprintf(to, sizeof to, "%-*s", (int)strlen(from), name);
+        dir_edit(dir, TENSORS, from, to);
+    }
+    struct lora *l = lora_load(e, dir, &f);
+    cr_assert_not_null(l, "%s", f.why);
+    cr_assert(lora_part(l, 1, QUERY) && !lora_part(l, 1, VALUE));
+    lora_free(l);
     dir_remove(dir);
     encoder_close(e);
 }

@@ -203,8 +203,9 @@ static bool parse_part(const struct lora *l, struct slice s, struct name *out)
     return false;
 }
 
-/* Take a tensor's name apart; false: it is none that we have a place for. With `bias` "all"
- * PEFT writes every bias of the model, also the pooler's, which plays no part. */
+/* Take a tensor's name apart; false: it is none that we have a place for. PEFT writes what
+ * is the pooler's as well, which plays no part: its LoRA where "dense" or all linear layers
+ * are meant, its bias where `bias` is "all". */
 static bool parse(const struct lora *l, struct slice s, struct name *out)
 {
     bool all = l->config.biases == BIASES_ALL;
@@ -216,6 +217,7 @@ static bool parse(const struct lora *l, struct slice s, struct name *out)
     else if (l->config.biases && (ends(&s, ".base_layer.bias") || ends(&s, ".bias")))
         out->kind = all && skip(&s, "pooler.") ? UNUSED : BIAS;
     else return false;
+    if (out->kind < BIAS && config_is(s, "pooler.dense")) out->kind = UNUSED;
     return out->kind == UNUSED || parse_part(l, s, out);
 }
 
