@@ -4,15 +4,17 @@
 /** @param {string} id @returns {any} */
 export const $ = (id) => document.getElementById(id);
 
+const given = (x) => x !== null && x !== undefined && x !== false;
+
 /** @param {Element} node @param {Record<string, any>} props @param {any[]} children */
 function fill(node, props, children) {
   for (const [key, value] of Object.entries(props)) {
-    if (value === null || value === undefined || value === false) continue;
+    if (!given(value)) continue;
     if (key === 'text') node.textContent = value;
     else if (typeof value === 'function') node.addEventListener(key, value);
     else node.setAttribute(key, value === true ? '' : String(value));
   }
-  node.append(...children.filter((c) => c !== null && c !== undefined && c !== false));
+  node.append(...children.filter(given));
   return node;
 }
 
@@ -33,18 +35,15 @@ export function figure(x, digits = 3) {
   return Math.abs(x) >= 100 ? String(Math.round(x)) : String(Number(x.toPrecision(digits)));
 }
 
-/** @param {any} ms */
 export const duration = (ms) => (ms > 0 && ms < 0.1 ? `${figure(ms * 1000, 2)} µs` : `${figure(ms)} ms`);
 
-/** @param {string} iso @param {number} [now] */
-export function ago(iso, now = Date.now()) {
-  const seconds = Math.max(0, (now - Date.parse(iso)) / 1000);
-  if (!Number.isFinite(seconds)) return '';
-  if (seconds < 60) return 'now';
-  for (const [unit, size] of /** @type {[string, number][]} */ ([['d', 86400], ['h', 3600], ['min', 60]])) {
-    if (seconds >= size) return `${Math.floor(seconds / size)} ${unit} ago`;
-  }
-  return '';
+/** @param {string} iso */
+export function ago(iso) {
+  const minutes = (Date.now() - Date.parse(iso)) / 60000;
+  if (Number.isNaN(minutes)) return '';
+  if (minutes < 1) return 'now';
+  const [size, unit] = minutes < 60 ? [1, 'min'] : minutes < 1440 ? [60, 'h'] : [1440, 'd'];
+  return `${Math.floor(minutes / size)} ${unit} ago`;
 }
 
 /** Runs `act` once things have been quiet for `ms`. @param {() => any} act @param {number} ms */

@@ -16,14 +16,8 @@ function directions(rows, last) {
     let v = last[k]?.length === n ? last[k] : Float64Array.from({ length: n }, (_, i) => Math.sin(i * (k + 1) + 1));
     for (let turn = 0; turn < 24; turn++) {
       const w = new Float64Array(n);
-      for (const row of rows) {
-        const along = dot(row, v);
-        for (let i = 0; i < n; i++) w[i] += along * row[i];
-      }
-      for (const u of found) {
-        const along = dot(w, u);
-        for (let i = 0; i < n; i++) w[i] -= along * u[i];
-      }
+      for (const row of rows) add(w, dot(row, v), row);
+      for (const u of found) add(w, -dot(w, u), u);
       const length = Math.sqrt(dot(w, w));
       if (length < 1e-12) break;
       v = w.map((x) => x / length);
@@ -38,6 +32,11 @@ function dot(a, b) {
   let sum = 0;
   for (let i = 0; i < a.length; i++) sum += a[i] * b[i];
   return sum;
+}
+
+/** w += k * v. @param {Float64Array} w @param {ArrayLike<number>} v */
+function add(w, k, v) {
+  for (let i = 0; i < w.length; i++) w[i] += k * v[i];
 }
 
 export class VectorMap {
@@ -63,9 +62,8 @@ export class VectorMap {
     this.points.replaceChildren();
     this.project = null;
     if (!shown.length) return;
-    const n = shown[0].embedding.length;
-    const middle = new Float64Array(n);
-    for (const m of shown) for (let i = 0; i < n; i++) middle[i] += m.embedding[i] / shown.length;
+    const middle = new Float64Array(shown[0].embedding.length);
+    for (const m of shown) add(middle, 1 / shown.length, m.embedding);
     const centred = (v) => Float64Array.from(v, (x, i) => x - middle[i]);
     const rows = shown.map((m) => centred(m.embedding));
     this.axes = directions(rows, this.axes);
@@ -84,7 +82,6 @@ export class VectorMap {
     if (held) this.points.querySelector(`[data-id="${CSS.escape(held)}"]`)?.focus();
   }
 
-  /** @param {any} memory */
   tell(memory) {
     $('map-caption').textContent = memory.text;
   }

@@ -108,7 +108,6 @@ export class Memories {
     $('memories-empty').hidden = false;
   }
 
-  /** @param {any[]} memories */
   show(memories) {
     this.shown = memories;
     $('memories-empty').hidden = true;
@@ -118,7 +117,6 @@ export class Memories {
     this.mark();
   }
 
-  /** @param {any} m */
   row(m) {
     const deed = (text, type, data, pressed) => h('button', { text, 'aria-pressed': pressed,
       click: () => this.run('memory', type, { id: m.id, ...data }).then(() => this.changed(), () => {}) });

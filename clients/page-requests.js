@@ -9,6 +9,8 @@ import { log } from './page-log.js';
  *    memories: any, changed: (type: string) => void}} page */
 export function requests({ of, run, memories, changed }) {
   const text = () => $('store-text').value.trim() || $('search-text').value.trim() || 'The bicycle is blue';
+  const said = () => ({ text: text() });
+  const named = () => ({ id: id() });
   const id = () => memories.chosen ?? memories.shown[0]?.id ?? '';
   const adapter = () => ({ name: $('adapter-name').value || 'name', path: $('adapter-path').value || 'path' });
   /** What each button fills in; those that wait are carried out by Send only.
@@ -18,11 +20,11 @@ export function requests({ of, run, memories, changed }) {
       store: { data: () => ({ text: text(), metadata: { type: 'note' }, tags: [] }) },
       search: { data: () => ({ text: text(), limit: 5 }) },
       retrieve: { data: () => ({ count: 5, sort: 'strength' }) },
-      get: { data: () => ({ id: id() }) },
+      get: { data: named },
       update: { data: () => ({ id: id(), tags: ['changed'] }), waits: true },
-      delete: { data: () => ({ id: id() }), waits: true },
-      score: { data: () => ({ text: text() }) },
-      embed: { data: () => ({ text: text() }), waits: true },
+      delete: { data: named, waits: true },
+      score: { data: said },
+      embed: { data: said, waits: true },
       export: { data: () => ({ count: 10 }) },
       subscribe: { data: () => ({ events: ['stats'], interval_ms: 5000 }) },
       unsubscribe: { data: () => ({ events: ['stats'] }) },
@@ -44,18 +46,18 @@ export function requests({ of, run, memories, changed }) {
   const note = $('editor-note');
   const targeted = () => /** @type {Kind} */ ($('target').querySelector(':checked').value);
 
+  const say = (textContent, className = 'dim') => Object.assign(note, { textContent, className });
+
   async function send() {
-    note.className = 'dim';
-    note.textContent = '';
+    say('');
     try {
       const { type, data } = JSON.parse(editor.value);
       if (typeof type !== 'string') throw new Error('"type" is missing: Send raw sends it all the same');
       await run(targeted(), type, data);
-      note.textContent = `${type}: success`;
+      say(`${type}: success`);
       changed(type);
     } catch (why) {
-      note.className = 'bad';
-      note.textContent = why.message;
+      say(why.message, 'bad');
     }
   }
 
@@ -87,8 +89,7 @@ export function requests({ of, run, memories, changed }) {
     const json = JSON.stringify({ type, data: data?.() }, null, 1);
     editor.value = json.replace(/\n {2,}|\n {1,}(?=[}\]])/g, ' '); // one line for each of the envelope
     if (!waits) return send();
-    note.className = 'dim';
-    note.textContent = 'Look it over, then Send.';
+    say('Look it over, then Send.');
     editor.focus();
   }
 

@@ -34,8 +34,6 @@ async function run(kind, type, data = {}) {
 
 const memories = new Memories(clients, run);
 
-/* ---- the two connections ---- */
-
 const DEEDS = { open: 'Disconnect', connecting: 'Stop', waiting: 'Try now', failed: 'Try again' };
 const LEVELS = { open: 'success', failed: 'error' };
 
@@ -140,8 +138,6 @@ async function poll() {
   setTimeout(poll, POLL_MS);
 }
 
-/* ---- adapters, standing query, events, tests ---- */
-
 async function listAdapters() {
   if (clients.lora.state !== 'open') return;
   const { adapters } = await clients.lora.adapters().catch(() => ({ adapters: [] }));
@@ -196,21 +192,20 @@ for (const kind of KINDS) {
 document.addEventListener('securitypolicyviolation', ({ blockedURI }) =>
   log('error', 'page', 'note', `This page may only talk to the server that it came from, not to ${blockedURI}`));
 
+const verdict = (textContent, className = 'dim') =>
+  Object.assign($('verdict'), { textContent, className });
+
 async function test() {
   const button = $('run-tests');
   button.disabled = true;
-  $('verdict').className = 'dim';
-  $('verdict').textContent = 'Running the tests';
+  verdict('Running the tests');
   const { passed, failed, skipped } = await runTests(clients);
   const line = `${passed} passed, ${failed} failed${skipped ? `, ${skipped} skipped` : ''}`;
-  $('verdict').className = failed ? 'bad' : 'good';
-  $('verdict').textContent = line;
+  verdict(line, failed ? 'bad' : 'good');
   log(failed ? 'error' : 'success', 'page', 'note', `test run: ${line}`);
   button.disabled = false;
 }
 $('run-tests').addEventListener('click', test);
-
-/* ---- start ---- */
 
 /** Where this page came from, there the endpoints are: `/stats` names both ports. */
 async function start() {
@@ -221,7 +216,7 @@ async function start() {
     const reply = await fetch('/stats', { headers: token ? { Authorization: `Bearer ${token}` } : {} });
     if (reply.status === 401) {
       $('token-form').hidden = false;
-      $('verdict').textContent = token ? 'That token is not the right one.' : 'This server wants a token.';
+      verdict(token ? 'That token is not the right one.' : 'This server wants a token.');
       return $('token').focus();
     }
     const stats = await reply.json();
@@ -241,7 +236,7 @@ async function start() {
 
 $('token-form').addEventListener('submit', (e) => {
   e.preventDefault();
-  $('verdict').textContent = '';
+  verdict('');
   clients.memory.close();
   clients.lora.close();
   start();

@@ -112,8 +112,7 @@ export class ReconnectingSocket extends EventTarget {
   retry() {
     if (this.state === 'open' || this.state === 'connecting') return;
     this.#retries = 0;
-    globalThis.addEventListener?.('online', this.#wake);
-    globalThis.document?.addEventListener('visibilitychange', this.#wake);
+    this.#listen('addEventListener');
     this.#attempt();
   }
 
@@ -187,9 +186,10 @@ export class ReconnectingSocket extends EventTarget {
     const sorted = [...this.#latency].sort((a, b) => a - b);
     const at = (q) => sorted[Math.ceil(q * sorted.length) - 1] ?? 0;
     const { done, errors, opens } = this.#tally;
+    const queueLength = this.#queued();
     return { status: this.state, latency: { p50: at(0.5), p95: at(0.95) },
       errorRate: done ? errors / done : 0, reconnects: Math.max(0, opens - 1),
-      queueLength: this.#queued(), outstanding: this.#pending.size - this.#queued() };
+      queueLength, outstanding: this.#pending.size - queueLength };
   }
 
   /** The address of the next attempt. @returns {string | Promise<string>} */
@@ -217,6 +217,12 @@ export class ReconnectingSocket extends EventTarget {
     if (this.state === 'waiting' || this.state === 'failed') this.retry();
     else if (this.state === 'open' && !this.#pending.size) this.#probe();
   };
+
+  /** @param {'addEventListener' | 'removeEventListener'} how */
+  #listen(how) {
+    globalThis[how]?.('online', this.#wake);
+    globalThis.document?.[how]('visibilitychange', this.#wake);
+  }
 
   async #attempt() {
     clearTimeout(this.#timer);
@@ -406,10 +412,7 @@ export class ReconnectingSocket extends EventTarget {
   #end(state, why, final = true) {
     this.#turn = {};
     this.#drop();
-    if (final) {
-      globalThis.removeEventListener?.('online', this.#wake);
-      globalThis.document?.removeEventListener('visibilitychange', this.#wake);
-    }
+    if (final) this.#listen('removeEventListener');
     this.state = state;
     for (const id of [...this.#pending.keys()]) this.#settle(id, new RecallError(why, state));
     this.#become(state, why);
