@@ -122,7 +122,7 @@ export class Memories {
       click: () => this.run('memory', type, { id: m.id, ...data }).then(() => this.changed(), () => {}) });
     const tags = [m.metadata?.type, ...m.tags].filter((t) => typeof t === 'string');
     return h('li', { 'data-id': m.id },
-      h('button', { class: m.text.length > 240 ? 'text long' : 'text', text: m.text, click: () => this.choose(m.id) }),
+      h('button', { class: 'text', text: m.text, click: () => this.choose(m.id) }),
       h('span', { class: 'deeds' },
         deed(m.pinned ? 'pinned' : 'pin', 'update', { pinned: !m.pinned }, String(m.pinned)),
         deed('delete', 'delete')),

@@ -386,6 +386,36 @@ test('markup in a memory stays text, everywhere it is shown', async () => {
   await server.stop();
 });
 
+test('texts and tags of any length and kind break nothing apart', async () => {
+  const server = await Server.start();
+  const page = await open(server.page, { width: 320, height: 700 });
+  const type = 'T'.repeat(3000);
+  await page.fill('#watch-text', 'anything');
+  await page.fill('#watch-min', '-1');
+  await page.click('#watch-button');
+  await until(page, () => document.querySelector('#watch-button').textContent === 'Stop');
+  const rows = ['word '.repeat(3200), 'W'.repeat(9000), `many${'\n'.repeat(100)}lines`,
+    'مرحبا (\u202eab\u202c)', '\u0000\u0007\u001b[31m'];
+  await page.evaluate(async ([texts, tag]) => {
+    const more = { tags: [tag.slice(0, 64), '\u202eoverride'], metadata: { type: tag } };
+    for (const t of texts) await window.recalld.memory.store(t, more);
+  }, [rows, type]);
+  const lines = (list, n) => until(page, ([q, k]) => document.querySelectorAll(q).length === k, [list, n]);
+  await lines('#memory-list li', rows.length);
+  await lines('#watch-list li', rows.length + 1);
+  const over = await page.evaluate(() =>
+    document.documentElement.scrollWidth - document.documentElement.clientWidth);
+  assert.equal(over, 0);
+  const heights = await page.locator('#memory-list .text, #watch-list li')
+    .evaluateAll((all) => all.map((e) => e.clientHeight));
+  assert.ok(heights.every((px) => px <= 80), heights.join());
+  const long = page.locator('#memory-list .text').last();
+  await long.click();
+  assert.ok(await long.evaluate((e) => e.clientHeight) > 200, 'the chosen one is shown whole');
+  await page.done();
+  await server.stop();
+});
+
 test('search, choose, pin, delete, more: the list and the map follow', async () => {
   const server = await Server.start();
   const page = await open(server.page);
