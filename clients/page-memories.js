@@ -109,11 +109,14 @@ export class Memories {
   }
 
   show(memories) {
+    const buttons = () => [...$('memory-list').querySelectorAll('button')]; // three a row
+    const at = buttons().indexOf(document.activeElement);
+    const held = this.shown[Math.floor(at / 3)]?.id;
+    const row = memories.findIndex((m) => m.id === held);
     this.shown = memories;
     $('memories-empty').hidden = true;
-    const held = /** @type {any} */ (document.activeElement)?.closest?.('#memory-list li')?.dataset.id;
     $('memory-list').replaceChildren(...memories.map((m) => this.row(m)));
-    if (held) $('memory-list').querySelector(`[data-id="${CSS.escape(held)}"] .text`)?.focus();
+    if (at >= 0) (buttons()[row < 0 ? at - (at % 3) : 3 * row + (at % 3)] ?? $('memories')).focus();
     this.mark();
   }
 

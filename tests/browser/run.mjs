@@ -416,6 +416,33 @@ test('texts and tags of any length and kind break nothing apart', async () => {
   await server.stop();
 });
 
+test('the keyboard keeps its place in the list when rows change and go', async () => {
+  const server = await Server.start();
+  const page = await open(server.page);
+  await page.evaluate(async () => {
+    for (const t of ['first', 'second', 'third']) await window.recalld.memory.store(t);
+  });
+  await until(page, () => document.querySelectorAll('#memory-list li').length === 3);
+  const at = () => page.evaluate(() => {
+    const { activeElement: e } = document;
+    const row = e.closest('li')?.querySelector('.text').textContent;
+    return `${row ?? e.id}: ${e.className || e.textContent.trim().slice(0, 8)}`;
+  });
+  const press = (row, deed) => page.locator('#memory-list li', { hasText: row })
+    .getByText(deed, { exact: true }).press('Enter');
+  await press('second', 'pin');
+  await until(page, () => document.querySelector('#memory-list').textContent.includes('pinned'));
+  assert.equal(await at(), 'second: pinned');
+  for (const [name, left, next] of [['second', 2, 'first: text'], ['first', 1, 'memories: card'],
+    ['third', 0, 'memories: card']]) {
+    await press(name, 'delete');
+    await until(page, (n) => document.querySelectorAll('#memory-list li').length === n, left);
+    assert.equal(await at(), next);
+  }
+  await page.done();
+  await server.stop();
+});
+
 test('search, choose, pin, delete, more: the list and the map follow', async () => {
   const server = await Server.start();
   const page = await open(server.page);
