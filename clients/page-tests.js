@@ -71,6 +71,7 @@ function plan({ memory, lora }, sockets) {
       await memory.stats();
     }],
     ['the connection is cut and comes back, with the queue', 'memory', async () => {
+      await memory.connect();
       const before = memory.metrics().reconnects;
       sockets[memory.url].close(4000, 'a test');
       await new Promise((resolve) => { const off = memory.on('close', () => { off(); resolve(0); }); });

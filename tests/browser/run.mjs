@@ -443,6 +443,24 @@ test('the keyboard keeps its place in the list when rows change and go', async (
   await server.stop();
 });
 
+test('a test run without a server ends, too', async () => {
+  const server = await Server.start();
+  const page = await open(server.page);
+  await page.evaluate(() => {
+    for (const c of [window.recalld.memory, window.recalld.lora]) c.options.maxRetries = 0;
+  });
+  await server.stop('SIGKILL');
+  for (const panel of ['#memory', '#inference']) {
+    await until(page, (q) => document.querySelector(q).dataset.state === 'failed', panel);
+  }
+  await page.click('#run-tests');
+  await page.waitForFunction(() => /passed/.test(document.querySelector('#verdict').textContent), null,
+    { timeout: 60000 });
+  assert.match(await text(page, '#verdict'), /^0 passed, 10 failed$/);
+  assert.ok(await page.locator('#run-tests').isEnabled());
+  await page.context().close(); // the browser says that it sends nothing into a closed connection
+});
+
 test('search, choose, pin, delete, more: the list and the map follow', async () => {
   const server = await Server.start();
   const page = await open(server.page);
