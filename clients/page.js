@@ -157,17 +157,20 @@ $('adapter-form').addEventListener('submit', (e) => {
 
 /** @type {null | (() => Promise<void>)} */
 let endWatch = null;
+let asking = false;
 $('watch-form').addEventListener('submit', async (e) => {
   e.preventDefault();
   const button = $('watch-button');
+  if (asking) return; // two could not both be ended
   if (endWatch) {
-    await endWatch().catch(() => {});
+    endWatch().catch(() => {});
     endWatch = null;
     button.textContent = 'Watch';
     return;
   }
   const words = $('watch-text').value.trim();
   if (!words) return $('watch-text').focus();
+  asking = true;
   const note = (line, value) => {
     $('watch-list').prepend(h('li', {}, h('span', { text: line }), h('span', { class: 'value', text: value })));
     while ($('watch-list').children.length > 8) $('watch-list').lastChild.remove();
@@ -181,6 +184,7 @@ $('watch-form').addEventListener('submit', async (e) => {
   } catch (why) {
     note(why.message, '');
   }
+  asking = false;
 });
 
 const unheard = clients.memory.on('open', () => clients.memory

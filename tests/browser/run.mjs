@@ -530,6 +530,24 @@ test('a standing query shows what is stored by somebody else', async () => {
   await other.done();
 });
 
+test('asked for twice at once, a standing query is one, and can be ended', async () => {
+  const page = await open(shared.page);
+  await page.fill('#watch-text', 'the lighthouse of the harbour');
+  await page.evaluate(() => {
+    for (let i = 0; i < 2; i++) document.querySelector('#watch-form').requestSubmit();
+  });
+  await until(page, () => document.querySelector('#watch-button').textContent === 'Stop');
+  await page.click('#watch-button');
+  await until(page, () => document.querySelector('#watch-button').textContent === 'Watch');
+  const lines = await page.locator('#watch-list li').count();
+  await page.evaluate(async () => {
+    await window.recalld.memory.store('the lighthouse of the harbour');
+    await window.recalld.memory.stats();
+  });
+  assert.equal(await page.locator('#watch-list li').count(), lines);
+  await page.done();
+});
+
 test('the charts live', async () => {
   const page = await open(shared.page);
   await until(page, () => [...document.querySelectorAll('.chart path.first')].every((p) => (p.getAttribute('d').match(/L/g) ?? []).length >= 2));
