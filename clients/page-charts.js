@@ -62,10 +62,9 @@ class Chart {
         pen = v !== null;
       });
       this.lines[k].setAttribute('d', d);
-      if (k === 0 && d) {
-        const first = this.x(values.findIndex((v) => v !== null)).toFixed(1);
-        this.area.setAttribute('d', `${d.replaceAll('M', 'L').replace('L', 'M')}V${H}H${first}Z`);
-      }
+      if (k) return;
+      const first = this.x(values.findIndex((v) => v !== null)).toFixed(1);
+      this.area.setAttribute('d', d && `${d.replaceAll('M', 'L').replace('L', 'M')}V${H}H${first}Z`);
     });
     this.top.textContent = this.series[0].length ? figure(ceiling) : '';
     const seconds = 2 * this.shown();

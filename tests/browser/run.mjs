@@ -548,6 +548,19 @@ test('asked for twice at once, a standing query is one, and can be ended', async
   await page.done();
 });
 
+test('a chart of which nothing is left is empty', async () => {
+  const page = await open(shared.page);
+  await until(page, () => document.querySelector('.chart .area').getAttribute('d'));
+  const left = await page.evaluate(async () => {
+    const { charts } = await import('/clients/page-charts.js');
+    for (let i = 0; i < 150; i++) charts.latency.push([null, null]); // away for five minutes
+    const [latency] = document.querySelectorAll('.chart');
+    return [...latency.querySelectorAll('.area, .first')].map((p) => p.getAttribute('d'));
+  });
+  assert.deepEqual(left, ['', '']);
+  await page.done();
+});
+
 test('the charts live', async () => {
   const page = await open(shared.page);
   await until(page, () => [...document.querySelectorAll('.chart path.first')].every((p) => (p.getAttribute('d').match(/L/g) ?? []).length >= 2));
