@@ -82,7 +82,7 @@ export class Memories {
         const { memories, total } = await memory.retrieve({ count: Math.min(1000, this.count), sort: $('sort').value });
         this.show(memories);
         $('memories-count').textContent = total.toLocaleString('en');
-        $('more').hidden = memories.length >= total;
+        $('more').hidden = memories.length < this.count || total === this.count;
         if (!total) this.say('Nothing is stored yet. Store a sentence above, or run the tests.');
       }
     } catch (why) {

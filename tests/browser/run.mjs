@@ -561,6 +561,19 @@ test('a chart of which nothing is left is empty', async () => {
   await page.done();
 });
 
+test('no button to show more where a reply holds no more', async () => {
+  const server = await Server.start(['--max-reply', '65536']);
+  const page = await open(server.page);
+  await page.evaluate(async () => {
+    for (let i = 0; i < 8; i++) await window.recalld.memory.store(`${i} ${'long '.repeat(3200)}`);
+  });
+  await until(page, () => document.querySelectorAll('#memory-list li').length === 3
+    && document.querySelector('#memories-count').textContent === '8');
+  assert.ok(await page.locator('#more').isHidden());
+  await page.done();
+  await server.stop();
+});
+
 test('the charts live', async () => {
   const page = await open(shared.page);
   await until(page, () => [...document.querySelectorAll('.chart path.first')].every((p) => (p.getAttribute('d').match(/L/g) ?? []).length >= 2));
