@@ -243,7 +243,8 @@ export class ReconnectingSocket extends EventTarget {
       ws.onerror = current((e) => this.#emit('error',
         new RecallError(e.message || `The connection to ${url} failed.`, 'broken')));
     } catch (why) {
-      return this.#end('failed', `No WebSocket to ${this.url}: ${why.message}`);
+      if (turn === this.#turn) this.#end('failed', `No WebSocket to ${this.url}: ${why.message}`);
+      return;
     }
     this.#timer = setTimeout(() => this.#broken(1006, 'it took too long'), connectTimeout);
   }
@@ -251,17 +252,17 @@ export class ReconnectingSocket extends EventTarget {
   #opened() {
     clearTimeout(this.#timer);
     const { steadyAfter, pingInterval, log, greeting } = this.options;
+    const turn = this.#turn;
     this.#tally.opens++;
     this.#steady = setTimeout(() => { this.#retries = 0; }, steadyAfter);
     this.#pinger = setInterval(() => this.#pending.size || this.#probe(), pingInterval);
     log(...greeting);
     this.#become('open');
     this.#emit('open', { url: this.url });
-    if (!this.#oversized) return this.#flush();
-    const turn = this.#turn;
+    const flush = () => turn === this.#turn && this.#flush(); // unless somebody has closed it
+    if (!this.#oversized) return flush();
     this.request('config', {}, { once: true, early: true })
-      .then((config) => { this.#limit = config.max_message ?? Infinity; }, () => {})
-      .then(() => turn === this.#turn && this.state === 'open' && this.#flush());
+      .then((config) => { this.#limit = config.max_message ?? Infinity; }, () => {}).then(flush);
   }
 
   #flush() {
@@ -344,6 +345,7 @@ export class ReconnectingSocket extends EventTarget {
     const opened = this.state === 'open';
     const why = (SENTENCE[code] ?? `The connection ended with code ${code}.`) + (said ? ` (${said})` : '');
     const ws = this.#drop();
+    const turn = this.#turn;
     const sent = [...this.#pending].filter(([, e]) => e.on);
     if (code === 1009) {
       this.#oversized = true;
@@ -357,6 +359,7 @@ export class ReconnectingSocket extends EventTarget {
     ws?.close();
     const final = FINAL.includes(code);
     this.#emit('close', { code, reason: why, final });
+    if (turn !== this.#turn) return; // somebody has closed it
     if (final) this.#end(code === 1000 ? 'closed' : 'failed', why);
     else if (opened) this.#again(why);
     else this.#refused();
@@ -400,6 +403,7 @@ export class ReconnectingSocket extends EventTarget {
 
   #drop() {
     const ws = this.#socket;
+    this.#turn = {};
     this.#socket = null;
     this.#ready = false;
     clearTimeout(this.#timer);
@@ -410,11 +414,10 @@ export class ReconnectingSocket extends EventTarget {
 
   /** @param {'failed'|'closed'} state @param {string} why */
   #end(state, why, final = true) {
-    this.#turn = {};
     this.#drop();
     if (final) this.#listen('removeEventListener');
-    this.state = state;
-    for (const id of [...this.#pending.keys()]) this.#settle(id, new RecallError(why, state));
+    const ids = [...this.#pending.keys()];
     this.#become(state, why);
+    for (const id of ids) this.#settle(id, new RecallError(why, state));
   }
 }

@@ -281,6 +281,39 @@ test('closed while it still asks why: closed it stays', async (t) => {
   assert.equal(fake.connections, 1);
 });
 
+test('closed by who hears of an event: closed it stays, and its queue is bounded', async (t) => {
+  for (const event of ['open', 'close', 'metrics']) {
+    const [fake, memory] = await pair(t, { client: { maxQueue: 1 },
+      server: { script: (m) => (event === 'open' ? 'answer' : 'drop') } });
+    const off = memory.on(event, () => { off(); memory.close(); });
+    const states = [];
+    memory.on('status', ({ state }) => states.push(state));
+    await assert.rejects(memory.request('store', { text: 'x' }, { once: event === 'metrics' }));
+    await sleep(80);
+    assert.deepEqual(states, ['connecting', 'open', 'closed'], event);
+    assert.equal(fake.connections, 1);
+    memory.connect();
+    const first = memory.store('y').catch(() => {}); // has the one place
+    await assert.rejects(memory.store('z'), { code: 'queue_full' });
+    memory.close();
+    await first;
+  }
+});
+
+test('closed while the address is asked for: its failure changes nothing', async () => {
+  class Asking extends MemoryInterface {
+    async locate() {
+      await sleep(20);
+      throw new Error('nobody knows');
+    }
+  }
+  const memory = new Asking(quick);
+  memory.connect();
+  memory.close();
+  await sleep(50);
+  assert.equal(memory.state, 'closed');
+});
+
 test('a page of another site is told that browsers block local addresses', async (t) => {
   globalThis.location = { hostname: 'pages.example' };
   t.after(() => { delete globalThis.location; });
