@@ -369,14 +369,16 @@ export class ReconnectingSocket extends EventTarget {
   async #refused() {
     const turn = this.#turn;
     const { url, options: { token } } = this;
-    const site = url.replace(/^ws/, 'http').replace(/\/?(ws)?$/, '/');
-    const away = globalThis.location && !LOCAL.test(location.hostname);
-    let why = `Nothing answers at ${url}. Is recalld running?${away ? ' Or the browser keeps pages '
-      + `of other sites from local addresses: open the page that the server serves, ${site}` : ''}`;
+    const stats = new URL(url.replace(/^ws/, 'http'), globalThis.location?.href);
+    stats.pathname = stats.pathname.replace(/(\/ws)?\/?$/, '/stats');
+    const away = globalThis.location && !LOCAL.test(location.hostname)
+      ? ' Or the browser keeps pages of other sites from local addresses: open the page that the '
+        + `server serves, ${new URL('.', stats)}` : '';
+    let why = `Nothing answers at ${url}. Is recalld running?${away}`;
     let status = 0;
     try {
       const headers = token ? { Authorization: `Bearer ${token}` } : undefined;
-      const reply = await fetch(`${site}stats`, { headers, signal: AbortSignal.timeout(3000) });
+      const reply = await fetch(stats, { headers, signal: AbortSignal.timeout(3000) });
       status = reply.status;
       why = `${url} opens no WebSocket (HTTP ${status}).`;
       if (status === 401) why = `${url} wants a token, or another one.`;

@@ -314,6 +314,27 @@ test('closed while the address is asked for: its failure changes nothing', async
   assert.equal(memory.state, 'closed');
 });
 
+test('the token is shown to no other host than that of the address', async (t) => {
+  const asked = [];
+  const { fetch } = globalThis;
+  globalThis.fetch = async (url) => {
+    asked.push(String(url));
+    throw new TypeError('not from here');
+  };
+  t.after(() => { globalThis.fetch = fetch; });
+  const [Toy] = world({});
+  for (const [serverUrl, expected] of [['wss://memory.ws', 'https://memory.ws/stats'],
+    ['wss://some.news/', 'https://some.news/stats'],
+    ['ws://localhost:1/ws', 'http://localhost:1/stats'],
+    ['ws://localhost:1/?token=T', 'http://localhost:1/stats?token=T'],
+    ['wss://a.test/recall', 'https://a.test/recall/stats'],
+    ['wss://a.test/recall/ws?token=T', 'https://a.test/recall/stats?token=T']]) {
+    const memory = new MemoryInterface({ ...quick, WebSocket: Toy, token: 's', serverUrl, maxRetries: 0 });
+    await assert.rejects(memory.connect(), { code: 'failed' });
+    assert.equal(asked.pop(), expected);
+  }
+});
+
 test('a page of another site is told that browsers block local addresses', async (t) => {
   globalThis.location = { hostname: 'pages.example' };
   t.after(() => { delete globalThis.location; });
