@@ -230,7 +230,7 @@ export class ReconnectingSocket extends EventTarget {
     this.#become('connecting');
     const { WebSocket = globalThis.WebSocket, token, connectTimeout } = this.options;
     try {
-      const url = await this.locate();
+      const url = String(await this.locate());
       if (turn !== this.#turn) return;
       this.url = url;
       const ws = this.#socket = new WebSocket(url, token ? [`bearer.${token}`] : []);

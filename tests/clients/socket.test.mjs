@@ -371,6 +371,11 @@ test('an address that is no URL fails at once', async () => {
   await assert.rejects(new MemoryInterface({ ...quick, serverUrl: 'nonsense' }).connect(), { code: 'failed', message: /nonsense/ });
 });
 
+test('an address may be a URL', async () => {
+  const memory = new MemoryInterface({ ...quick, serverUrl: new URL('ws://localhost:1'), maxRetries: 0 });
+  await assert.rejects(memory.connect(), { code: 'failed', message: /Nothing answers at ws:\/\/localhost:1/ });
+});
+
 test('close() rejects what waits, and a second connect() starts anew', async (t) => {
   const [, memory] = await pair(t, { server: { script: (m, n) => (n === 1 ? 'silent' : 'answer') } });
   await memory.connect();
