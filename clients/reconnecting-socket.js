@@ -36,6 +36,9 @@ const DEFAULTS = {
 const LOCAL = /^(localhost|127\.0\.0\.1|\[::1\])$/;
 const random = () => [...crypto.getRandomValues(new Uint8Array(12))]
   .map((b) => b.toString(16).padStart(2, '0')).join('');
+/** What a timer can count, ms; a longer one would end at once. */
+const LONGEST = 2 ** 31 - 1;
+const later = (act, ms) => setTimeout(act, Math.min(ms, LONGEST));
 const size = (text) => new TextEncoder().encode(text).length;
 /** Half a surrogate pair is no text, and the server would refuse it. */
 const whole = (_, v) => v?.toWellFormed?.() ?? v;
@@ -140,7 +143,7 @@ export class ReconnectingSocket extends EventTarget {
       const text = JSON.stringify({ type, id, timestamp: new Date(), data }, whole);
       /** @type {Entry} */
       const e = { text, on: null, tries: 0, since: 0, once, sub, resolve, reject,
-        timer: setTimeout(() => {
+        timer: later(() => {
           this.#settle(id, new RecallError(`No reply to ${type} in ${timeout} ms`, 'timeout'));
           if (this.state === 'open' && !this.#pending.size && type !== 'ping') this.#probe();
         }, timeout) };
@@ -246,7 +249,7 @@ export class ReconnectingSocket extends EventTarget {
       if (turn === this.#turn) this.#end('failed', `No WebSocket to ${this.url}: ${why.message}`);
       return;
     }
-    this.#timer = setTimeout(() => this.#broken(1006, 'it took too long'), connectTimeout);
+    this.#timer = later(() => this.#broken(1006, 'it took too long'), connectTimeout);
   }
 
   #opened() {
@@ -254,8 +257,9 @@ export class ReconnectingSocket extends EventTarget {
     const { steadyAfter, pingInterval, log, greeting } = this.options;
     const turn = this.#turn;
     this.#tally.opens++;
-    this.#steady = setTimeout(() => { this.#retries = 0; }, steadyAfter);
-    this.#pinger = setInterval(() => this.#pending.size || this.#probe(), pingInterval);
+    this.#steady = later(() => { this.#retries = 0; }, steadyAfter);
+    const alive = () => this.#pending.size || this.#probe();
+    this.#pinger = setInterval(alive, Math.min(pingInterval, LONGEST));
     log(...greeting);
     this.#become('open');
     this.#emit('open', { url: this.url });
@@ -399,7 +403,7 @@ export class ReconnectingSocket extends EventTarget {
     const delay = Math.min(reconnectInterval * backoffFactor ** this.#retries++,
       Math.max(maxInterval, reconnectInterval) / (1 + jitter))
       * (1 + jitter * (2 * Math.random() - 1));
-    this.#timer = setTimeout(() => this.#attempt(), delay);
+    this.#timer = later(() => this.#attempt(), delay);
     this.#become('waiting', why, delay);
   }
 

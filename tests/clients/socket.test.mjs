@@ -238,6 +238,16 @@ test('subscriptions and standing queries outlive a break and end when asked', as
   assert.deepEqual(fake.received.filter((m) => m.type === 'unsubscribe').map((m) => m.data.events), [['memory_added'], ['match']]);
 });
 
+test('times without end are no times of a millisecond', async (t) => {
+  const script = (m) => (m.type === 'store' ? 'delay:50' : 'answer');
+  const client = { timeout: Infinity, connectTimeout: 2 ** 31, pingInterval: Infinity };
+  const [fake, memory] = await pair(t, { server: { script }, client });
+  await memory.store('x');
+  await sleep(50);
+  assert.deepEqual(types(fake), ['stats', 'store']);
+  assert.equal(fake.connections, 1);
+});
+
 test('half a surrogate pair is sent as U+FFFD, whole ones as they are', async (t) => {
   const [fake, memory] = await pair(t);
   await memory.store('a\ud83d b😀');
