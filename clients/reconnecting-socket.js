@@ -279,7 +279,7 @@ export class ReconnectingSocket extends EventTarget {
   /** @param {string[]} [some] only what hears one of these */
   #renew(some) {
     for (const sub of this.#subs) {
-      if (!sub.live || (some && !sub.data.events.some((name) => some.includes(name)))) continue;
+      if (some ? !sub.data.events.some((name) => some.includes(name)) : !sub.live) continue;
       this.request('subscribe', sub.data, { once: true, sub }).catch(() => {});
     }
   }

@@ -238,6 +238,18 @@ test('subscriptions and standing queries outlive a break and end when asked', as
   assert.deepEqual(fake.received.filter((m) => m.type === 'unsubscribe').map((m) => m.data.events), [['memory_added'], ['match']]);
 });
 
+test('a standing query that is just being asked for outlives the end of another', async (t) => {
+  const [, memory] = await pair(t);
+  const matches = [];
+  const end = await memory.watch('blue bicycle', () => {});
+  const asked = memory.watch('green tram', (d) => matches.push(d.memory.text), { min_similarity: 0.9 });
+  await end();
+  await asked;
+  await memory.store('green tram');
+  await memory.stats();
+  assert.deepEqual(matches, ['green tram']);
+});
+
 test('times without end are no times of a millisecond', async (t) => {
   const script = (m) => (m.type === 'store' ? 'delay:50' : 'answer');
   const client = { timeout: Infinity, connectTimeout: 2 ** 31, pingInterval: Infinity };
