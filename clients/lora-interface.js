@@ -7,9 +7,9 @@ export { RecallError };
  *  it, else 5005 to 5014 are tried. Types stand in lora-interface.d.ts. */
 export class LoRAInterface extends ReconnectingSocket {
   /** @param {Record<string, any>} [options] */
-  constructor(options = {}) {
-    super({ memoryUrl: 'ws://localhost:5000', discover: !options.serverUrl, ...options,
-      serverUrl: options.serverUrl ?? 'ws://localhost:5005' });
+  constructor({ serverUrl, memoryUrl = 'ws://localhost:5000', discover = !serverUrl,
+    ...more } = {}) {
+    super({ ...more, memoryUrl, discover, serverUrl: serverUrl ?? 'ws://localhost:5005' });
   }
 
   /** @param {string | string[]} text @param {{adapter?: string, config?: object}} [more] */
@@ -48,7 +48,7 @@ export class LoRAInterface extends ReconnectingSocket {
   async locate() {
     const { serverUrl, memoryUrl, discover } = this.options;
     if (!discover) return serverUrl;
-    const at = (port) => memoryUrl.replace(/:\d+/, `:${port}`);
+    const at = (port) => memoryUrl.replace(/^(\w+:..[^/]*?)(:\d+)?(?=[/?]|$)/, `$1:${port}`);
     const port = (await this.#ask(memoryUrl))?.endpoints?.inference;
     if (port) return at(port);
     for (let p = 5005; p <= 5014; p++) {

@@ -494,6 +494,24 @@ test('the inference port is asked of the memory endpoint, else searched from 500
   }
 });
 
+test('the port is looked for at the host of the memory endpoint, however it is written', async () => {
+  for (const [memoryUrl, tried] of [['ws://[::1]:5000', 'ws://[::1]:5005'], ['ws://board', 'ws://board:5005'],
+    ['ws://board:80/ws?token=a:5', 'ws://board:5005/ws?token=a:5'], ['ws://b?token=T', 'ws://b:5005?token=T'],
+    [undefined, 'ws://localhost:5005']]) {
+    const opened = [];
+    const [Toy] = world({});
+    class Seen extends Toy {
+      constructor(url) {
+        super('ws://localhost:1');
+        opened.push(url);
+      }
+    }
+    const lora = new LoRAInterface({ ...quick, WebSocket: Seen, memoryUrl, maxRetries: 0 });
+    await assert.rejects(lora.connect());
+    assert.deepEqual(opened.slice(0, 2), [memoryUrl ?? 'ws://localhost:5000', tried]);
+  }
+});
+
 test('an address given for inference is used as it is', async (t) => {
   const [fake, lora] = await pair(t, { Kind: LoRAInterface });
   const { embeddings } = await lora.embeddings(['a', 'b'], { adapter: 'legal' });
