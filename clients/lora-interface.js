@@ -51,7 +51,7 @@ export class LoRAInterface extends ReconnectingSocket {
     const at = (port) => memoryUrl.replace(/^(\w+:..[^/]*?)(:\d+)?(?=[/?]|$)/, `$1:${port}`);
     const port = (await this.#ask(memoryUrl))?.endpoints?.inference;
     if (port) return at(port);
-    for (let p = 5005; p <= 5014; p++) {
+    for (let p = 5005; p <= 5014 && this.state === 'connecting'; p++) {
       if ((await this.#ask(at(p)))?.server === 'inference') return at(p);
     }
     return serverUrl;

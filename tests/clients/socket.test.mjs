@@ -512,6 +512,15 @@ test('the port is looked for at the host of the memory endpoint, however it is w
   }
 });
 
+test('closed while it looks for the port: it looks no further', async () => {
+  const [Toy, opened] = world({});
+  const lora = new LoRAInterface({ ...quick, WebSocket: Toy });
+  lora.connect();
+  lora.close();
+  await sleep(50);
+  assert.deepEqual(opened, [5000]);
+});
+
 test('an address given for inference is used as it is', async (t) => {
   const [fake, lora] = await pair(t, { Kind: LoRAInterface });
   const { embeddings } = await lora.embeddings(['a', 'b'], { adapter: 'legal' });
