@@ -144,8 +144,9 @@ export class ReconnectingSocket extends EventTarget {
       /** @type {Entry} */
       const e = { text, on: null, tries: 0, since: 0, once, sub, resolve, reject,
         timer: later(() => {
+          const [oldest] = this.#pending.keys(); // later ones may wait for it
           this.#settle(id, new RecallError(`No reply to ${type} in ${timeout} ms`, 'timeout'));
-          if (this.state === 'open' && !this.#pending.size && type !== 'ping') this.#probe();
+          if (this.state === 'open' && id === oldest && type !== 'ping') this.#probe();
         }, timeout) };
       this.#pending.set(id, e);
       if (this.#ready || (early && this.state === 'open')) this.#deliver(id, e);
@@ -263,7 +264,7 @@ export class ReconnectingSocket extends EventTarget {
     log(...greeting);
     this.#become('open');
     this.#emit('open', { url: this.url });
-    const flush = () => turn === this.#turn && this.#flush(); // unless somebody has closed it
+    const flush = () => turn === this.#turn && this.#flush(); // unless closed since
     if (!this.#oversized) return flush();
     this.request('config', {}, { once: true, early: true })
       .then((config) => { this.#limit = config.max_message ?? Infinity; }, () => {}).then(flush);
@@ -363,7 +364,7 @@ export class ReconnectingSocket extends EventTarget {
     ws?.close();
     const final = FINAL.includes(code);
     this.#emit('close', { code, reason: why, final });
-    if (turn !== this.#turn) return; // somebody has closed it
+    if (turn !== this.#turn) return; // closed since
     if (final) this.#end(code === 1000 ? 'closed' : 'failed', why);
     else if (opened) this.#again(why);
     else this.#refused();

@@ -195,6 +195,29 @@ test('a timeout on a dead link also leads to a new one', async (t) => {
   await until(() => fake.connections === 2);
 });
 
+test('a dead link is found, too, while requests keep coming', async (t) => {
+  const [fake, memory] = await pair(t, { server: { script: (m, n) => (n === 1 ? 'deaf' : 'answer') },
+    client: { timeout: 100, pingTimeout: 200 } });
+  await memory.connect();
+  await until(() => memory.lastStats);
+  const coming = setInterval(() => memory.store('x').catch(() => {}), 20);
+  t.after(() => clearInterval(coming));
+  await until(() => fake.connections === 2, 3000);
+});
+
+test('what waits behind a long request finds no dead link', async (t) => {
+  const [fake, memory] = await pair(t, { client: { pingTimeout: 50 },
+    server: { script: (m) => (m.type === 'stats' || m.type === 'ping' ? 'answer' : 'silent') } });
+  await memory.connect();
+  await until(() => memory.lastStats);
+  memory.request('process').catch(() => {});
+  fake.script = () => 'silent'; // all answers wait for that of the first
+  await assert.rejects(memory.request('stats', {}, { timeout: 50 }), { code: 'timeout' });
+  await sleep(150);
+  assert.ok(!types(fake).includes('ping'));
+  assert.equal(memory.state, 'open');
+});
+
 test('a resent delete that finds nothing was carried out before', async (t) => {
   const [, memory] = await pair(t, { server: { script: (m, n) => (n === 2 ? 'carry-out-drop' : 'answer') } });
   const { id } = await memory.store('x');
