@@ -45,7 +45,6 @@ class Chart {
     return Math.min(POINTS, Math.max(FEWEST, this.series[0].length));
   }
 
-  /** @param {number} i */
   x(i) {
     return (i * W) / (this.shown() - 1);
   }

@@ -37,7 +37,6 @@ export function figure(x, digits = 3) {
 
 export const duration = (ms) => (ms > 0 && ms < 0.1 ? `${figure(ms * 1000, 2)} µs` : `${figure(ms)} ms`);
 
-/** @param {string} iso */
 export function ago(iso) {
   const minutes = (Date.now() - Date.parse(iso)) / 60000;
   if (Number.isNaN(minutes)) return '';

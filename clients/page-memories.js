@@ -102,7 +102,6 @@ export class Memories {
     }
   }
 
-  /** @param {string} text */
   say(text) {
     $('memories-empty').textContent = text;
     $('memories-empty').hidden = false;

@@ -254,5 +254,5 @@ requests({ of, run, memories, changed(type) {
 } });
 poll();
 start();
-// For a look from the console, and for the tests of the page.
+// For the console, and for tests.
 Object.assign(window, { recalld: { ...clients, run } });
