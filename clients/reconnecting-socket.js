@@ -353,10 +353,11 @@ export class ReconnectingSocket extends EventTarget {
     const turn = this.#turn;
     const sent = [...this.#pending].filter(([, e]) => e.on);
     if (code === 1009) {
-      this.#oversized = true;
       sent.sort(([, a], [, b]) => size(b.text) - size(a.text));
       if (sent[0]) this.#settle(sent[0][0], new RecallError(why, 'too_large'));
     }
+    // A reset may have destroyed the 1009 to what is large.
+    this.#oversized ||= code === 1009 || sent.some(([, e]) => e.text.length > 65536);
     for (const [id, e] of sent) {
       e.on = null;
       if (e.once) this.#settle(id, new RecallError(why, 'broken'));

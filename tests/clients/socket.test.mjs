@@ -165,6 +165,18 @@ test('1009 rejects the largest request, asks for the limit and sends no larger o
   assert.ok(!fake.received.some((m) => m.data?.text?.length > 2000));
 });
 
+test('after a reset the limit is asked for before what is large is sent again', async (t) => {
+  const large = 'x'.repeat(100000);
+  const [fake, memory] = await pair(t, {
+    server: { script: (m) => (m.data.text === large ? 'reset' : 'answer') } });
+  fake.on_config = () => ({ max_message: 65536 });
+  await memory.connect();
+  await until(() => memory.lastStats);
+  await assert.rejects(memory.store(large), { code: 'too_large', message: /65536 bytes/ });
+  assert.equal(fake.received.filter((m) => m.data.text === large).length, 1);
+  await memory.store('small');
+});
+
 test('a half-open link is found by a ping and replaced', async (t) => {
   let deaf = true;
   const [fake, memory] = await pair(t, { server: { script: (m) => (m.type === 'ping' && deaf ? 'deaf' : 'answer') } });
