@@ -1,5 +1,6 @@
 """The daemon from outside: flags, exit status, ports, signals, maintenance, systemd."""
 import base64
+import ctypes
 import hashlib
 import json
 import os
@@ -87,6 +88,29 @@ def test_closed_standard_descriptors_name_no_file_of_the_data():
         time.sleep(0.5)
         p.terminate()
         assert p.wait(10) == 0 and not lock.read_bytes()
+
+
+def test_closed_standard_descriptors_where_there_is_no_dev_null():
+    libc = ctypes.CDLL(None)
+
+    def bare():
+        for fd in range(3):
+            os.close(fd)
+        # CLONE_NEWNS; MS_REC | MS_PRIVATE
+        if (libc.unshare(0x20000) or libc.mount(b"none", b"/", None, 0x44000, None) or
+                libc.mount(b"none", b"/dev", b"tmpfs", 0, None)):
+            os._exit(99)
+
+    with scratch() as d:
+        args = [BUILD / "recalld", "--data", d / "data", "--inline-sync", "--memory-port", "0", "--inference-port", "0"]
+        p = subprocess.Popen([*args, "--port-file", d / "ports"], preexec_fn=bare)
+        while p.poll() is None and not (d / "ports").exists():
+            time.sleep(0.01)
+        p.terminate()
+        if p.wait(15) == 99:
+            raise Skip("no file system can be mounted here")
+        assert p.returncode == 0 and not (d / "data" / "LOCK").read_bytes()
+        assert (d / "data" / "memory.log").read_bytes().startswith(b"\x89RCL")
 
 
 def test_help_and_version():
