@@ -205,9 +205,21 @@ static int reembed(const struct options *o, struct embedder *e, struct fault *f)
     return bad;
 }
 
+/* Is this the log itself? Lines written into it would be the end of it. */
+static bool is_log(const char *data, const char *path)
+{
+    char log[4200];
+    struct stat a, b;
+    snprintf(log, sizeof log, "%s/memory.log", data);
+    return !stat(log, &a) && !stat(path, &b) && a.st_dev == b.st_dev && a.st_ino == b.st_ino;
+}
+
 static int with_memories(const struct options *o, struct embedder *e, struct fault *f)
 {
     static struct memory_service ms;
+    if (o->mode == EXPORT && is_log(o->data, o->file))
+        return fault_set(f, 64, "--export %.200s: that is the log itself; name another file",
+                         o->file);
     if (memory_open(&ms, o, e, f)) return -1;
     int bad = o->mode == COMPACT ? compact(&ms, f)
             : o->mode == EXPORT  ? lines_export(&ms, o->file, f)

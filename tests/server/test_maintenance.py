@@ -189,6 +189,18 @@ def test_import_makes_room_where_the_weakest_may_go():
             assert len(exported(d / str(status))[0]) == n
 
 
+def test_export_does_not_write_upon_the_log():
+    with scratch() as d:
+        assert recalld("--data", d, "--import", "-", input='{"text":"kept"}\n').returncode == 0
+        before = (d / "memory.log").read_bytes()
+        (d / "link").symlink_to("memory.log")
+        for name in ("memory.log", "link"):
+            p = recalld("--data", d, "--export", d / name)
+            assert p.returncode == 64 and p.stderr.count("\n") == 1, p
+            assert (d / "memory.log").read_bytes() == before
+        assert recalld("--data", d, "--export", d / "lines").returncode == 0
+
+
 def test_compact_drops_what_is_gone():
     with scratch() as d:
         old, _ = exported(filled(d / "a", 300))
