@@ -129,9 +129,10 @@ static int listen_on(struct endpoint *ep, int64_t first, int64_t last, struct fa
 {
     struct net_listeners l = { 0 };
     const char *host = d.options.host;
-    for (int fd; l.n < 2 && (fd = systemd_socket(ep->name, l.n)) >= 0;)
+    for (int fd; (fd = systemd_socket(ep->name, l.n)) >= 0;)
         if (net_inherit(&l, fd))
-            return fault_set(f, 71, "the socket handed over for %s does not listen", ep->name);
+            return fault_set(f, 71, "the socket handed over for %s %s", ep->name,
+                             l.n == 2 ? "is a third: two are served" : "does not listen");
     bool handed = l.n > 0;
     if (!handed && net_listen(&l, host, (unsigned)first, (unsigned)last)) {
         int e = errno;

@@ -485,6 +485,19 @@ def test_systemd_is_told_and_hands_sockets_over():
             p.wait()
 
 
+def test_a_third_socket_of_one_name_is_not_left_unserved():
+    loopback = ("127.0.0.1", 0)
+    with scratch() as d, socket.create_server(loopback) as a, socket.create_server(loopback) as b, socket.create_server(loopback) as c:
+        doors = {"first": a, "second": b, "third": c}
+        p = handed_over(d, doors, "--only", "memory", env={"LISTEN_FDNAMES": "memory:memory:memory"})
+        try:
+            said = p.communicate(timeout=15)[1]
+        finally:
+            p.kill()
+            p.wait()
+        assert p.returncode == 71 and said.endswith("the socket handed over for memory is a third: two are served\n"), said
+
+
 def test_the_sandbox_denies_what_it_must():
     if SANITIZED:
         raise Skip("builds with sanitizers have no sandbox")
