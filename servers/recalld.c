@@ -481,6 +481,7 @@ int main(int argc, char **argv)
         return bad ? bad : printed(&f);
     }
     umask(077);
+    signal(SIGXFSZ, SIG_IGN);            /* a limit on files is an error of the write */
     if (check_host(o, &f) || default_data(o, &f) || policy_load(&d.policy, o, &f)) return fail(&f);
     net_raise_descriptors();
     int signals = o->mode == RUN ? block_signals() : 0;

@@ -47,7 +47,8 @@ static void fails(struct disk_answer *a, enum disk_state state, const char *call
     a->call = call;
 }
 
-static bool no_room(int error) { return error == ENOSPC || error == EDQUOT; }
+/* EFBIG: what a file may have, by its file system or by a limit of the process. */
+static bool no_room(int error) { return error == ENOSPC || error == EDQUOT || error == EFBIG; }
 
 int disk_reserve(struct disk_work *w, uint64_t from, uint64_t end)
 {

@@ -164,6 +164,28 @@ def test_full_disk_stops_maintenance_and_loses_nothing():
             assert not (d / "a" / "reembed.tmp").exists()
 
 
+def test_a_limit_on_files_is_a_full_disk_to_a_server():
+    for flags in ([], ["--inline-sync"]):
+        with Server("--only", "memory", *flags) as s, Client(s.memory) as c:
+            pid = s.process.pid
+            helpers = pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+
+            def limit(n):
+                for p in [pid, *map(int, helpers)]:
+                    resource.prlimit(p, resource.RLIMIT_FSIZE, (n, resource.RLIM_INFINITY))
+
+            limit(200000)
+            for i in range(300):
+                reply = c.ask("store", {"text": f"t {i}"})
+                if reply["status"] == "error":
+                    break
+                first = first if i else reply["data"]["id"]
+            assert reply["error"] == "Storage failed: disk full", reply
+            assert c.ok("delete", {"id": first})["deleted"] and c.ok("stats")["memory_count"] == i - 1
+            limit(resource.RLIM_INFINITY)
+            assert c.ok("store", {"text": "again"})["durable"]
+
+
 def test_a_line_that_finds_no_memory_ends_an_import():
     def small():
         if not SANITIZED:
