@@ -107,8 +107,11 @@ static void room(size_t n)
 void clean(struct slice s)
 {
     for (size_t i = 0; i < s.len; i++) {
-        unsigned char c = (unsigned char)s.p[i];
-        if ((c < ' ' && c != '\n' && c != '\t') || c == 127) ((char *)s.p)[i] = '?';
+        char *p = (char *)s.p + i;
+        unsigned char c = (unsigned char)*p;
+        if ((c < ' ' && c != '\n' && c != '\t') || c == 127) *p = '?';
+        /* U+0080 to U+009F: terminals take U+009B for ESC [. */
+        if (c == 0xc2 && i + 1 < s.len && (p[1] & 0xe0) == 0x80) p[0] = p[1] = '?';
     }
 }
 
