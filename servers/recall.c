@@ -14,7 +14,9 @@ static bool as_json;                  /* --json */
 
 static int finished(void)
 {
-    if (fflush(stdout)) die(74, "stdout cannot be written: %s", strerror(errno));
+    /* What failed in between is not told again by a flush that finds nothing left. */
+    int e = fflush(stdout) ? errno : ferror(stdout) ? EIO : 0;
+    if (e) die(74, "stdout cannot be written: %s", strerror(e));
     return 0;
 }
 
@@ -246,7 +248,7 @@ static void on_watch(const char *text)
             print("", plain(member(m.len ? m : data, "id")), "  ");
             print("", m.len ? plain(member(m, "text")) : plain(member(data, "reason")), "\n");
         }
-        fflush(stdout);
+        finished();
     }
 }
 

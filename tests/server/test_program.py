@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import select
 import signal
 import socket
 import subprocess
@@ -590,6 +591,17 @@ def test_recall_says_goodbye_however_it_ends():
         assert "code=1001" in s.log() and "code=1006" not in s.log()
 
 
+def answer_handshake(c):
+    """What a server answers recall with that knocks at this connection."""
+    request = b""
+    while not request.endswith(b"\r\n\r\n"):
+        request += c.recv(4096)
+    key = request.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
+    accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
+    return (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
+            b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n")
+
+
 def test_recall_says_what_a_strange_server_sent_and_commands_no_terminal():
     def served(reply, head=None):
         """What recall says of a server that answers its handshake with this head, else a store with this reply."""
@@ -598,13 +610,7 @@ def test_recall_says_what_a_strange_server_sent_and_commands_no_terminal():
             p = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             c, _ = door.accept()
             with c:
-                request = b""
-                while not request.endswith(b"\r\n\r\n"):
-                    request += c.recv(4096)
-                key = request.partition(b"Sec-WebSocket-Key: ")[2].partition(b"\r\n")[0]
-                accept = base64.b64encode(hashlib.sha1(key + b"258EAFA5-E914-47DA-95CA-C5AB0DC85B11").digest())
-                opened = (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
-                          b"Sec-WebSocket-Accept: " + accept + b"\r\n\r\n" + bytes([0x81, len(reply)]))
+                opened = answer_handshake(c) + bytes([0x81, len(reply)])
                 c.sendall((head or opened) + reply)
                 c.shutdown(socket.SHUT_WR)
                 out, err = p.communicate(timeout=10)
@@ -616,6 +622,32 @@ def test_recall_says_what_a_strange_server_sent_and_commands_no_terminal():
     assert served(b'{"status":"success","data":{"id":"x\\u0007","significance":1}}')[1] == b"x?  significance 1\n"
     status, _, err = served(b"no\x1b page\n", b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\n")
     assert status == 69 and err.endswith(b" refused with 404: no? page\n"), err
+
+
+def test_recall_tells_a_line_that_was_lost_between_two_that_were_written():
+    def page(text, next_):
+        data = json.dumps({"status": "success", "data": {"memories": [{"text": text}], "next": next_}}).encode()
+        return (b"\x81\x7f" + len(data).to_bytes(8, "big") if len(data) > 65535 else bytes([0x81, len(data)])) + data
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        read, write = os.pipe()
+        os.set_blocking(write, False)
+        args = [BUILD / "recall", f"--url=ws://127.0.0.1:{door.getsockname()[1]}", "export"]
+        p = subprocess.Popen(args, stdout=write, stderr=subprocess.PIPE)
+        os.close(write)
+        c, _ = door.accept()
+        with c:
+            c.sendall(answer_handshake(c))
+            assert c.recv(4096)
+            c.sendall(page("x" * 300000, "a"))           # more than a pipe holds
+            assert c.recv(4096)
+            while os.read(read, 65536)[-1:] == b"x" and select.select([read], [], [], 0.2)[0]:
+                pass
+            c.sendall(page("y", None))
+            c.shutdown(socket.SHUT_WR)
+            err = p.communicate(timeout=10)[1]
+        os.close(read)
+    assert p.returncode == 74 and err.startswith(b"recall: stdout cannot be written"), (p.returncode, err)
 
 
 def logged(server, what, n):
@@ -635,6 +667,18 @@ def test_recall_watches():
             time.sleep(0.5)
             c.ok("store", {"text": "seen"})
             assert "memory_added" in (line := p.stdout.readline()) and "seen" in line
+        finally:
+            p.kill()
+            p.wait()
+
+
+def test_recall_does_not_watch_what_it_cannot_write():
+    with Server() as s, Client(s.memory) as c, open("/dev/full", "w") as full:
+        p = subprocess.Popen([BUILD / "recall", "watch", "--url", f"ws://localhost:{s.memory}"], stdout=full, stderr=subprocess.PIPE, text=True)
+        try:
+            time.sleep(0.5)
+            c.ok("store", {"text": "seen"})
+            assert p.communicate(timeout=10)[1].startswith("recall: stdout cannot be written: ") and p.returncode == 74
         finally:
             p.kill()
             p.wait()
