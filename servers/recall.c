@@ -83,11 +83,17 @@ static struct json_out begin(const char *type)
     return out;
 }
 
-static void end(struct json_out *out)
+/* Close the message; its bytes, SIZE_MAX where it found no room. */
+static size_t finish(struct json_out *out)
 {
     json_close(out, '}');
     json_close(out, '}');
-    if (out->full) die(65, "the text is too long");
+    return out->full ? SIZE_MAX : out->len;
+}
+
+static void end(struct json_out *out)
+{
+    if (finish(out) == SIZE_MAX) die(65, "the text is too long");
     link_ask(out->p, out->len);
 }
 
@@ -171,10 +177,24 @@ static void on_export(const char *text)
     } while (1);
 }
 
+/* The greatest message that the server takes: a longer one would end the connection. */
+static size_t greatest_message(void)
+{
+    struct json_out out = begin("config");
+    end(&out);
+    struct slice reply = link_next(), v = member(member(reply, "data"), "max_message");
+    struct json in;
+    int64_t bytes;
+    json_init(&in, (char *)v.p, v.len);
+    json_next(&in);
+    return json_int(&in, &bytes) && bytes > 0 ? (size_t)bytes : LINK_MESSAGE;
+}
+
 /* One line of an export: stored with what a client may give, with its vector or without.
- * False if it is no JSON. */
+ * False if it is no JSON, or more than the server takes. */
 static bool import_line(char *line, size_t len, long n, bool vector)
 {
+    static size_t most;
     static const char *const names[] = { "text", "metadata", "tags", "significance", "timestamp",
                                          "pinned", "embedding" };
     size_t at;
@@ -182,6 +202,7 @@ static bool import_line(char *line, size_t len, long n, bool vector)
         fprintf(stderr, "recall: line %ld: no JSON (byte %zu)\n", n, at);
         return false;
     }
+    if (!most) most = greatest_message();
     struct slice object = { line, len };
     struct json_out out = begin("store");
     for (size_t i = 0; i < sizeof names / sizeof *names - !vector; i++) {
@@ -189,7 +210,11 @@ static bool import_line(char *line, size_t len, long n, bool vector)
         if (!i && !v.len) v = member(object, "content");
         if (v.len) json_put_key(&out, names[i]), json_put_raw(&out, v.p, v.len);
     }
-    end(&out);
+    if (finish(&out) > most) {
+        fprintf(stderr, "recall: line %ld: too long, at most %zu bytes are taken\n", n, most);
+        return false;
+    }
+    link_ask(out.p, out.len);
     return true;
 }
 

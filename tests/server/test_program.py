@@ -650,6 +650,14 @@ def test_recall_tells_a_line_that_was_lost_between_two_that_were_written():
     assert p.returncode == 74 and err.startswith(b"recall: stdout cannot be written"), (p.returncode, err)
 
 
+def test_recall_import_goes_on_behind_a_line_that_is_too_long_to_send():
+    with Server("--max-message", "2000") as s, scratch() as d:
+        (d / "lines").write_text("".join(json.dumps({"text": t}) + "\n" for t in ("one", "x" * 2000, "two", "y" * (17 << 20), "three")))
+        p = recalld("import", d / "lines", f"--url=ws://localhost:{s.memory}", program="recall")
+        assert p.returncode == 65 and p.stdout == "3 stored, 0 known already, 2 refused\n", p
+        assert [line.partition(":")[2][:8] for line in p.stderr.splitlines()] == [" line 2:", " line 4:"], p
+
+
 def logged(server, what, n):
     """The first n lines of the log that hold this, waited for."""
     for _ in range(500):
