@@ -157,7 +157,10 @@ static int listen_on(struct endpoint *ep, int64_t first, int64_t last, struct fa
     if (server_listen(&ep->server, &l))
         return fault_set(f, 71, "cannot listen: %s", strerror(errno));
     char text[NET_TEXT];
-    if (!handed) log_say(LOG_INFO, ep->name, "listening on %s:%u", host, l.port);
+    bool bare = strchr(host, ':') && *host != '[';
+    if (!handed)
+        log_say(LOG_INFO, ep->name, bare ? "listening on [%s]:%u" : "listening on %s:%u", host,
+                l.port);
     else
         log_say(LOG_INFO, ep->name, "listening on %s, handed over",
                 net_text(text, &l.address, true));

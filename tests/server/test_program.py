@@ -187,6 +187,14 @@ def test_ipv4_and_ipv6():
                 assert c.ok("ping")["pong"]
 
 
+def test_an_ipv6_address_is_told_in_brackets():
+    if not os.path.exists("/proc/net/if_inet6"):
+        raise Skip("no IPv6 here")
+    for host in ("::1", "[::1]"):
+        with Server("--host", host, "--only", "memory") as s:
+            assert f"listening on [::1]:{s.memory}\n" in s.log(), s.log()
+
+
 def test_sigterm_closes_with_1001_and_exits_0():
     for sig in (signal.SIGTERM, signal.SIGINT):
         with Server() as s, Client(s.memory) as a, Client(s.inference) as b:
