@@ -383,7 +383,8 @@ int options_read(struct options *o, int argc, char **argv, struct fault *ft)
         if (read_word(o, argc, argv, &i, ft)) return -1;
     o->bad_host = cli.host ? 64 : 78;
     if (o->no_sandbox && o->require_sandbox)
-        return fault_set(ft, 64, "--no-sandbox and --require-sandbox contradict each other");
+        return fault_set(ft, cli.no_sandbox || cli.require_sandbox ? 64 : 78,
+                         "--no-sandbox and --require-sandbox contradict each other");
     return 0;
 }
 

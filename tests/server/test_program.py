@@ -37,6 +37,9 @@ def test_bad_environment_and_file_are_78():
     assert p.returncode == 78 and p.stderr.startswith("recalld: environment: RECALLD_MAX_QUEUE: bad value 'x'"), p
     assert recalld("--config", "/nowhere").returncode == 78
     assert recalld("--token-file", "/nowhere").returncode == 78
+    both = {"RECALLD_NO_SANDBOX": "1", "RECALLD_REQUIRE_SANDBOX": "1"}
+    assert recalld("--check", env=both).returncode == 78
+    assert recalld("--check", "--no-sandbox", "--require-sandbox").returncode == 64
     for name, value in (("HOST", "example.org"), ("ALLOW_ORIGIN", "nonsense"), ("ALLOW_HOST", "a b"), ("ADAPTER", "x")):
         p = recalld("--check", env={f"RECALLD_{name}": value})
         assert p.returncode == 78 and p.stderr.count("\n") == 1, (name, p)
