@@ -392,7 +392,8 @@ void options_help(void)
 {
     puts("usage: recalld [flags]\n\n"
          "Two WebSocket servers in one process: memory (5000) and inference (5005).\n"
-         "Each flag also as RECALLD_NAME in the environment, or `name = value` in --config.\n");
+         "Each flag above --check also as RECALLD_NAME in the environment, or `name = value` in\n"
+         "--config.\n");
     for (size_t i = 0; i < N_FLAGS; i++) {
         char left[64];
         snprintf(left, sizeof left, "--%s %s", flags[i].name, flags[i].value ? flags[i].value : "");
