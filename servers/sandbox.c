@@ -260,15 +260,21 @@ static void allow_parent(int ruleset, const char *file)
     allow_path(ruleset, slash ? dir : ".", LL_READ);
 }
 
-/* An adapter's directory. Its files may be links elsewhere, as in Hugging Face's cache. */
+/* A file that is read again. It may be a link elsewhere, as in Hugging Face's cache. */
+static void allow_file(int ruleset, const char *file)
+{
+    char real[PATH_MAX];
+    allow_parent(ruleset, file);
+    if (file && realpath(file, real)) allow_parent(ruleset, real);
+}
+
 static void allow_adapter(int ruleset, const char *dir)
 {
     static const char *const files[] = { "adapter_config.json", "adapter_model.safetensors" };
-    char path[PATH_MAX], real[PATH_MAX];
-    allow_path(ruleset, dir, LL_READ);
+    char path[PATH_MAX];
     for (size_t i = 0; i < sizeof files / sizeof *files; i++) {
         snprintf(path, sizeof path, "%s/%s", dir, files[i]);
-        if (realpath(path, real)) allow_parent(ruleset, real);
+        allow_file(ruleset, path);
     }
 }
 
@@ -289,8 +295,8 @@ static int landlock(const struct options *o, bool loop, bool disk)
             if (eq) allow_adapter(fd, eq + 1);
         }
         allow_path(fd, o->adapter_dir, LL_READ);
-        allow_parent(fd, o->token_file);
-        allow_parent(fd, o->config);
+        allow_file(fd, o->token_file);
+        allow_file(fd, o->config);
     }
     int bad = (int)syscall(SYS_landlock_restrict_self, fd, 0);
     close(fd);

@@ -29,11 +29,15 @@ def reads_again(program):
     with scratch() as d:
         (d / "token").write_text("sesame\n")
         (d / "config").write_text("allow-origin = http://one.example\n")
+        (d / "etc").mkdir()
+        for name in ("token", "config"):
+            (d / "etc" / name).symlink_to(d / name)
         shutil.copytree(TINY / "adapters/qv", d / "blobs")
         (d / "snapshot").mkdir()
         for file in (d / "blobs").iterdir():
             (d / "snapshot" / file.name).symlink_to(f"../blobs/{file.name}")    # as in Hugging Face's cache
         for flags, what in ((["--token-file", d / "token"], "origins"), (["--config", d / "config"], "origins"),
+                            (["--token-file", d / "etc/token"], "origins"), (["--config", d / "etc/config"], "origins"),
                             (["--adapter", f"a={d}/blobs"], "adapter a"), (["--adapter", f"a={d}/snapshot"], "adapter a")):
             with sandboxed(program, *flags) as s, Client(s.inference, headers=["Authorization: Bearer sesame"]) as c:
                 on(c)
