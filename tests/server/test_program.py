@@ -94,16 +94,19 @@ def test_closed_standard_descriptors_name_no_file_of_the_data():
         assert p.wait(10) == 0 and not lock.read_bytes()
 
 
-def test_closed_standard_descriptors_where_there_is_no_dev_null():
+def empty(path):
+    """For preexec_fn: nothing lies there for this process. Its status is 99 where that cannot be."""
     libc = ctypes.CDLL(None)
+    # CLONE_NEWNS; MS_REC | MS_PRIVATE
+    if libc.unshare(0x20000) or libc.mount(b"none", b"/", None, 0x44000, None) or libc.mount(b"none", path, b"tmpfs", 0, None):
+        os._exit(99)
 
+
+def test_closed_standard_descriptors_where_there_is_no_dev_null():
     def bare():
         for fd in range(3):
             os.close(fd)
-        # CLONE_NEWNS; MS_REC | MS_PRIVATE
-        if (libc.unshare(0x20000) or libc.mount(b"none", b"/", None, 0x44000, None) or
-                libc.mount(b"none", b"/dev", b"tmpfs", 0, None)):
-            os._exit(99)
+        empty(b"/dev")
 
     with scratch() as d:
         args = [BUILD / "recalld", "--data", d / "data", "--inline-sync", "--memory-port", "0", "--inference-port", "0"]
@@ -545,6 +548,15 @@ def test_recall_stores_searches_and_embeds():
         assert recalld("search", memory, program="recall").returncode == 64
         assert recalld("dance", memory, program="recall").returncode == 64
         assert recalld("stats", "--url", f"ws://localhost:{free_port()}", program="recall").returncode == 69
+
+
+def test_recall_finds_localhost_where_there_is_no_etc_hosts():
+    with Server("--only", "memory") as s:
+        p = subprocess.run([BUILD / "recall", "store", "x", f"--url=ws://LocalHost:{s.memory}"], capture_output=True,
+                           preexec_fn=lambda: empty(b"/etc"))
+        if p.returncode == 99:
+            raise Skip("no file system can be mounted here")
+        assert p.returncode == 0, p
 
 
 def test_recall_counts_a_bad_line_and_goes_on():
