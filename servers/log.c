@@ -164,6 +164,13 @@ void log_end(void)
     buf[lg.len++] = '\n';
 }
 
+/* A path, or what a file said, must not begin another line. */
+static void one_line(char *s)
+{
+    for (; *s; s++)
+        if ((unsigned char)*s < ' ' || *s == 127) *s = '?';
+}
+
 void log_say(enum log_level level, const char *endpoint, const char *fmt, ...)
 {
     if (!log_on(level)) return;
@@ -172,6 +179,7 @@ void log_say(enum log_level level, const char *endpoint, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(s, sizeof s, fmt, ap);
     va_end(ap);
+    one_line(s);
     log_begin(level, endpoint, s);
     log_end();
 }
@@ -201,8 +209,7 @@ int fault_set(struct fault *f, int exit_status, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(f->why, sizeof f->why, fmt, ap);
     va_end(ap);
-    for (char *p = f->why; *p; p++)      /* a path, or what a file said */
-        if ((unsigned char)*p < ' ' || *p == 127) *p = '?';
+    one_line(f->why);
     f->exit = exit_status;
     return -1;
 }

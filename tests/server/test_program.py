@@ -32,6 +32,16 @@ def test_wrong_usage_is_64_and_one_line():
         assert p.returncode == 64 and p.stderr.count("\n") == 1 and p.stderr.startswith("recalld: "), (args, p)
 
 
+def test_a_line_end_in_a_name_begins_no_line():
+    with scratch() as d:
+        odd = d / "two\nlines\x1b[31m"
+        for args in (["--nonsense\nx"], ["--config", odd], ["--check", "--model", odd, "--data", d / "data"]):
+            p = recalld(*args)
+            assert p.returncode and p.stderr.count("\n") == 1 and "\x1b" not in p.stderr, (args, p)
+        with Server(data=odd) as s:
+            assert all(" INFO " in line for line in s.log().splitlines()) and "data=" in s.log(), s.log()
+
+
 def test_bad_environment_and_file_are_78():
     p = recalld("--check", env={"RECALLD_MAX_QUEUE": "x"})
     assert p.returncode == 78 and p.stderr.startswith("recalld: environment: RECALLD_MAX_QUEUE: bad value 'x'"), p
