@@ -64,12 +64,18 @@ static void cors(struct visit *v, bool everyone, const char *more)
 static void log_refusal(const struct visit *v, const struct verdict *why)
 {
     char peer[NET_TEXT];
+    struct slice value = why->value;
     if (!log_on(LOG_INFO)) return;
+    /* What a client copies from its URL, "TOKEN@host", is told without the token. */
+    for (const char *at; value.len && (at = memchr(value.p, '@', value.len));) {
+        value.len -= (size_t)(at + 1 - value.p);
+        value.p = at + 1;
+    }
     log_begin(LOG_INFO, v->ep->name, "connection refused");
     log_text("peer", net_text(peer, conn_peer(v->c), true));
     log_int("status", why->status);
     log_text("header", why->header);
-    if (why->status != 401) log_str("value", why->value);   /* never a token */
+    if (why->status != 401) log_str("value", value);   /* never a token */
     log_end();
 }
 
