@@ -146,7 +146,9 @@ static void shake_hands(const char *url, const char *authority, const char *path
     if (getrandom(nonce, 16, 0) != 16 || getrandom(r.masks.seed, 16, 0) != 16)
         die(71, "no random numbers");
     if (token) snprintf(headers, sizeof headers, "Authorization: Bearer %s\r\n", token);
-    send_all(head, ws_request(head, sizeof head, authority, path, nonce, headers));
+    size_t size = ws_request(head, sizeof head, authority, path, nonce, headers);
+    if (!size) die(64, "--url is too long");
+    send_all(head, size);
     for (int status = 0; !status;) {
         room(HTTP_MAX_HEAD);
         ssize_t n = recv(r.fd, r.in + r.kept, HTTP_MAX_HEAD, 0);

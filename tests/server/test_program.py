@@ -579,6 +579,13 @@ def test_recall_finds_localhost_where_there_is_no_etc_hosts():
         assert p.returncode == 0, p
 
 
+def test_recall_does_not_wait_behind_a_url_that_is_too_long():
+    with Server("--only", "memory") as s:
+        began = time.monotonic()
+        p = recalld("stats", f"--url=ws://localhost:{s.memory}/?{'x' * 5000}", program="recall")
+        assert p.returncode == 64 and p.stderr == "recall: --url is too long\n" and time.monotonic() - began < 5, p
+
+
 def test_recall_counts_a_bad_line_and_goes_on():
     with Server() as s:
         lines = '{"text":"first"}\nno JSON\n{"text":5}\n{"text":"last"}\n{"text":"first"}\n'
