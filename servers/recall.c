@@ -267,8 +267,11 @@ static void on_watch(const char *text)
     link_wait(0);
     for (;;) {
         struct slice ev = link_next(), data = member(ev, "data"), m = member(data, "memory");
+        struct slice lost = member(ev, "dropped");
         if (as_json) print_raw(ev);
         else {
+            clean(lost);
+            if (lost.len) fprintf(stderr, "recall: %.*s events were lost\n", (int)lost.len, lost.p);
             print("", plain(member(ev, "event")), "  ");
             print("", plain(member(m.len ? m : data, "id")), "  ");
             print("", m.len ? plain(member(m, "text")) : plain(member(data, "reason")), "\n");

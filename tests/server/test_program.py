@@ -730,6 +730,24 @@ def test_recall_watches():
             p.wait()
 
 
+def test_recall_tells_of_events_that_a_slow_watcher_lost():
+    def frame(message):
+        data = json.dumps(message).encode()
+        return bytes([0x81, len(data)]) + data
+
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        args = [BUILD / "recall", "watch", f"--url=ws://127.0.0.1:{door.getsockname()[1]}"]
+        p = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+        c, _ = door.accept()
+        with c:
+            c.sendall(answer_handshake(c))
+            assert c.recv(4096)
+            c.sendall(frame({"status": "success"}) + frame({"event": "memory_removed", "data": {"id": "i", "reason": "deleted"}, "dropped": 3}))
+            c.shutdown(socket.SHUT_WR)
+            out, err = p.communicate(timeout=10)
+    assert out == "memory_removed  i  deleted\n" and err.startswith("recall: 3 events were lost\n"), (out, err)
+
+
 def test_recall_does_not_watch_what_it_cannot_write():
     with Server() as s, Client(s.memory) as c, open("/dev/full", "w") as full:
         p = subprocess.Popen([BUILD / "recall", "watch", "--url", f"ws://localhost:{s.memory}"], stdout=full, stderr=subprocess.PIPE, text=True)
