@@ -627,15 +627,15 @@ def test_recall_says_goodbye_however_it_ends():
             recalld(*args, program="recall")
             took.append(time.monotonic() - began)
         assert min(took) < 2, "the server's answer is not seen"
-        for sig in (signal.SIGINT, signal.SIGTERM):
+        for n, sig in enumerate((signal.SIGINT, signal.SIGTERM), 1):
             p = subprocess.Popen([BUILD / "recall", "watch", memory])
-            time.sleep(0.5)
+            logged(s, "type=subscribe", n)
             p.send_signal(sig)
             assert p.wait(10) == -sig
         codes = [line.split("code=")[1].split()[0] for line in logged(s, "connection closed", 5)]
         assert codes == ["1000"] * 5, codes
         p = subprocess.Popen([BUILD / "recall", "watch", memory], stderr=subprocess.PIPE, text=True)
-        time.sleep(0.5)
+        logged(s, "type=subscribe", 3)
         assert s.stop() == 0
         assert p.wait(10) == 69 and "1001" in p.stderr.read()
         assert "code=1001" in s.log() and "code=1006" not in s.log()
@@ -722,7 +722,7 @@ def test_recall_watches():
     with Server() as s, Client(s.memory) as c:
         p = subprocess.Popen([BUILD / "recall", "watch", "--url", f"ws://localhost:{s.memory}"], stdout=subprocess.PIPE, text=True)
         try:
-            time.sleep(0.5)
+            logged(s, "type=subscribe", 1)
             c.ok("store", {"text": "seen"})
             assert "memory_added" in (line := p.stdout.readline()) and "seen" in line
         finally:
@@ -752,7 +752,7 @@ def test_recall_does_not_watch_what_it_cannot_write():
     with Server() as s, Client(s.memory) as c, open("/dev/full", "w") as full:
         p = subprocess.Popen([BUILD / "recall", "watch", "--url", f"ws://localhost:{s.memory}"], stdout=full, stderr=subprocess.PIPE, text=True)
         try:
-            time.sleep(0.5)
+            logged(s, "type=subscribe", 1)
             c.ok("store", {"text": "seen"})
             assert p.communicate(timeout=10)[1].startswith("recall: stdout cannot be written: ") and p.returncode == 74
         finally:
