@@ -311,12 +311,12 @@ enum ws_ev ws_next(struct ws *ws, struct ws_event *ev)
 {
     while (ws->state < FAILED) {
         enum ws_ev e = WS_EV_NONE;
-        struct frame f;
-        size_t n = ws->lent ? ws->end - ws->at : 0, size = 0;
-        bool data = ws->left > 0;
-        if (!data && n) size = frame_head(&f, ws->buf + ws->at, n);
-        if (!n || (!data && !size)) { idle(ws); break; }
-        if (!data) {
+        size_t n = ws->lent ? ws->end - ws->at : 0;
+        if (!n) { idle(ws); break; }
+        if (!ws->left) {
+            struct frame f;
+            size_t size = frame_head(&f, ws->buf + ws->at, n);
+            if (!size) { idle(ws); break; }
             enum fault fault = check(ws, &f);
             if (fault != NO_FAULT) { fail(ws, fault); break; }
             if (f.op & 8) {
