@@ -173,6 +173,27 @@ Test(index, every_query_gives_what_the_full_sort_gives)
     }
 }
 
+Test(index, opposite_vectors_are_not_below_the_least_similarity)
+{
+    uint64_t seed = 51;
+    for (int round = 0; round < 100; round++) {
+        struct records rs;
+        float v[DIM];
+        random_vector(&seed, v, DIM);
+        records_open(&rs, DIM, key);
+        struct memory m = memory_of(1, (struct slice){ "text", 4 }, v);
+        cr_assert_neq(records_put(&rs, &m, ROW_NONE), ROW_NONE);
+        for (int j = 0; j < DIM; j++) v[j] = -v[j];
+        struct scan_config c = query_of(6, v);          /* score of all: -1 */
+        struct scan sc;
+        cr_assert_eq(scan_begin(&sc, &rs, &c), 0);
+        scan_finish(&sc);
+        cr_assert(sc.n == 1 && sc.searched == 1 && sc.below == 0, "round %d", round);
+        scan_end(&sc);
+        records_close(&rs);
+    }
+}
+
 Test(index, every_kernel_gives_the_same_hits)
 {
     struct records rs;
