@@ -74,7 +74,7 @@ static void put_id(struct json_out *out, const uint8_t id[MEMORY_ID])
 }
 
 /* The answer to a store; it leaves when the store is durable. */
-static void reply_added(struct task *t, const struct store_added *a, const float *vector)
+static void reply_added(struct task *t, const struct store_added *a)
 {
     struct json_out *out = reply_begin(t->rq);
     memory_put_id(a->id, out);
@@ -88,7 +88,7 @@ static void reply_added(struct task *t, const struct store_added *a, const float
     json_close(out, ']');
     put_int(out, "memory_count", (int64_t)a->count);
     if (t->want_embedding)
-        json_put_key(out, "embedding"), json_put_f32s(out, vector, t->rq->ep->dimension);
+        json_put_key(out, "embedding"), json_put_f32s(out, t->vector, t->rq->ep->dimension);
     reply_end_durable(t->rq, a->seq);
     task_free(t);
 }
@@ -107,7 +107,7 @@ static void store_ready(struct task *t);
 
 static void again(struct task *t)
 {
-    if (resend_find(t->ms->resend, &t->key)) reply_added(t, &t->before, t->vector);
+    if (resend_find(t->ms->resend, &t->key)) reply_added(t, &t->before);
     else store_ready(t);
 }
 
@@ -131,13 +131,10 @@ static void task_too_large(struct task *t)
 }
 
 /* Is there room for what the reply has beside the vector, which is written to see? */
-static bool embedding_fits(struct task *t, const struct store_text *text)
+static bool embedding_fits(struct task *t)
 {
-    const struct records *rs = store_records(t->ms->store);
-    uint32_t row = store_duplicate(t->ms->store, text->text, text->metadata);
-    const float *vector = row == ROW_NONE ? t->vector : records_vector(rs, row);
     struct json_out *out = reply_begin(t->rq);
-    json_put_key(out, "embedding"), json_put_f32s(out, vector, t->rq->ep->dimension);
+    json_put_key(out, "embedding"), json_put_f32s(out, t->vector, t->rq->ep->dimension);
     return !out->p || (!out->full && out->cap - out->len > BESIDE);
 }
 
@@ -147,7 +144,7 @@ static void store_found(struct task *t)
     struct store_added a;
     memory_wall(t->rq->ep);
     if (answered_before(t) || task_stopped(t)) return;
-    if (t->want_embedding && !embedding_fits(t, &text)) {
+    if (t->want_embedding && !embedding_fits(t)) {
         task_too_large(t);
         return;
     }
@@ -155,8 +152,7 @@ static void store_found(struct task *t)
         memory_id_new(text.id) ? store_add(t->ms->store, &text, &t->scan, &a) : STORE_NO_ROOM;
     if (task_over(t, status)) return;
     if (t->rq->id.len) resend_keep(t->ms->resend, &t->key, &a);
-    const struct records *rs = store_records(t->ms->store);
-    reply_added(t, &a, records_vector(rs, records_find(rs, a.id)));
+    reply_added(t, &a);
 }
 
 static void near_ready(struct task *t, void (*found)(struct task *))
@@ -169,10 +165,11 @@ static void near_ready(struct task *t, void (*found)(struct task *))
 static void store_go(struct task *t) { near_ready(t, store_found); }
 static void store_ready(struct task *t) { task_room(t, store_go); }
 
-/* A duplicate wants no vector, if it is one still when its turn comes. */
+/* A duplicate wants no vector, if it is one still when its turn comes, but for `embed`. */
 static void store_same(struct task *t)
 {
-    if (store_duplicate(t->ms->store, t->c.text, text_of(t).metadata) == ROW_NONE) {
+    if (t->want_embedding ||
+        store_duplicate(t->ms->store, t->c.text, text_of(t).metadata) == ROW_NONE) {
         task_embed(t, store_ready, false);
         return;
     }

@@ -542,4 +542,16 @@ async def test_a_repeated_embed_gets_the_first_answer_whatever_became_of_it(serv
     assert await again() == first and (await c.ask("stats"))["memory_count"] == 0
 
 
+async def test_embed_of_a_duplicate_gives_the_vector_of_the_request_then_and_again(server):
+    c = await server.client()
+    await c.store("red apple", embedding=axis(1))
+    vector = (await c.ask("embed_only", {"text": "red apple"}))["embeddings"][0]
+    for n, (more, want) in enumerate((({}, vector), ({"embedding": axis(0, 2)}, axis(0, 1)))):
+        ask = {"text": "red apple", **more}
+        first = await c.ask("embed", ask, id=n)
+        assert first["duplicate"] is True and first["embedding"] == want, first["embedding"]
+        assert await c.ask("embed", ask, id=n) == first
+    assert (await c.ask("retrieve", {"include_embeddings": True}))["memories"][0]["embedding"] == axis(1)
+
+
 main(sys.modules["__main__"])
