@@ -47,10 +47,10 @@ static void at_day(struct store *st, double days)
 
 static uint64_t next_id = 1;
 
-static struct store_text text_of(const char *text, const float *x)
+static struct memory text_of(const char *text, const float *x)
 {
-    struct store_text t = { .text = { text, strlen(text) }, .metadata = S("{}"), .tags = S("[]"), .vector = x,
-                            .significance = -1, .time_ms = INT64_MIN };
+    struct memory t = { .text = { text, strlen(text) }, .metadata = S("{}"), .tags = S("[]"), .vector = x,
+                        .f.significance = -1, .f.time_ms = INT64_MIN };
     number_id(t.id, next_id++);
     return t;
 }
@@ -59,7 +59,7 @@ static const float X[DIM] = { 1, 0, 0 }, Y[DIM] = { 0, 1, 0 }, Z[DIM] = { 0, 0, 
 
 static struct store_added add(struct store *st, const char *text, const float *x)
 {
-    struct store_text t = text_of(text, x);
+    struct memory t = text_of(text, x);
     struct store_added a;
     int failed = store_add(st, &t, NULL, &a);
     cr_assert_eq(failed, STORE_OK, "%s: %d", text, failed);
@@ -116,7 +116,7 @@ Test(store, queries_change_nothing)
     struct store *st = open_store(&log, 100, false, 0);
     struct memory_fields f, again;
     add_check_values(st);
-    struct store_text t = text_of("blue apple", Y);
+    struct memory t = text_of("blue apple", Y);
     store_score(st, &t, NULL, &f);
     store_score(st, &t, NULL, &again);
     cr_assert_float_eq(f.significance, again.significance, 0);
@@ -130,11 +130,11 @@ Test(store, the_client_may_give_significance_and_time)
 {
     struct log log;
     struct store *st = open_store(&log, 100, false, 0);
-    struct store_text t = text_of("given", X);
+    struct memory t = text_of("given", X);
     struct store_added a;
-    t.significance = 0;
-    t.time_ms = 12345;
-    t.pinned = true;
+    t.f.significance = 0;
+    t.f.time_ms = 12345;
+    t.f.pinned = true;
     t.metadata = S("{\"importance\":0.9}");
     cr_assert_eq(store_add(st, &t, NULL, &a), 0);
     cr_assert_float_eq(a.f.significance, 0, 0, "zero is given too");
@@ -152,7 +152,7 @@ Test(store, a_duplicate_is_reinforced_and_not_stored)
     struct store *st = open_store(&log, 1, false, 0);
     struct store_added first = add(st, "same", X), again;
     at_day(st, 1);
-    struct store_text t = text_of("same", NULL);
+    struct memory t = text_of("same", NULL);
     cr_assert_eq(store_duplicate(st, t.text, t.metadata), store_find(st, first.id));
     cr_assert_eq(store_add(st, &t, NULL, &again), 0, "not refused though the store is full, no vector wanted");
     cr_assert(again.duplicate);
@@ -178,7 +178,7 @@ Test(store, streams_are_one_for_each_session)
     struct store *st = open_store(&log, 100, false, 0);
     struct store_added a;
     add(st, "one", X);
-    struct store_text t = text_of("two", X);
+    struct memory t = text_of("two", X);
     t.metadata = S("{\"session_id\":\"s\"}");
     store_add(st, &t, NULL, &a);
     cr_assert_float_eq(a.f.surprise, 0.5, 0, "new stream");
@@ -201,7 +201,7 @@ Test(store, a_full_store_refuses)
     cr_assert(!store_full(st));
     add(st, "two", Y);
     cr_assert(store_full(st));
-    struct store_text t = text_of("three", Z);
+    struct memory t = text_of("three", Z);
     cr_assert_eq(store_add(st, &t, NULL, &a), STORE_FULL);
     cr_assert_eq(log.seq, 2);
     store_free(st);
@@ -209,11 +209,11 @@ Test(store, a_full_store_refuses)
 
 static struct store_added add_rated(struct store *st, const char *text, double significance, int64_t time_ms, bool pinned)
 {
-    struct store_text t = text_of(text, X);
+    struct memory t = text_of(text, X);
     struct store_added a;
-    t.significance = significance;
-    t.time_ms = time_ms;
-    t.pinned = pinned;
+    t.f.significance = significance;
+    t.f.time_ms = time_ms;
+    t.f.pinned = pinned;
     cr_assert_eq(store_add(st, &t, NULL, &a), 0, "%s", text);
     return a;
 }
@@ -263,7 +263,7 @@ Test(store, a_store_full_of_pinned_ones_refuses)
     struct store *st = open_store(&log, 1, true, 0);
     struct store_added a;
     add_rated(st, "pinned", 0, START, true);
-    struct store_text t = text_of("new", Y);
+    struct memory t = text_of("new", Y);
     cr_assert(store_full(st));
     cr_assert_eq(store_add(st, &t, NULL, &a), STORE_FULL);
     store_free(st);
@@ -553,7 +553,7 @@ Test(store, what_the_log_refuses_changes_nothing)
     struct store *st = open_store(&log, 2, true, 0.5);
     struct store_added a = add_rated(st, "one", 0.3, START, false), b;
     add_rated(st, "two", 0.9, START, false);
-    struct store_text t = text_of("three", Z);
+    struct memory t = text_of("three", Z);
     struct store_update u = no_update();
     struct memory_fields before, after;
     store_score(st, &t, NULL, &before);
@@ -619,7 +619,7 @@ Test(store, the_answer_to_a_user_is_the_next_of_his_session)
     struct store *st = open_store(&log, 100, false, 0);
     uint32_t row[8];
     for (int i = 0; i < 8; i++) {
-        struct store_text t = text_of(rows[i].text, X);
+        struct memory t = text_of(rows[i].text, X);
         struct store_added a;
         t.metadata = (struct slice){ rows[i].metadata, strlen(rows[i].metadata) };
         store_add(st, &t, NULL, &a);
@@ -640,7 +640,7 @@ Test(store, a_scan_made_before_is_used_unless_a_vector_has_come)
     struct store_added a;
     struct store *st = open_store(&log, 100, false, 0);
     add(st, "one", X);
-    struct store_text t = text_of("two", Y);
+    struct memory t = text_of("two", Y);
     store_scan_near(st, &near, Y);
     store_scan_finish(st, &near);
     add(st, "in between", Y);

@@ -71,8 +71,8 @@ static void describe(struct store *st, char *out, size_t cap, bool streams)
         struct memory_fields f;
         nth_text(n, text, x);
         for (int k = 0; k < (streams ? 4 : 1); k++) {
-            struct store_text t = { .text = { text, strlen(text) }, .metadata = { metadata[k], strlen(metadata[k]) },
-                                    .vector = x, .significance = -1 };
+            struct memory t = { .text = { text, strlen(text) }, .metadata = { metadata[k], strlen(metadata[k]) },
+                                .vector = x, .f.significance = -1 };
             store_score(st, &t, NULL, &f);
             len += (size_t)snprintf(out + len, cap - len, "%a %a %a\n", (double)f.diversity, (double)f.information,
                                     streams ? (double)f.surprise : 0);
@@ -97,9 +97,9 @@ static void change(struct store *st, uint64_t *seed, int *id, bool clear)
     store_clock(st, START + (int64_t)random_next(seed) % 1000, (int64_t)random_next(seed) % 1000);
     if (what < 9) {
         const char *meta = metadata[random_next(seed) % 4];
-        struct store_text t = { .text = { text, strlen(text) }, .metadata = { meta, strlen(meta) }, .tags = S("[]"),
-                                .vector = x, .significance = what == 8 ? 0.01 : -1, .time_ms = INT64_MIN,
-                                .pinned = random_next(seed) % 9 == 0 };
+        struct memory t = { .text = { text, strlen(text) }, .metadata = { meta, strlen(meta) }, .tags = S("[]"),
+                            .vector = x, .f.significance = what == 8 ? 0.01 : -1, .f.time_ms = INT64_MIN,
+                            .f.pinned = random_next(seed) % 9 == 0 };
         number_id(t.id, (uint64_t)++*id);
         store_add(st, &t, NULL, &a);
     } else if (what < 11) {
@@ -195,8 +195,8 @@ Test(store_changes, streams_are_rebuilt_from_the_last_fifty)
         char text[64];
         float x[DIM];
         nth_text(n, text, x);
-        struct store_text t = { .text = { text, strlen(text) }, .metadata = { metadata[n % 4], strlen(metadata[n % 4]) },
-                                .tags = S("[]"), .vector = x, .significance = -1, .time_ms = INT64_MIN };
+        struct memory t = { .text = { text, strlen(text) }, .metadata = { metadata[n % 4], strlen(metadata[n % 4]) },
+                            .tags = S("[]"), .vector = x, .f.significance = -1, .f.time_ms = INT64_MIN };
         number_id(t.id, (uint64_t)n + 1);
         store_add(st, &t, NULL, &a);
     }
@@ -220,8 +220,8 @@ Test(store_changes, older_texts_than_the_last_fifty_leave_no_stream)
         char text[16];
         int len = snprintf(text, sizeof text, "%d", n);
         struct store_added added;
-        struct store_text t = { .text = { text, (size_t)len }, .metadata = S("{}"), .tags = S("[]"), .vector = n < 10 ? y : x,
-                                .significance = -1, .time_ms = INT64_MIN };
+        struct memory t = { .text = { text, (size_t)len }, .metadata = S("{}"), .tags = S("[]"), .vector = n < 10 ? y : x,
+                            .f.significance = -1, .f.time_ms = INT64_MIN };
         number_id(t.id, (uint64_t)n + 1);
         store_add(st, &t, NULL, &added);
     }
@@ -229,7 +229,7 @@ Test(store_changes, older_texts_than_the_last_fifty_leave_no_stream)
     all = new_store(&log, 1000), some = new_store(&log, 1000);
     replay(all, &log);
     replay(some, &last);
-    struct store_text t = { .text = S("new"), .metadata = S("{}"), .vector = y, .significance = -1 };
+    struct memory t = { .text = S("new"), .metadata = S("{}"), .vector = y, .f.significance = -1 };
     store_score(all, &t, NULL, &a);
     store_score(some, &t, NULL, &b);
     cr_assert_float_eq(a.surprise, b.surprise, 0);
@@ -250,12 +250,12 @@ Test(store_changes, a_session_that_had_to_go_comes_back_when_undone)
         char text[16], session[48];
         int len = snprintf(text, sizeof text, "%d", n), slen = snprintf(session, sizeof session, "{\"session_id\":\"%d\"}", n);
         struct store_added a;
-        struct store_text t = { .text = { text, (size_t)len }, .metadata = { session, (size_t)slen }, .tags = S("[]"), .vector = x,
-                                .significance = -1, .time_ms = INT64_MIN };
+        struct memory t = { .text = { text, (size_t)len }, .metadata = { session, (size_t)slen }, .tags = S("[]"), .vector = x,
+                            .f.significance = -1, .f.time_ms = INT64_MIN };
         number_id(t.id, (uint64_t)n + 1);
         store_add(st, &t, NULL, &a);
     }
-    struct store_text first = { .text = S("new"), .metadata = S("{\"session_id\":\"0\"}"), .vector = x, .significance = -1 };
+    struct memory first = { .text = S("new"), .metadata = S("{\"session_id\":\"0\"}"), .vector = x, .f.significance = -1 };
     store_score(st, &first, NULL, &f);
     cr_assert_float_eq(f.surprise, 0.5, 0, "it had to make room");
     store_failed(st, log.n);
@@ -360,8 +360,8 @@ static uint64_t add_one(struct store *st, const char *text, uint8_t id)
 {
     float x[DIM] = { 0 };
     struct store_added a;
-    struct store_text t = { .text = { text, strlen(text) }, .metadata = { "{}", 2 }, .tags = { "[]", 2 },
-                            .vector = x, .significance = 0.5, .time_ms = START };
+    struct memory t = { .text = { text, strlen(text) }, .metadata = { "{}", 2 }, .tags = { "[]", 2 },
+                        .vector = x, .f.significance = 0.5, .f.time_ms = START };
     x[id % DIM] = 1;
     memset(t.id, id, sizeof t.id);
     cr_assert_eq(store_add(st, &t, NULL, &a), 0);

@@ -68,8 +68,8 @@ static long step(struct store *st, int n)
         struct store_update u = { .text = S("another text"), .vector = x, .significance = -1, .pinned = -1 };
         return store_update(st, id, &u, &seq);
     }
-    struct store_text t = { .text = { text, strlen(text) }, .metadata = { session, (size_t)len }, .tags = S("[]"), .vector = x,
-                            .significance = -1, .time_ms = INT64_MIN };
+    struct memory t = { .text = { text, strlen(text) }, .metadata = { session, (size_t)len }, .tags = S("[]"), .vector = x,
+                        .f.significance = -1, .f.time_ms = INT64_MIN };
     number_id(t.id, (uint64_t)n);
     return store_add(st, &t, NULL, &a);
 }
@@ -80,7 +80,7 @@ static void describe(struct store *st, char *out, size_t cap)
     size_t len = 0;
     float x[DIM] = { 1 };
     struct memory_fields f;
-    struct store_text t = { .text = S("text more1 more7 another"), .metadata = S("{\"session_id\":\"s1\"}"), .vector = x, .significance = -1 };
+    struct memory t = { .text = S("text more1 more7 another"), .metadata = S("{\"session_id\":\"s1\"}"), .vector = x, .f.significance = -1 };
     for (uint32_t row = store_oldest(st); row != ROW_NONE; row = store_younger(st, row)) {
         struct memory m;
         store_view(st, row, &m);
@@ -164,7 +164,7 @@ Test(store_memory, undoing_a_delete_needs_none)
         float x[DIM] = { 1 };
         struct store_added a;
         for (int k = 0; k < words[i].n; k++) len += (size_t)snprintf(text + len, sizeof text - len, "w%d ", words[i].from + k);
-        struct store_text t = { .text = { text, len - 1 }, .metadata = S("{}"), .tags = S("[]"), .vector = x, .significance = 0.9 };
+        struct memory t = { .text = { text, len - 1 }, .metadata = S("{}"), .tags = S("[]"), .vector = x, .f.significance = 0.9 };
         number_id(t.id, (uint64_t)i);
         cr_assert_eq(store_add(st, &t, NULL, &a), STORE_OK);
     }

@@ -89,8 +89,8 @@ int main(int argc, char **argv)
             struct store_added a;
             int len = snprintf(text, sizeof text, "another text %d", i);
             random_vector(&seed, v, dim);
-            struct store_text t = { .text = { text, (size_t)len }, .metadata = { "{}", 2 }, .tags = { "[]", 2 }, .vector = v,
-                                    .significance = -1, .time_ms = INT64_MIN };
+            struct memory t = { .text = { text, (size_t)len }, .metadata = { "{}", 2 }, .tags = { "[]", 2 }, .vector = v,
+                                .f.significance = -1, .f.time_ms = INT64_MIN };
             number_id(t.id, count + 10 + (size_t)i);
             if (store_add(st, &t, NULL, &a)) return 1;
         }

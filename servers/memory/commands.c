@@ -93,14 +93,14 @@ static void reply_added(struct task *t, const struct store_added *a)
     task_free(t);
 }
 
-static struct store_text text_of(const struct task *t)
+static struct memory memory_of(const struct task *t)
 {
     static const struct slice object = { "{}", 2 }, list = { "[]", 2 };
     const struct call *c = &t->c;
-    return (struct store_text){ .text = c->text, .metadata = c->metadata.p ? c->metadata : object,
-                                .tags = c->tags.p ? c->tags : list, .vector = t->vector,
-                                .significance = c->significance, .time_ms = c->timestamp,
-                                .pinned = c->confirm };
+    return (struct memory){ .text = c->text, .metadata = c->metadata.p ? c->metadata : object,
+                            .tags = c->tags.p ? c->tags : list, .vector = t->vector,
+                            .f = { .significance = c->significance, .time_ms = c->timestamp,
+                                   .pinned = c->confirm } };
 }
 
 static void store_ready(struct task *t);
@@ -140,7 +140,7 @@ static bool embedding_fits(struct task *t)
 
 static void store_found(struct task *t)
 {
-    struct store_text text = text_of(t);
+    struct memory m = memory_of(t);
     struct store_added a;
     memory_wall(t->rq->ep);
     if (answered_before(t) || task_stopped(t)) return;
@@ -149,7 +149,7 @@ static void store_found(struct task *t)
         return;
     }
     int status =
-        memory_id_new(text.id) ? store_add(t->ms->store, &text, &t->scan, &a) : STORE_NO_ROOM;
+        memory_id_new(m.id) ? store_add(t->ms->store, &m, &t->scan, &a) : STORE_NO_ROOM;
     if (task_over(t, status)) return;
     if (t->rq->id.len) resend_keep(t->ms->resend, &t->key, &a);
     reply_added(t, &a);
@@ -169,7 +169,7 @@ static void store_ready(struct task *t) { task_room(t, store_go); }
 static void store_same(struct task *t)
 {
     if (t->want_embedding ||
-        store_duplicate(t->ms->store, t->c.text, text_of(t).metadata) == ROW_NONE) {
+        store_duplicate(t->ms->store, t->c.text, memory_of(t).metadata) == ROW_NONE) {
         task_embed(t, store_ready, false);
         return;
     }
@@ -181,7 +181,7 @@ static void store_same(struct task *t)
  * False: go on; t is over else. */
 static bool store_early(struct task *t)
 {
-    struct slice metadata = text_of(t).metadata;
+    struct slice metadata = memory_of(t).metadata;
     int64_t now = memory_wall(t->rq->ep);
     if (answered_before(t)) return true;
     if (t->c.timestamp > now + AHEAD_MS) {
@@ -215,9 +215,9 @@ static void on_embed(struct request *rq) { store(rq, true); }
 
 static void score_found(struct task *t)
 {
-    struct store_text text = text_of(t);
+    struct memory m = memory_of(t);
     struct memory_fields f;
-    if (task_over(t, store_score(t->ms->store, &text, &t->scan, &f))) return;
+    if (task_over(t, store_score(t->ms->store, &m, &t->scan, &f))) return;
     struct json_out *out = reply_begin(t->rq);
     put_significance(out, &f);
     reply_end(t->rq);

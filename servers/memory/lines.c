@@ -194,15 +194,9 @@ static int keep(struct memory_service *ms, struct line *l)
         return store_import(ms->store, &l->m, &seq);
     }
     struct store_added a;
-    struct store_text t = { .text = l->m.text,
-                           .metadata = l->m.metadata,
-                           .tags = l->m.tags,
-                           .vector = l->vector,
-                           .significance = -1,
-                           .time_ms = l->timed ? f->time_ms : INT64_MIN,
-                           .pinned = f->pinned};
-    memcpy(t.id, l->m.id, MEMORY_ID);
-    return store_add(ms->store, &t, NULL, &a);
+    f->significance = -1;
+    if (!l->timed) f->time_ms = INT64_MIN;
+    return store_add(ms->store, &l->m, NULL, &a);
 }
 
 static int import_from(struct memory_service *ms, FILE *file, struct line *l, const char *path,

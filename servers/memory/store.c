@@ -78,7 +78,7 @@ static int nearest(struct store *st, const float *vector, struct scan *near, dou
 }
 
 /* Significance and its components of a text, and the exact surprise. */
-static int rate(struct store *st, const struct store_text *t, struct scan *near,
+static int rate(struct store *st, const struct memory *t, struct scan *near,
                 struct memory_fields *f, double *surprise)
 {
     struct meta meta;
@@ -92,12 +92,12 @@ static int rate(struct store *st, const struct store_text *t, struct scan *near,
     f->diversity = (float)d;
     f->information = (float)q;
     f->floor = (float)floor;
-    f->significance = t->significance >= 0 ? t->significance : significance_of(s, q, d, floor);
+    f->significance = t->f.significance >= 0 ? t->f.significance : significance_of(s, q, d, floor);
     *surprise = s;
     return STORE_OK;
 }
 
-int store_score(struct store *st, const struct store_text *t, struct scan *near,
+int store_score(struct store *st, const struct memory *t, struct scan *near,
                 struct memory_fields *out)
 {
     double s;
@@ -106,11 +106,11 @@ int store_score(struct store *st, const struct store_text *t, struct scan *near,
 }
 
 /* Keep the stream as it was and let the new one in. -1: no room, nothing changed. */
-static int push_stream(struct store *st, struct change *c, const struct store_text *t, double s)
+static int push_stream(struct store *st, struct change *c, const struct memory *m, double s)
 {
     struct meta meta;
     size_t bytes = sizeof(struct stream) + st->c.dimension * sizeof(double);
-    meta_read(&meta, t->metadata);
+    meta_read(&meta, m->metadata);
     c->key = stream_key(st, &meta);
     struct stream *stream = streams_find(&st->s->streams, c->key);
     if (stream) {
@@ -121,20 +121,19 @@ static int push_stream(struct store *st, struct change *c, const struct store_te
     stream = streams_take(&st->s->streams, c->key, st->c.dimension, &c->gone);
     if (!stream) return -1;
     c->streamed = true;
-    stream_push(stream, t->vector, st->c.dimension, s);
+    stream_push(stream, m->vector, st->c.dimension, s);
     return 0;
 }
 
-/* A row, its words and its stream, then the log; all or nothing. */
-static int add_row(struct store *st, const struct memory *m, const struct store_text *t,
-                   double s, uint64_t *seq)
+/* A row, its words and, unless s is negative, its stream, then the log; all or nothing. */
+static int add_row(struct store *st, const struct memory *m, double s, uint64_t *seq)
 {
     struct change *c = change_new(st, ADDED, ROW_NONE);
     if (!c) return STORE_NO_ROOM;
     c->newest_ms = st->newest_ms;
     c->row = put_row(st->s, m, ROW_NONE);
-    int failed = c->row == ROW_NONE || (t && push_stream(st, c, t, s)) ? STORE_NO_ROOM : STORE_OK;
-    if (!failed) failed = change_log(st, c, MEMORY_PUT, m);
+    bool no_room = c->row == ROW_NONE || (s >= 0 && push_stream(st, c, m, s));
+    int failed = no_room ? STORE_NO_ROOM : change_log(st, c, MEMORY_PUT, m);
     if (failed) {
         if (c->row != ROW_NONE) change_undo(st, c);
         change_free(c);
@@ -170,23 +169,21 @@ static void evict(struct store *st, uint32_t keep, struct store_added *out)
     }
 }
 
-int store_add(struct store *st, const struct store_text *t, struct scan *near,
+int store_add(struct store *st, const struct memory *t, struct scan *near,
               struct store_added *out)
 {
-    struct memory m = { .text = t->text, .metadata = t->metadata, .tags = t->tags,
-                        .vector = t->vector };
+    struct memory m = *t;
     uint32_t same = store_duplicate(st, t->text, t->metadata);
     double s;
     memset(out, 0, sizeof *out);
     if (same != ROW_NONE) return reinforce_same(st, same, out);
     if (store_full(st)) return STORE_FULL;
-    memcpy(m.id, t->id, MEMORY_ID);
+    m.f = (struct memory_fields){ .pinned = t->f.pinned };
     int failed = rate(st, t, near, &m.f, &s);
     if (failed) return failed;
     m.f.stored_ms = m.f.last_access_ms = st->now_ms;
-    m.f.time_ms = t->time_ms == INT64_MIN ? st->now_ms : t->time_ms;
-    m.f.pinned = t->pinned;
-    failed = add_row(st, &m, t, s, &out->seq);
+    m.f.time_ms = t->f.time_ms == INT64_MIN ? st->now_ms : t->f.time_ms;
+    failed = add_row(st, &m, s, &out->seq);
     if (failed) return failed;
     evict(st, st->s->records.last, out);
     memcpy(out->id, m.id, MEMORY_ID);
@@ -199,7 +196,7 @@ int store_import(struct store *st, const struct memory *m, uint64_t *seq)
 {
     if (store_duplicate(st, m->text, m->metadata) != ROW_NONE) return 1;
     if (store_full(st)) return STORE_FULL;
-    int failed = add_row(st, m, NULL, 0, seq);
+    int failed = add_row(st, m, -1, seq);
     struct store_added out = { .n_evicted = 0 };
     if (!failed) evict(st, st->s->records.last, &out);
     return failed;

@@ -61,16 +61,6 @@ void store_loaded(struct store *st);
  * than the newest memory stored. */
 int64_t store_clock(struct store *st, int64_t wall_ms, int64_t steady_ms);
 
-/* A text to be stored. */
-struct store_text {
-    uint8_t      id[MEMORY_ID];  /* a new random one; nobody has it */
-    struct slice text, metadata, tags;
-    const float *vector;         /* [dimension], unit length; NULL is right for a duplicate only */
-    double       significance;   /* as given, else negative */
-    int64_t      time_ms;        /* as given, else INT64_MIN */
-    bool         pinned;
-};
-
 struct store_added {
     uint8_t  id[MEMORY_ID];
     uint64_t seq;
@@ -88,9 +78,11 @@ uint32_t store_duplicate(const struct store *st, struct slice text, struct slice
 /* Would a new text be refused as things stand? (Ask before embedding it.) */
 bool store_full(const struct store *st);
 
-/* Keep a text, or reinforce the one that is there already. `near` is a finished
- * scan for the nearest row, or NULL to look here and now. */
-int store_add(struct store *st, const struct store_text *t, struct scan *near,
+/* Keep a text, or reinforce the one that is there already. Of t's fields count pinned,
+ * significance (negative: none was given) and time_ms (INT64_MIN: now); its id is one that
+ * nobody has; its vector may be NULL for a duplicate only. `near` is a finished scan for the
+ * nearest row, or NULL to look here and now. */
+int store_add(struct store *st, const struct memory *t, struct scan *near,
               struct store_added *out);
 
 /* Keep one with all its fields as they come (import); a full store evicts as in
@@ -125,7 +117,7 @@ bool store_sweep(struct store *st, bool now);
 long store_sweep_part(struct store *st, uint32_t *row, uint32_t most, uint64_t *seq);
 
 /* Components of a text that is not stored (`score`). */
-int store_score(struct store *st, const struct store_text *t, struct scan *near,
+int store_score(struct store *st, const struct memory *t, struct scan *near,
                 struct memory_fields *out);
 
 /* Strength of a row by the clock that counts. */
