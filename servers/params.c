@@ -1,24 +1,36 @@
 #include "servers/params.h"
 
 #include <math.h>
+#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 
 #include "base64.h"
-#include "servers/endpoint.h"
 
 #define MAX_TAGS 16
 #define MAX_TAG  64
 
-/* Where a parameter is read: the request that is told, and the name of the
- * group it stands in ("" or "config."). */
-struct reading { struct request *rq; void *out; const char *group; };
+/* Where a parameter is read: the name of the group it stands in ("" or "config."), whether
+ * that is the envelope, and what is told when it is wrong. */
+struct reading { void *out; const char *group; bool flat; struct param_fault *wrong; };
+
+static bool wrong(const struct reading *r, enum reply_code code, const char *fmt, ...)
+    __attribute__((format(printf, 3, 4)));
+
+static bool wrong(const struct reading *r, enum reply_code code, const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    vsnprintf(r->wrong->text, sizeof r->wrong->text, fmt, ap);
+    va_end(ap);
+    r->wrong->code = code;
+    return false;
+}
 
 static bool invalid(const struct reading *r, const struct param *p, const char *allowed)
 {
-    reply_error(r->rq, REPLY_INVALID_PARAMETER, "Invalid parameter: %s%s (%s)", r->group, p->name,
-                allowed);
-    return false;
+    return wrong(r, REPLY_INVALID_PARAMETER, "Invalid parameter: %s%s (%s)", r->group, p->name,
+                 allowed);
 }
 
 static bool read_text(const struct reading *r, const struct param *p, struct json *in,
@@ -27,13 +39,10 @@ static bool read_text(const struct reading *r, const struct param *p, struct jso
     if (in->type != JSON_STRING) return invalid(r, p, "must be a string");
     *out = json_slice(in);
     /* The bound is of the text without white space around it; the command trims in its own way. */
-    if (p->max > 0 && (double)trim_unicode(*out).len > p->max) {
-        reply_error(r->rq, REPLY_TOO_LARGE,
-                    "Text too long: %s%s has %zu bytes, at most %.0f are allowed",
-                    r->group, p->name, trim_unicode(*out).len, p->max);
-        return false;
-    }
-    return true;
+    size_t len = p->max > 0 ? trim_unicode(*out).len : 0;
+    return (double)len <= p->max ||
+           wrong(r, REPLY_TOO_LARGE, "Text too long: %s%s has %zu bytes, at most %.0f are allowed",
+                 r->group, p->name, len, p->max);
 }
 
 static bool read_int(const struct reading *r, const struct param *p, struct json *in, int64_t *out)
@@ -58,9 +67,8 @@ static bool read_number(const struct reading *r, const struct param *p, struct j
 
 static bool read_time(const struct reading *r, const struct param *p, struct json *in, int64_t *out)
 {
-    if (json_time(in, out)) return true;
-    reply_error(r->rq, REPLY_INVALID_TIMESTAMP, "Invalid timestamp: %s%s", r->group, p->name);
-    return false;
+    return json_time(in, out) ||
+           wrong(r, REPLY_INVALID_TIMESTAMP, "Invalid timestamp: %s%s", r->group, p->name);
 }
 
 static bool read_word(const struct reading *r, const struct param *p, struct json *in, int64_t *out)
@@ -128,15 +136,19 @@ static bool read_base64(struct slice s, struct param_vector *v)
     return true;
 }
 
+bool params_vector(struct json *in, struct param_vector *v)
+{
+    if (in->type != JSON_ARRAY) return in->type == JSON_STRING && read_base64(json_slice(in), v);
+    long n = json_f32s(in, v->v, v->cap);
+    if (n > 0) v->n = (size_t)n;
+    return n > 0;
+}
+
 static bool read_vector(const struct reading *r, const struct param *p, struct json *in,
                         struct param_vector *v)
 {
-    long n = -1;
-    if (in->type == JSON_ARRAY) n = json_f32s(in, v->v, v->cap);
-    else if (in->type == JSON_STRING && read_base64(json_slice(in), v)) n = (long)v->n;
-    if (n < 1) return invalid(r, p, "a list of finite numbers, or base64 of little-endian float32");
-    v->n = (size_t)n;
-    return true;
+    return params_vector(in, v) ||
+           invalid(r, p, "a list of finite numbers, or base64 of little-endian float32");
 }
 
 static bool read_members(const struct reading *r, const struct param *params, struct json *in);
@@ -144,7 +156,7 @@ static bool read_members(const struct reading *r, const struct param *params, st
 static bool read_group(const struct reading *r, const struct param *p, struct json *in)
 {
     char group[64];
-    struct reading inner = { r->rq, r->out, group };
+    struct reading inner = { r->out, group, false, r->wrong };
     if (in->type != JSON_OBJECT) return invalid(r, p, "must be an object");
     snprintf(group, sizeof group, "%s%s.", r->group, p->name);
     json_enter(in);
@@ -187,23 +199,30 @@ static bool read_members(const struct reading *r, const struct param *params, st
         const struct param *p = find(params, in);
         if (!p || in->type == JSON_NULL) continue;
         /* Where data is absent, these three are the envelope's. */
-        if (r->rq->flat && !*r->group &&
-            (json_key(in, "type") || json_key(in, "id") || json_key(in, "timestamp"))) continue;
+        if (r->flat && (json_key(in, "type") || json_key(in, "id") ||
+                        json_key(in, "timestamp"))) continue;
         if (!read_value(r, p, in)) return false;
         seen |= 1ull << (p - params);
     }
     for (const struct param *p = params; p->name; p++)
-        if (p->required && !(seen >> (p - params) & 1)) {
-            reply_error(r->rq, REPLY_MISSING_FIELD, "Missing required field: %s%s", r->group,
-                        p->name);
-            return false;
-        }
+        if (p->required && !(seen >> (p - params) & 1))
+            return wrong(r, REPLY_MISSING_FIELD, "Missing required field: %s%s", r->group,
+                         p->name);
     return true;
 }
 
 bool params_read(struct request *rq, const struct param *params, void *out)
 {
-    struct reading r = { rq, out, "" };
+    struct param_fault why;
+    struct reading r = { out, "", rq->flat, &why };
     struct json in = json_inside(rq->data);
-    return read_members(&r, params, &in);
+    if (read_members(&r, params, &in)) return true;
+    reply_error(rq, why.code, "%s", why.text);
+    return false;
+}
+
+bool params_take(struct json *in, const struct param *params, void *out,
+                 struct param_fault *why)
+{
+    return read_members(&(struct reading){ out, "", false, why }, params, in);
 }

@@ -23,7 +23,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "json.h"
+#include "servers/endpoint.h"
 #include "servers/values.h"
 
 enum param_kind {
@@ -59,9 +59,16 @@ struct param {
  * many came (0: absent; may be above cap, then v holds the first cap). */
 struct param_vector { float *v; size_t cap, n; };
 
-struct request;
-
 /* Read the parameters of rq into out. false: an error reply has been sent. */
 bool params_read(struct request *rq, const struct param *params, void *out);
+
+/* The same from the members of the object that was entered last, without a request. false:
+ * *wrong is what its error reply would be. */
+struct param_fault { enum reply_code code; char text[256]; };
+bool params_take(struct json *in, const struct param *params, void *out,
+                 struct param_fault *wrong);
+
+/* The PARAM_VECTOR that stands next; false: it is none. */
+bool params_vector(struct json *in, struct param_vector *v);
 
 #endif

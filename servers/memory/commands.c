@@ -93,16 +93,6 @@ static void reply_added(struct task *t, const struct store_added *a)
     task_free(t);
 }
 
-static struct memory memory_of(const struct task *t)
-{
-    static const struct slice object = { "{}", 2 }, list = { "[]", 2 };
-    const struct call *c = &t->c;
-    return (struct memory){ .text = c->text, .metadata = c->metadata.p ? c->metadata : object,
-                            .tags = c->tags.p ? c->tags : list, .vector = t->vector,
-                            .f = { .significance = c->significance, .time_ms = c->timestamp,
-                                   .pinned = c->confirm } };
-}
-
 static void store_ready(struct task *t);
 
 static void again(struct task *t)
@@ -140,7 +130,7 @@ static bool embedding_fits(struct task *t)
 
 static void store_found(struct task *t)
 {
-    struct memory m = memory_of(t);
+    struct memory m = call_memory(&t->c, t->vector);
     struct store_added a;
     memory_wall(t->rq->ep);
     if (answered_before(t) || task_stopped(t)) return;
@@ -168,8 +158,8 @@ static void store_ready(struct task *t) { task_room(t, store_go); }
 /* A duplicate wants no vector, if it is one still when its turn comes, but for `embed`. */
 static void store_same(struct task *t)
 {
-    if (t->want_embedding ||
-        store_duplicate(t->ms->store, t->c.text, memory_of(t).metadata) == ROW_NONE) {
+    struct memory m = call_memory(&t->c, NULL);
+    if (t->want_embedding || store_duplicate(t->ms->store, m.text, m.metadata) == ROW_NONE) {
         task_embed(t, store_ready, false);
         return;
     }
@@ -181,7 +171,7 @@ static void store_same(struct task *t)
  * False: go on; t is over else. */
 static bool store_early(struct task *t)
 {
-    struct slice metadata = memory_of(t).metadata;
+    struct slice metadata = call_memory(&t->c, t->vector).metadata;
     int64_t now = memory_wall(t->rq->ep);
     if (answered_before(t)) return true;
     if (t->c.timestamp > now + AHEAD_MS) {
@@ -215,7 +205,7 @@ static void on_embed(struct request *rq) { store(rq, true); }
 
 static void score_found(struct task *t)
 {
-    struct memory m = memory_of(t);
+    struct memory m = call_memory(&t->c, t->vector);
     struct memory_fields f;
     if (task_over(t, store_score(t->ms->store, &m, &t->scan, &f))) return;
     struct json_out *out = reply_begin(t->rq);

@@ -5,9 +5,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
-#include "base64.h"
+#include "servers/memory/task.h"
 #include "servers/values.h"
 
 /* Bytes of a line at most. */
@@ -46,157 +45,102 @@ int lines_export(struct memory_service *ms, const char *path, struct fault *f)
 
 /* One line as it is read. */
 struct line {
-    struct memory m;
-    struct slice id;
-    bool significant, timed, embedded;
-    float  *vector;              /* [dimension] */
+    struct call  c;
+    struct slice id, embedding;  /* as they stand */
+    double  surprise, diversity, information;
+    int64_t last_access, access_count;
     uint32_t dimension;
-    char    tags[MEMORY_TAGS * (6 * MEMORY_TAG + 3) + 2];
+    float  *vector;              /* [dimension] */
 };
 
-static bool take_number(struct json *in, float *out)
-{
-    bool right = in->type == JSON_NUMBER;
-    double v = json_number(in);
-    *out = (float)v;
-    return right && v >= 0 && v <= 1;
-}
+#define AT(field) .at = offsetof(struct line, field)
 
-/* A list of numbers or base64; one of another length is another embedder's. */
-static bool take_vector(struct line *l, struct json *in)
-{
-    if (in->type == JSON_ARRAY) {
-        l->embedded = json_f32s(in, l->vector, l->dimension) == (long)l->dimension;
-    } else {
-        struct slice s = json_slice(in);
-        size_t bytes = l->dimension * sizeof(float);
-        uint8_t *b = (uint8_t *)s.p;
-        l->embedded = s.len == (bytes + 2) / 3 * 4 && base64_decode(b, s.p, s.len) == bytes;
-        for (size_t i = 0; l->embedded && i < l->dimension; i++) {
-            uint32_t u = (uint32_t)b[4 * i] | (uint32_t)b[4 * i + 1] << 8 |
-                         (uint32_t)b[4 * i + 2] << 16 | (uint32_t)b[4 * i + 3] << 24;
-            memcpy(&l->vector[i], &u, sizeof u);
-        }
-    }
-    if (!l->embedded) return true;
-    /* What has unit length already stays as it is, to the bit. */
-    double square = cosine_exact(l->vector, l->vector, l->dimension);
-    if (!(fabs(square - 1) < 1e-5))
-        l->embedded = !cosine_normalise(l->vector, l->vector, l->dimension);
-    return true;
-}
-
-static bool take_bool(struct json *in, uint8_t *out)
-{
-    if (in->type != JSON_TRUE && in->type != JSON_FALSE) return false;
-    *out = json_bool(in);
-    return true;
-}
-
-/* Tags as json_put_str() writes them. */
-static bool take_tags(struct line *l, struct json *in)
-{
-    struct json_out out;
-    int n = 0;
-    if (in->type != JSON_ARRAY) return false;
-    json_out(&out, l->tags, sizeof l->tags);
-    json_open(&out, '[');
-    json_enter(in);
-    while (json_next(in) > JSON_END) {
-        struct slice s = json_slice(in);
-        if (!s.len || s.len > MEMORY_TAG || ++n > MEMORY_TAGS) return false;
-        json_put_str(&out, s.p, s.len);
-    }
-    json_close(&out, ']');
-    l->m.tags = (struct slice){ l->tags, out.len };
-    return true;
-}
-
-static bool take(struct line *l, struct json *in)
-{
-    struct memory_fields *f = &l->m.f;
-    int64_t n = 0;
-    if (in->type == JSON_NULL) return true;
-    if (json_key(in, "text") || json_key(in, "content")) l->m.text = trim_ascii(json_slice(in));
-    else if (json_key(in, "id")) l->id = json_slice(in);
-    else if (json_key(in, "timestamp")) return l->timed = json_time(in, &f->time_ms);
-    else if (json_key(in, "last_access")) return json_time(in, &f->last_access_ms);
-    else if (json_key(in, "surprise")) return take_number(in, &f->surprise);
-    else if (json_key(in, "diversity")) return take_number(in, &f->diversity);
-    else if (json_key(in, "information")) return take_number(in, &f->information);
-    else if (json_key(in, "pinned")) return take_bool(in, &f->pinned);
-    else if (json_key(in, "embedding")) return take_vector(l, in);
-    else if (json_key(in, "tags")) return take_tags(l, in);
-    else if (json_key(in, "metadata")) {
-        if (in->type != JSON_OBJECT) return false;
-        l->m.metadata = json_compact(json_raw(in));
-        return l->m.metadata.len <= MEMORY_METADATA;
-    } else if (json_key(in, "access_count")) {
-        if (!json_int(in, &n) || n < 0 || n > UINT32_MAX) return false;
-        f->access_count = (uint32_t)n;
-    } else if (json_key(in, "significance")) {
-        f->significance = json_number(in);
-        return l->significant =
-                   in->type == JSON_NUMBER && f->significance >= 0 && f->significance <= 1;
-    }
-    return true;
-}
+static const struct param line_params[] = {
+    { "id",           PARAM_ANY,    AT(id) },
+    { "text",         PARAM_TEXT,   AT(c.text) },
+    { "content",      PARAM_TEXT,   AT(c.text) },
+    { "metadata",     PARAM_OBJECT, AT(c.metadata), .max = MEMORY_METADATA },
+    { "tags",         PARAM_TAGS,   AT(c.tags) },
+    { "embedding",    PARAM_ANY,    AT(embedding) },
+    { "timestamp",    PARAM_TIME,   AT(c.timestamp) },
+    { "last_access",  PARAM_TIME,   AT(last_access) },
+    { "significance", PARAM_NUMBER, AT(c.significance), .max = 1 },
+    { "surprise",     PARAM_NUMBER, AT(surprise), .max = 1 },
+    { "diversity",    PARAM_NUMBER, AT(diversity), .max = 1 },
+    { "information",  PARAM_NUMBER, AT(information), .max = 1 },
+    { "access_count", PARAM_INT,    AT(access_count), .max = UINT32_MAX },
+    { "pinned",       PARAM_BOOL,   AT(c.confirm) },
+    { 0 }
+};
 
 /* NULL, or what is wrong with a line. */
-static const char *read_line(struct line *l, char *text, size_t len)
+static const char *read_line(struct line *l, char *text, size_t len, struct param_fault *f)
 {
     struct json in;
     size_t at;
-    l->m = (struct memory){ .metadata = { "{}", 2 }, .tags = { "[]", 2 }, .vector = l->vector };
-    l->id = (struct slice){ NULL, 0 };
-    l->significant = l->timed = l->embedded = false;
+    *l = (struct line){ .c = { .significance = -1, .timestamp = INT64_MIN },
+                        .dimension = l->dimension, .vector = l->vector };
     const char *why = json_check(text, len, &at);
     if (why) return why;
     json_init(&in, text, len);
     if (json_next(&in) != JSON_OBJECT) return "no object";
     json_enter(&in);
-    while (json_next(&in) > JSON_END) {
-        if (!take(l, &in)) return "a value that is out of range or of the wrong type";
-    }
-    if (!l->m.text.len) return "no text";
-    return l->m.text.len > MEMORY_TEXT ? "the text is too long" : NULL;
+    if (!params_take(&in, line_params, l, f)) return f->text;
+    if (l->c.text.p) l->c.text = trim_ascii(l->c.text);
+    if (l->c.tags.p) call_tags(&l->c);
+    if (!l->c.text.len) return "no text";
+    return l->c.text.len > MEMORY_TEXT ? "the text is too long" : NULL;
 }
 
 /* Its own id where it has one of our form that is free, else a new one. */
-static bool take_id(struct memory_service *ms, struct line *l)
+static bool take_id(struct memory_service *ms, const struct line *l, uint8_t id[MEMORY_ID])
 {
-    if (l->id.p && memory_id_parse(l->id, l->m.id) && store_find(ms->store, l->m.id) == ROW_NONE)
-        return true;
-    return memory_id_new(l->m.id);
+    bool quoted = l->id.len > 2 && *l->id.p == '"';
+    return (quoted && memory_id_parse((struct slice){ l->id.p + 1, l->id.len - 2 }, id) &&
+            store_find(ms->store, id) == ROW_NONE) || memory_id_new(id);
+}
+
+/* Has it a vector of this embedder? One of another length is another's. */
+static bool take_vector(struct line *l)
+{
+    struct json in;
+    struct param_vector v = { .v = l->vector, .cap = l->dimension };
+    if (!l->embedding.p) return false;
+    json_init(&in, (char *)l->embedding.p, l->embedding.len);
+    json_next(&in);
+    if (!params_vector(&in, &v) || v.n != l->dimension) return false;
+    /* What has unit length already stays as it is, to the bit. */
+    double square = cosine_exact(l->vector, l->vector, l->dimension);
+    return fabs(square - 1) < 1e-5 || !cosine_normalise(l->vector, l->vector, l->dimension);
 }
 
 static int embed(struct memory_service *ms, struct line *l)
 {
-    struct embed_request ask = { .text = &l->m.text, .n = 1, .adapter = -1, .normalize = true,
+    struct embed_request ask = { .text = &l->c.text, .n = 1, .adapter = -1, .normalize = true,
                                  .truncate = true, .vector = l->vector };
-    return l->embedded || embedder_run(ms->embedder, &ask) == EMBED_DONE ? 0 : -1;
+    return take_vector(l) || embedder_run(ms->embedder, &ask) == EMBED_DONE ? 0 : -1;
 }
 
 /* One memory into the store: a store_status, or 1 for a duplicate. What has no
  * significance of its own is rated like a new text. */
 static int keep(struct memory_service *ms, struct line *l)
 {
-    struct memory_fields *f = &l->m.f;
+    struct memory m = call_memory(&l->c, l->vector);
+    struct store_added a;
     uint64_t seq;
     int64_t now = memory_wall(&ms->ep);
-    if (store_duplicate(ms->store, l->m.text, l->m.metadata) != ROW_NONE) return 1;
-    if (!take_id(ms, l) || embed(ms, l)) return STORE_NO_ROOM;
+    if (store_duplicate(ms->store, m.text, m.metadata) != ROW_NONE) return 1;
+    if (!take_id(ms, l, m.id) || embed(ms, l)) return STORE_NO_ROOM;
     if (!journal_room(ms->journal, ROOM) && journal_wait(ms->journal, now)) return STORE_LOG;
-    if (l->significant) {
-        f->stored_ms = now;
-        if (!l->timed) f->time_ms = now;
-        if (!f->last_access_ms) f->last_access_ms = f->time_ms;
-        return store_import(ms->store, &l->m, &seq);
-    }
-    struct store_added a;
-    f->significance = -1;
-    if (!l->timed) f->time_ms = INT64_MIN;
-    return store_add(ms->store, &l->m, NULL, &a);
+    if (m.f.significance < 0) return store_add(ms->store, &m, NULL, &a);
+    m.f.stored_ms = now;
+    if (m.f.time_ms == INT64_MIN) m.f.time_ms = now;
+    m.f.last_access_ms = l->last_access ? l->last_access : m.f.time_ms;
+    m.f.surprise = (float)l->surprise;
+    m.f.diversity = (float)l->diversity;
+    m.f.information = (float)l->information;
+    m.f.access_count = (uint32_t)l->access_count;
+    return store_import(ms->store, &m, &seq);
 }
 
 static int import_from(struct memory_service *ms, FILE *file, struct line *l, const char *path,
@@ -206,11 +150,12 @@ static int import_from(struct memory_service *ms, FILE *file, struct line *l, co
     size_t cap = 0;
     long n = 0, stored = 0, same = 0;
     size_t before = store_records(ms->store)->live;
+    struct param_fault wrong;
     int bad = 0;
     for (ssize_t len; !bad && (len = getline(&text, &cap, file)) >= 0;) {
         n++;
         if (!trim_ascii((struct slice){ text, (size_t)len }).len) continue;
-        const char *why = read_line(l, text, (size_t)len);
+        const char *why = read_line(l, text, (size_t)len, &wrong);
         int status = why ? 0 : keep(ms, l);
         if (why) bad = fault_set(f, 65, "--import %.200s, line %ld: %s", path, n, why);
         else if (status == STORE_FULL)

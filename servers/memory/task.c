@@ -73,9 +73,7 @@ bool task_id(struct request *rq, struct slice text, uint8_t id[MEMORY_ID])
 
 /* ---- parameters, as the memory wants them */
 
-/* Tags as json_put_str() writes them, over their own text (which is never
- * shorter), and where each of them stands. */
-static void canonical_tags(struct call *c)
+void call_tags(struct call *c)
 {
     char text[MEMORY_TAGS * (6 * MEMORY_TAG + 3) + 2];
     size_t at[MEMORY_TAGS + 1];
@@ -96,6 +94,15 @@ static void canonical_tags(struct call *c)
     for (size_t i = 0; i < c->n_tags; i++) {
         c->tag[i] = (struct slice){ c->tags.p + at[i], at[i + 1] - at[i] - 1 };
     }
+}
+
+struct memory call_memory(const struct call *c, const float *vector)
+{
+    static const struct slice object = { "{}", 2 }, list = { "[]", 2 };
+    return (struct memory){ .text = c->text, .metadata = c->metadata.p ? c->metadata : object,
+                            .tags = c->tags.p ? c->tags : list, .vector = vector,
+                            .f = { .significance = c->significance, .time_ms = c->timestamp,
+                                   .pinned = c->confirm } };
 }
 
 static bool check_metadata(struct request *rq, struct task *t)
@@ -132,7 +139,7 @@ static bool check(struct request *rq, struct task *t)
         return false;
     }
     if (c->metadata.p && !check_metadata(rq, t)) return false;
-    if (c->tags.p) canonical_tags(c);
+    if (c->tags.p) call_tags(c);
     if (c->embedding.n && !check_vector(rq, t)) return false;
     return work_adapter(rq, t->ms->embedder, c->adapter, &t->adapter);
 }

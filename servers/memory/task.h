@@ -24,6 +24,13 @@ struct call {
     size_t  n_tags;
 };
 
+/* Tags as json_put_str() writes them, over their own text (which is never
+ * shorter), and where each of them stands. */
+void call_tags(struct call *c);
+
+/* The memory that it describes, for store_add(); no id yet. */
+struct memory call_memory(const struct call *c, const float *vector);
+
 struct task {
     struct embed_request ask;                   /* first */
     struct request        *rq;
