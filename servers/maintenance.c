@@ -91,15 +91,10 @@ static int check(const struct options *o, struct embedder *e, struct fault *f)
 
 /* Memories. */
 
-static bool next_living(void *user, struct memory *m)
-{
-    return store_living_next(user, m);
-}
-
 static int compact(struct memory_service *ms, struct fault *f)
 {
     struct journal_state before, after;
-    struct journal_living living = { store_living(ms->store), next_living, ms->store };
+    struct journal_living living = { store_living(ms->store), store_living_next, ms->store };
     journal_state(ms->journal, &before);
     if (journal_compact_all(ms->journal, &living, loop_clock(), f)) return -1;
     journal_state(ms->journal, &after);

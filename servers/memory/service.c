@@ -154,12 +154,6 @@ static void on_compacted(void *user, const char *why)
 
 /* Compaction. */
 
-static bool next_living(void *user, struct memory *m)
-{
-    struct memory_service *ms = user;
-    return store_living_next(ms->store, m);
-}
-
 static void keep(void *user, const struct memory *m)
 {
     struct memory_service *ms = user;
@@ -169,7 +163,7 @@ static void keep(void *user, const struct memory *m)
 int memory_compact(struct memory_service *ms)
 {
     if (journal_compacting(ms->journal)) return -1;
-    struct journal_living living = { store_living(ms->store), next_living, ms };
+    struct journal_living living = { store_living(ms->store), store_living_next, ms->store };
     if (journal_compact_begin(ms->journal, &living)) return -1;
     loop_job(ms->ep.server.loop, &ms->compaction);
     return 0;

@@ -130,7 +130,7 @@ uint32_t store_younger(const struct store *st, uint32_t row);
 /* For a compaction: how many memories there are now; then each of them in the
  * order of storing, as it is by then, false at the end. */
 uint64_t store_living(struct store *st);
-bool     store_living_next(struct store *st, struct memory *m);
+bool     store_living_next(void *store, struct memory *m);   /* as journal_living.next */
 
 /* Everything up to seq is on disk: events go out, old versions are let go. */
 void store_durable(struct store *st, uint64_t seq);

@@ -318,8 +318,9 @@ uint64_t store_living(struct store *st)
     return rs->live;
 }
 
-bool store_living_next(struct store *st, struct memory *m)
+bool store_living_next(void *store, struct memory *m)
 {
+    struct store *st = store;
     if (!st->living || st->cursor == ROW_NONE) return false;
     const struct record *r = records_at(&st->s->records, st->cursor);
     if (r->order > st->last) {
