@@ -108,13 +108,6 @@ static int compact(struct memory_service *ms, struct fault *f)
 
 #define PASSING "reembed.tmp"
 
-static int embed(struct embedder *e, const struct memory *m, float *vector)
-{
-    struct embed_request rq = { .text = &m->text, .n = 1, .adapter = -1, .normalize = true,
-                                .truncate = true, .vector = vector };
-    return embedder_run(e, &rq) == EMBED_DONE ? 0 : -1;
-}
-
 static int write_anew(struct store *old, struct embedder *e, struct journal *j, struct fault *f)
 {
     float *vector = malloc(embedder_dimension(e) * sizeof *vector);
@@ -124,7 +117,10 @@ static int write_anew(struct store *old, struct embedder *e, struct journal *j, 
         struct memory m;
         uint64_t seq;
         store_view(old, row, &m);
-        if (embed(e, &m, vector)) { bad = fault_set(f, 65, "a text cannot be embedded"); break; }
+        if (embedder_text(e, m.text, vector)) {
+            bad = fault_set(f, 65, "a text cannot be embedded");
+            break;
+        }
         m.vector = vector;
         int r = journal_append(j, MEMORY_PUT, &m, &seq);
         if (r == JOURNAL_BUSY && !journal_wait(j, loop_clock()))

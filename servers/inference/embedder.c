@@ -142,6 +142,13 @@ int embedder_run(struct embedder *e, struct embed_request *rq)
     return rq->status;
 }
 
+int embedder_text(struct embedder *e, struct slice text, float *vector)
+{
+    struct embed_request rq = { .text = &text, .n = 1, .adapter = -1, .normalize = true,
+                                .truncate = true, .vector = vector };
+    return embedder_run(e, &rq) == EMBED_DONE ? 0 : -1;
+}
+
 /* ---- parts of a text */
 
 /* The words of a text as tokens; the same face as wordpiece_cut(). */

@@ -92,6 +92,9 @@ bool embedder_step(struct embedder *e, int64_t now_us);
  * embedder_submit(), never EMBED_QUEUED. */
 int embedder_run(struct embedder *e, struct embed_request *rq);
 
+/* The unit vector of one text, at once: 0, or -1. */
+int embedder_text(struct embedder *e, struct slice text, float *vector);
+
 /* Cut text into parts of at most max_length tokens ([CLS] and [SEP] among them, so from 3),
  * one beginning every stride tokens (a greater stride than leaves no gap counts as the
  * greatest that does), until the end is covered. Fills at most cap of out; returns how

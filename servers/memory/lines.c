@@ -114,13 +114,6 @@ static bool take_vector(struct line *l)
     return fabs(square - 1) < 1e-5 || !cosine_normalise(l->vector, l->vector, l->dimension);
 }
 
-static int embed(struct memory_service *ms, struct line *l)
-{
-    struct embed_request ask = { .text = &l->c.text, .n = 1, .adapter = -1, .normalize = true,
-                                 .truncate = true, .vector = l->vector };
-    return take_vector(l) || embedder_run(ms->embedder, &ask) == EMBED_DONE ? 0 : -1;
-}
-
 /* One memory into the store: a store_status, or 1 for a duplicate. What has no
  * significance of its own is rated like a new text. */
 static int keep(struct memory_service *ms, struct line *l)
@@ -130,7 +123,8 @@ static int keep(struct memory_service *ms, struct line *l)
     uint64_t seq;
     int64_t now = memory_wall(&ms->ep);
     if (store_duplicate(ms->store, m.text, m.metadata) != ROW_NONE) return 1;
-    if (!take_id(ms, l, m.id) || embed(ms, l)) return STORE_NO_ROOM;
+    if (!take_id(ms, l, m.id)) return STORE_NO_ROOM;
+    if (!take_vector(l) && embedder_text(ms->embedder, m.text, l->vector)) return STORE_NO_ROOM;
     if (!journal_room(ms->journal, ROOM) && journal_wait(ms->journal, now)) return STORE_LOG;
     if (m.f.significance < 0) return store_add(ms->store, &m, NULL, &a);
     m.f.stored_ms = now;
