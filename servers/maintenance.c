@@ -65,12 +65,10 @@ static int check(const struct options *o, struct embedder *e, struct fault *f)
     char print[65];
     printf("model: %s, dimension %u, fingerprint %s\n", embedder_name(e), embedder_dimension(e),
            hex_text(print, embedder_fingerprint(e), 32));
-    for (int i = -1; (i = embedder_adapter_next(e, i)) >= 0;) {
-        struct embedder_adapter a;
-        if (embedder_adapter_get(e, i, &a))
-            printf("adapter: %s, rank %u, alpha %g, fingerprint %s\n", a.name, a.rank, a.alpha,
-                   hex_text(print, a.fingerprint, 32));
-    }
+    struct embedder_adapter a;
+    for (int i = -1; embedder_adapter_next(e, &i, &a);)
+        printf("adapter: %s, rank %u, alpha %g, fingerprint %s\n", a.name, a.rank, a.alpha,
+               hex_text(print, a.fingerprint, 32));
     int found = journal_peek(o->data, &head, f);
     if (found) {
         if (found > 0) printf("data: no log in %s yet\n", o->data);

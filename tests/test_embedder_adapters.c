@@ -42,7 +42,7 @@ Test(embedder_adapters, are_found_by_name_and_change_vectors)
     cr_assert_str_eq(info.name, "qv");
     cr_assert(info.rank == 4 && fabs(info.alpha - 8) < 1e-9);
     int seen = 0;
-    for (int i = -1; (i = embedder_adapter_next(e, i)) >= 0;) seen++;
+    for (int i = -1; embedder_adapter_next(e, &i, &info);) seen++;
     cr_assert_eq(seen, 2);
     cr_assert(!embedder_adapter_get(e, 2, &info) && !embedder_adapter_get(e, -1, &info)
               && !embedder_adapter_get(e, EMBED_ADAPTERS, &info));
@@ -61,7 +61,8 @@ Test(embedder_adapters, one_that_is_unloaded_serves_those_who_asked_before)
     cr_assert_eq(embedder_submit(e, &a->rq, 0), EMBED_QUEUED);
     cr_assert(embedder_unload_adapter(e, index));
     cr_assert_eq(adapter(e, "x"), -1);
-    cr_assert_eq(embedder_adapter_next(e, -1), -1);
+    struct embedder_adapter info;
+    cr_assert(!embedder_adapter_next(e, &(int){ -1 }, &info));
     cr_assert(!embedder_unload_adapter(e, index), "it has gone already");
     cr_assert(embedder_load_adapter(e, "x", TINY "/adapters/all", &f) != index,
               "its place is taken until then");

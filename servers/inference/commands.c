@@ -195,8 +195,7 @@ static void on_adapters(struct request *rq)
     struct json_out *out = reply_begin(rq);
     json_put_key(out, "adapters");
     json_open(out, '[');
-    for (int i = -1; (i = embedder_adapter_next(e, i)) >= 0;) {
-        if (!embedder_adapter_get(e, i, &a)) continue;
+    for (int i = -1; embedder_adapter_next(e, &i, &a);) {
         json_open(out, '{');
         put_adapter(out, &a);
         json_close(out, '}');
@@ -340,7 +339,6 @@ void inference_stats(struct endpoint *ep, struct json_out *out)
     json_put_key(out, "avg_embedding_ms"), json_put_double(out, s.avg_ms);
     json_put_key(out, "adapters");
     json_open(out, '[');
-    for (int i = -1; (i = embedder_adapter_next(is->embedder, i)) >= 0;)
-        if (embedder_adapter_get(is->embedder, i, &a)) json_put_text(out, a.name);
+    for (int i = -1; embedder_adapter_next(is->embedder, &i, &a);) json_put_text(out, a.name);
     json_close(out, ']');
 }

@@ -130,8 +130,9 @@ struct embedder_adapter {
     const char *targets;        /* module names, each ended by NUL, the list by another */
 };
 int embedder_adapter(const struct embedder *e, struct slice name);  /* index, or -1 */
-int embedder_adapter_next(const struct embedder *e, int after);     /* from -1 on; -1: no more */
 bool embedder_adapter_get(const struct embedder *e, int index, struct embedder_adapter *out);
+/* The first one behind *index, which goes to it; from -1 on. false: no more. */
+bool embedder_adapter_next(const struct embedder *e, int *index, struct embedder_adapter *out);
 /* Index, or -1 with f->why. One of the same name is replaced for the requests to come. */
 int embedder_load_adapter(struct embedder *e, const char *name, const char *dir, struct fault *f);
 bool embedder_unload_adapter(struct embedder *e, int index);

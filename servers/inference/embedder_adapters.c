@@ -12,13 +12,6 @@ int embedder_adapter(const struct embedder *e, struct slice name)
     return -1;
 }
 
-int embedder_adapter_next(const struct embedder *e, int after)
-{
-    for (int i = after + 1; i < EMBED_ADAPTERS; i++)
-        if (e->adapter[i].lora && *e->adapter[i].name) return i;
-    return -1;
-}
-
 bool embedder_adapter_get(const struct embedder *e, int index, struct embedder_adapter *out)
 {
     struct lora *l = adapter_lora(e, index);
@@ -26,6 +19,13 @@ bool embedder_adapter_get(const struct embedder *e, int index, struct embedder_a
     *out = (struct embedder_adapter){ e->adapter[index].name, lora_fingerprint(l), lora_rank(l),
                                       lora_alpha(l), lora_targets(l) };
     return true;
+}
+
+bool embedder_adapter_next(const struct embedder *e, int *index, struct embedder_adapter *out)
+{
+    while (++*index < EMBED_ADAPTERS)
+        if (embedder_adapter_get(e, *index, out) && *out->name) return true;
+    return false;
 }
 
 struct lora *adapter_lora(const struct embedder *e, int index)
@@ -78,30 +78,27 @@ static int enter(struct embedder *e, const char *name, struct lora *l, struct fa
     return slot;
 }
 
-static struct lora *start(struct embedder *e, const char *name, const char *dir, struct fault *f)
+/* May one of this name be loaded? */
+static bool check(const struct embedder *e, const char *name, struct fault *f)
 {
     size_t len = strlen(name);
     if (!len || len > EMBED_NAME || !utf8_valid((const uint8_t *)name, len))
         fault_set(f, 65, "an adapter's name has 1 to %d bytes of UTF-8", EMBED_NAME);
     else if (!e->encoder) fault_set(f, 65, "the builtin embedder takes no adapters");
-    else return lora_open(e->encoder, dir, f);
-    return NULL;
+    else return true;
+    return false;
 }
 
 int embedder_load_adapter(struct embedder *e, const char *name, const char *dir, struct fault *f)
 {
-    struct lora *l = start(e, name, dir, f);
-    int r = l ? 1 : -1;
-    while (r > 0) r = lora_step(l, f);
-    if (!r) return enter(e, name, l, f);
-    if (l) lora_free(l);
-    return -1;
+    struct lora *l = check(e, name, f) ? lora_load(e->encoder, dir, f) : NULL;
+    return l ? enter(e, name, l, f) : -1;
 }
 
 int embedder_begin_load(struct embedder *e, struct embed_load *l, const char *dir, struct fault *f)
 {
     bool idle = embedder_idle(e);
-    if (!(l->lora = start(e, l->name, dir, f))) return -1;
+    if (!check(e, l->name, f) || !(l->lora = lora_open(e->encoder, dir, f))) return -1;
     l->next = NULL;
     if (e->load) e->last_load->next = l;
     else e->load = l;
