@@ -65,6 +65,9 @@ struct server_counters {
     uint64_t closes[17];          /* by code 1000..1015; [16]: any other */
 };
 
+/* A socket that accepts, and for whom. */
+struct listener { struct watch watch; struct server *server; };
+
 /* An endpoint. Fill the first part (zero the rest), then server_listen(). */
 struct server {
     struct loop             *loop;
@@ -83,7 +86,7 @@ struct server {
     struct conn            **slab;              /* [slabs] of CONN_SLAB each */
     struct conn             *vacant;            /* places not in use */
     uint32_t                 slabs, serial;
-    struct watch             listener[2];
+    struct listener          listener[2];
     struct timer             resume;            /* not accepting: descriptors are used up */
     uint32_t                 extra;             /* connections over the limit, being told so */
     bool                     accepting, ending;

@@ -52,7 +52,7 @@ static void pause_accepting(struct server *s, const char *why)
     /* No pause without an end. */
     if (loop_at(loop, &s->resume, loop_now(loop) + PAUSE_MS)) return;
     for (int i = 0; i < 2; i++)
-        if (s->listener[i].on) loop_watch(loop, &s->listener[i], 0);
+        if (s->listener[i].watch.on) loop_watch(loop, &s->listener[i].watch, 0);
     if (s->starved) return;              /* said already: the same wait in the backlog */
     s->starved = true;
     s->n.rejected++;
@@ -61,10 +61,16 @@ static void pause_accepting(struct server *s, const char *why)
 
 static void resume_accepting(struct server *s)
 {
-    if (!s->accepting || !s->resume.slot) return;
     loop_at(s->loop, &s->resume, LOOP_NEVER);
     for (int i = 0; i < 2; i++)
-        if (s->listener[i].on) loop_watch(s->loop, &s->listener[i], LOOP_READ);
+        if (s->accepting && s->listener[i].watch.on)
+            loop_watch(s->loop, &s->listener[i].watch, LOOP_READ);
+}
+
+static void on_resume(struct timer *t, int64_t now)
+{
+    (void)now;
+    resume_accepting(CONTAINER(struct server, resume, t));
 }
 
 void server_closed(struct conn *c)
@@ -107,8 +113,9 @@ static void open_conn(struct server *s, int fd, const struct sockaddr_storage *f
     conn_drain(c, true);
 }
 
-static void on_accept(struct watch *w, unsigned events, struct server *s)
+static void on_accept(struct watch *w, unsigned events)
 {
+    struct server *s = CONTAINER(struct listener, watch, w)->server;
     (void)events;
     for (int i = 0; i < BURST; i++) {
         struct sockaddr_storage from;
@@ -126,33 +133,15 @@ static void on_accept(struct watch *w, unsigned events, struct server *s)
     }
 }
 
-static void accept_first(struct watch *w, unsigned events)
-{
-    on_accept(w, events, CONTAINER(struct server, listener[0], w));
-}
-
-static void accept_second(struct watch *w, unsigned events)
-{
-    on_accept(w, events, CONTAINER(struct server, listener[1], w));
-}
-
-static void on_resume(struct timer *t, int64_t now)
-{
-    struct server *s = CONTAINER(struct server, resume, t);
-    (void)now;
-    for (int i = 0; i < 2; i++)
-        if (s->accepting && s->listener[i].on) loop_watch(s->loop, &s->listener[i], LOOP_READ);
-}
-
 int server_listen(struct server *s, const struct net_listeners *l)
 {
     s->resume.fire = on_resume;
     pool_join(s->pool, s);
     s->accepting = true;
     for (int i = 0; i < l->n; i++) {
-        struct watch *w = &s->listener[i];
-        *w = (struct watch){ .fd = l->fd[i], .ready = i ? accept_second : accept_first };
-        if (loop_watch(s->loop, w, LOOP_READ)) return -1;
+        struct listener *at = &s->listener[i];
+        *at = (struct listener){ { .fd = l->fd[i], .ready = on_accept }, s };
+        if (loop_watch(s->loop, &at->watch, LOOP_READ)) return -1;
     }
     return 0;
 }
@@ -163,9 +152,9 @@ void server_stop_accepting(struct server *s)
     s->accepting = false;
     loop_at(s->loop, &s->resume, LOOP_NEVER);
     for (int i = 0; i < 2; i++)
-        if (s->listener[i].on) {          /* who handed it over may have it open still */
-            loop_unwatch(s->loop, &s->listener[i]);
-            loop_close(s->loop, &s->listener[i]);
+        if (s->listener[i].watch.on) {    /* who handed it over may have it open still */
+            loop_unwatch(s->loop, &s->listener[i].watch);
+            loop_close(s->loop, &s->listener[i].watch);
         }
 }
 
