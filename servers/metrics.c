@@ -1,11 +1,8 @@
 #include "servers/metrics.h"
 
 #include <fcntl.h>
-#include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/resource.h>
-#include <time.h>
 #include <unistd.h>
 
 /* Bucket of a value: below 8 exact, above by exponent and the three bits after it. */

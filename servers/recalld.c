@@ -1,13 +1,10 @@
 /* recalld: the daemon. Reads the flags, opens data and model, listens, closes
  * the door behind itself and turns the loop until it is told to stop. */
 #include <errno.h>
-#include <fcntl.h>
 #include <signal.h>
-#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/resource.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -15,7 +12,6 @@
 #include "servers/inference/service.h"
 #include "servers/maintenance.h"
 #include "servers/memory/service.h"
-#include "servers/pages.h"
 #include "servers/policy.h"
 #include "servers/sandbox.h"
 #include "servers/systemd.h"

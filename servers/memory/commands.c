@@ -1,9 +1,7 @@
 /* Commands of the memory endpoint that change something or ask for one memory, SPEC 4.2. */
 #include <stdio.h>
-#include <stdlib.h>
 
 #include "servers/inference/work.h"
-#include "servers/log.h"
 #include "servers/memory/task.h"
 #include "servers/values.h"
 

@@ -1,8 +1,6 @@
 /* Commands of the memory endpoint that look for memories, SPEC 4.2. */
-#include <string.h>
 
 #include "servers/memory/task.h"
-#include "servers/values.h"
 
 #define CLOSING 256         /* bytes kept for what stands behind a list */
 #define GROWTH  64          /* a memory that is reinforced is told of in at most so many more */
