@@ -63,6 +63,22 @@ const char *sandbox_state(void) { return state; }
 static const int common[] = {
     SYS_read, SYS_close, SYS_munmap, SYS_mremap, SYS_madvise, SYS_brk, SYS_exit_group,
     SYS_clock_gettime, SYS_rt_sigprocmask, SYS_rt_sigreturn, SYS_restart_syscall, SYS_getrandom,
+    SYS_write, SYS_pread64, SYS_lseek,
+#ifdef SYS__llseek
+    SYS__llseek,
+#endif
+#ifdef SYS_fstat
+    SYS_fstat,
+#endif
+#ifdef SYS_newfstatat
+    SYS_newfstatat,
+#endif
+#ifdef SYS_fstatat64
+    SYS_fstatat64, SYS_fstat64,
+#endif
+#if defined SYS_statx && !defined SYS_newfstatat
+    SYS_statx,
+#endif
 #ifdef SYS_poll
     SYS_poll,
 #else
@@ -80,41 +96,29 @@ static const int common[] = {
 };
 
 static const int loop_calls[] = {
-    SYS_write, SYS_writev, SYS_readv, SYS_pread64, SYS_epoll_ctl, SYS_epoll_pwait,
+    SYS_writev, SYS_readv, SYS_epoll_ctl, SYS_epoll_pwait,
 #ifdef SYS_epoll_wait
     SYS_epoll_wait,
 #endif
 #ifdef SYS_accept4
     SYS_accept4, SYS_shutdown, SYS_getsockname, SYS_setsockopt, SYS_sendmsg, SYS_recvmsg,
 #endif
-    SYS_fcntl, SYS_getrusage, SYS_wait4, SYS_lseek,
+    SYS_fcntl, SYS_getrusage, SYS_wait4,
 #ifdef SYS_stat                          /* musl's stat() where it is */
     SYS_stat,
 #endif
 #ifdef SYS_fcntl64
-    SYS_fcntl64, SYS__llseek,
+    SYS_fcntl64,
 #endif
 #ifdef SYS_stat64
     SYS_stat64,
-#endif
-#ifdef SYS_fstat
-    SYS_fstat,
-#endif
-#ifdef SYS_newfstatat
-    SYS_newfstatat,
-#endif
-#ifdef SYS_fstatat64
-    SYS_fstatat64, SYS_fstat64,
-#endif
-#if defined SYS_statx && !defined SYS_newfstatat
-    SYS_statx,
 #endif
 };
 
 /* Of the process that writes: the helper, or with --inline-sync the loop. */
 static const int disk_calls[] = {
-    SYS_pwrite64, SYS_pwritev, SYS_pread64, SYS_write, SYS_fdatasync, SYS_fsync, SYS_ftruncate,
-    SYS_fallocate, SYS_unlinkat, SYS_lseek,
+    SYS_pwrite64, SYS_pwritev, SYS_fdatasync, SYS_fsync, SYS_ftruncate, SYS_fallocate,
+    SYS_unlinkat,
 #ifdef SYS_renameat
     SYS_renameat,
 #endif
@@ -122,19 +126,7 @@ static const int disk_calls[] = {
     SYS_renameat2,
 #endif
 #ifdef SYS_ftruncate64
-    SYS_ftruncate64, SYS__llseek,
-#endif
-#ifdef SYS_fstat
-    SYS_fstat,
-#endif
-#ifdef SYS_newfstatat
-    SYS_newfstatat,
-#endif
-#ifdef SYS_fstatat64
-    SYS_fstatat64, SYS_fstat64,
-#endif
-#if defined SYS_statx && !defined SYS_newfstatat
-    SYS_statx,
+    SYS_ftruncate64,
 #endif
 };
 
