@@ -7,7 +7,6 @@ static const char *phrase(int status)
     switch (status) {
     case 200: return "OK";
     case 204: return "No Content";
-    case 304: return "Not Modified";
     case 400: return "Bad Request";
     case 401: return "Unauthorized";
     case 403: return "Forbidden";
@@ -15,7 +14,6 @@ static const char *phrase(int status)
     case 405: return "Method Not Allowed";
     case 408: return "Request Timeout";
     case 426: return "Upgrade Required";
-    case 429: return "Too Many Requests";
     case 431: return "Request Header Fields Too Large";
     case 500: return "Internal Server Error";
     case 503: return "Service Unavailable";
@@ -57,7 +55,7 @@ void conn_answer(struct conn *c, const struct conn_answer *a)
     put_text(c, " ");
     put_text(c, phrase(a->status));
     put_text(c, "\r\n");
-    if (a->status != 204 && a->status != 304) {
+    if (a->status != 204) {
         put_text(c, "Content-Length: ");
         put_number(c, a->body.len);
         put_text(c, "\r\n");
