@@ -50,13 +50,7 @@ struct work *work_new(struct request *rq, size_t n, size_t own_bytes, void (*rep
 
 void work_submit(struct work *w)
 {
-    struct request *rq = w->rq;
-    struct embedder *e = w->is->embedder;
-    bool lost = rq->ep->slow && !rq->kept;  /* it could not be answered later */
-    int r = lost ? EMBED_NO_MEMORY : embedder_submit(e, &w->ask, loop_clock_us());
-    if (r == EMBED_QUEUED) return;
-    w->ask.status = r;
-    done(&w->ask);
+    if (embedder_submit(w->is->embedder, &w->ask, loop_clock_us()) != EMBED_QUEUED) done(&w->ask);
 }
 
 void work_refused(struct request *rq, const struct embedder *e, int status)

@@ -1,5 +1,4 @@
 /* Commands of the memory endpoint that look for memories, SPEC 4.2. */
-
 #include "servers/memory/task.h"
 
 #define CLOSING 256         /* bytes kept for what stands behind a list */

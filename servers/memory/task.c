@@ -206,10 +206,8 @@ void task_embed(struct task *t, void (*ready)(struct task *), bool drop)
     t->ask.vector = t->vector;
     t->ask.alive = drop ? alive : NULL;
     t->ask.done = embedded;
-    int status = embedder_submit(t->ms->embedder, &t->ask, loop_clock_us());
-    if (status == EMBED_QUEUED) return;
-    t->ask.status = status;
-    embedded(&t->ask);
+    if (embedder_submit(t->ms->embedder, &t->ask, loop_clock_us()) != EMBED_QUEUED)
+        embedded(&t->ask);
 }
 
 /* ---- room in the log */
