@@ -27,7 +27,7 @@ uint32_t weights_out(const struct model *m, enum part part)
     return part == UP ? m->intermediate : m->hidden;
 }
 
-/* Reading: errors are sticky, the first one is kept. */
+/* Reading: errors are sticky, the first one is kept; nothing is found or read after it. */
 struct reader {
     struct weights *w;
     struct fault *f;
@@ -40,17 +40,12 @@ struct reader {
     int8_t *bytes;          /* [width][ld] the same as int8 */
 };
 
-static int fail(struct reader *r)
-{
-    r->failed = true;
-    return -1;
-}
-
 /* The tensor of a name (second name: what older files call it), of a checked shape. */
 static const struct tensor *find(struct reader *r, const char *name, const char *old,
                                  uint64_t rows, uint64_t cols)
 {
     char full[160];
+    if (r->failed) return NULL;
     snprintf(full, sizeof full, "%s%s", r->prefix, name);
     const struct tensor *t = safetensors_find(&r->w->file, full);
     if (!t && old) {
@@ -59,13 +54,12 @@ static const struct tensor *find(struct reader *r, const char *name, const char 
     }
     if (!t) {
         fault_set(r->f, 65, "%s: tensor %s%s is missing", r->w->file.path, r->prefix, name);
-        fail(r);
+        r->failed = true;
         return NULL;
     }
     r->seen++;
-    if (!tensor_check(&r->w->file, t, rows, cols, r->f)) return t;
-    fail(r);
-    return NULL;
+    r->failed = tensor_check(&r->w->file, t, rows, cols, r->f) != 0;
+    return r->failed ? NULL : t;
 }
 
 /* Room in the arena for n floats (or whatever takes as much), 64-byte aligned; in the
@@ -73,9 +67,10 @@ static const struct tensor *find(struct reader *r, const char *name, const char 
 static void *room(struct reader *r, uint64_t bytes)
 {
     size_t at = r->used;
+    if (r->failed) return NULL;
     if (bytes > SIZE_MAX / 2 - at - 64) {
-        if (!r->failed) fault_set(r->f, 71, "%s: too large for this machine", r->w->file.path);
-        fail(r);
+        fault_set(r->f, 71, "%s: too large for this machine", r->w->file.path);
+        r->failed = true;
         return NULL;
     }
     r->used += ((size_t)bytes + 63) / 64 * 64;
@@ -90,7 +85,7 @@ static bool take(struct reader *r, const struct tensor *t, uint64_t first, size_
     fingerprint_bytes(&r->fingerprint, t->data + first * t->element_bytes, n * t->element_bytes);
     if (out ? tensor_floats(t, first, n, out) : tensor_finite(t, first, n)) return true;
     tensor_bad(&r->w->file, t, "holds a number that is not finite", r->f);
-    fail(r);
+    r->failed = true;
     return false;
 }
 
@@ -100,7 +95,7 @@ static void read_vector(struct reader *r, const char *name, const char *old, uin
 {
     const struct tensor *t = find(r, name, old, n, 0);
     *out = room(r, weights_padded(n) * sizeof **out);
-    if (*out && t) take(r, t, 0, n, *out);
+    if (*out) take(r, t, 0, n, *out);
 }
 
 /* A table stays in the file: what is read later is looked at now. */
@@ -152,7 +147,7 @@ static void read_linear(struct reader *r, const char *name, enum part part, stru
         l->scale = room(r, panels * width * sizeof *l->scale);
         l->sum = room(r, panels * width * sizeof *l->sum);
     }
-    for (uint32_t p = 0; l->weight && t && p < panels && !r->failed; p++) {
+    for (uint32_t p = 0; l->weight && p < panels; p++) {
         uint32_t first = p * width, rows = l->out - first < width ? l->out - first : width;
         for (uint32_t i = 0; i < rows; i++) {
             float *row = r->rows + i * ld;
@@ -174,19 +169,19 @@ static void read_layer(struct reader *r, uint32_t i)
 {
     struct layer *l = &r->w->layer[i];
     char name[100], old[100];
-    for (enum part part = 0; part < PARTS && !r->failed; part++) {
+    for (enum part part = 0; part < PARTS; part++) {
         snprintf(name, sizeof name, "encoder.layer.%u.%s.weight", i, weights_part_name[part]);
         read_linear(r, name, part, &l->part[part]);
         snprintf(name, sizeof name, "encoder.layer.%u.%s.bias", i, weights_part_name[part]);
-        if (!r->failed) read_vector(r, name, NULL, l->part[part].out, &l->part[part].bias);
+        read_vector(r, name, NULL, l->part[part].out, &l->part[part].bias);
     }
-    for (int k = 0; k < 2 && !r->failed; k++) {
+    for (int k = 0; k < 2; k++) {
         snprintf(name, sizeof name, "encoder.layer.%u.%s.weight", i, weights_norm_name[k]);
         snprintf(old, sizeof old, "encoder.layer.%u.%s.gamma", i, weights_norm_name[k]);
         read_vector(r, name, old, r->w->model.hidden, &l->gamma[k]);
         snprintf(name, sizeof name, "encoder.layer.%u.%s.bias", i, weights_norm_name[k]);
         snprintf(old, sizeof old, "encoder.layer.%u.%s.beta", i, weights_norm_name[k]);
-        if (!r->failed) read_vector(r, name, old, r->w->model.hidden, &l->beta[k]);
+        read_vector(r, name, old, r->w->model.hidden, &l->beta[k]);
     }
 }
 
@@ -198,24 +193,16 @@ static int read_all(struct reader *r)
     r->used = 0;
     r->seen = 0;
     w->words = read_table(r, "embeddings.word_embeddings.weight", m->vocabulary);
-    if (!r->failed)
-        w->positions = read_table(r, "embeddings.position_embeddings.weight", m->positions);
-    if (r->failed) return -1;
+    w->positions = read_table(r, "embeddings.position_embeddings.weight", m->positions);
     const struct tensor *t = find(r, "embeddings.token_type_embeddings.weight", NULL, m->types,
                                   m->hidden);
-    if (r->failed) return -1;
     float *types = room(r, (uint64_t)m->types * m->hidden * sizeof *types);
     w->type = room(r, weights_padded(m->hidden) * sizeof *types);
-    if (types && w->type) {
-        if (!take(r, t, 0, (size_t)m->types * m->hidden, types)) return -1;
+    if (w->type && take(r, t, 0, (size_t)m->types * m->hidden, types))
         memcpy(w->type, types, m->hidden * sizeof *types);
-    }
-    if (!r->failed)
-        read_vector(r, "embeddings.LayerNorm.weight", "embeddings.LayerNorm.gamma", m->hidden,
-                    &w->gamma);
-    if (!r->failed)
-        read_vector(r, "embeddings.LayerNorm.bias", "embeddings.LayerNorm.beta", m->hidden,
-                    &w->beta);
+    read_vector(r, "embeddings.LayerNorm.weight", "embeddings.LayerNorm.gamma", m->hidden,
+                &w->gamma);
+    read_vector(r, "embeddings.LayerNorm.bias", "embeddings.LayerNorm.beta", m->hidden, &w->beta);
     for (uint32_t i = 0; i < m->layers && !r->failed; i++) read_layer(r, i);
     return r->failed ? -1 : 0;
 }
