@@ -177,7 +177,6 @@ static void deliver(struct conn *c, enum ws_op op, const struct ws_event *ev)
 {
     c->messages_in++;
     c->big = ev->len >= LARGE;
-    c->server->n.messages_in++;
     c->server->ops->message(c, op, ev->data, ev->len);
 }
 

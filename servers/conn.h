@@ -61,7 +61,7 @@ struct server_counters {
     uint64_t total;               /* WebSockets opened since start */
     uint64_t attempts;            /* connections accepted from the kernel, refused ones included */
     uint64_t rejected;            /* refused: limit, descriptors, bad requests */
-    uint64_t bytes_in, bytes_out, messages_in, messages_out;
+    uint64_t bytes_in, bytes_out;
     uint64_t closes[17];          /* by code 1000..1015; [16]: any other */
 };
 
@@ -116,14 +116,13 @@ void server_shutdown(struct server *s, uint16_t code, const char *reason);
 void server_free(struct server *s);
 
 /* HTTP answer. Content-Length, Date-less, Connection and the blank line are
- * added here; status >= 400, HTTP/1.0 or close ends the connection after it. */
+ * added here; status >= 400 or HTTP/1.0 ends the connection after it. */
 struct conn_answer {
     int          status;
     const char  *type;            /* Content-Type; NULL: none */
     const char  *headers;         /* more lines, "Name: value\r\n" each; NULL: none */
     struct slice body;
     bool         head;            /* HEAD: length of body is told, body not sent */
-    bool         close;
 };
 void conn_answer(struct conn *c, const struct conn_answer *a);
 

@@ -49,7 +49,7 @@ void conn_answer(struct conn *c, const struct conn_answer *a)
 {
     if (c->state != CONN_HEAD || c->u.http.answered) return;
     c->u.http.answered = true;
-    if (a->status >= 400 || a->close || c->server->ending) c->keep = false;
+    if (a->status >= 400 || c->server->ending) c->keep = false;
     put_text(c, "HTTP/1.1 ");
     put_number(c, (size_t)a->status);
     put_text(c, " ");

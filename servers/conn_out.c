@@ -126,17 +126,11 @@ static bool can_send(const struct conn *c)
     return c->state == CONN_OPEN && !c->closing && !c->broken && !c->overrun;
 }
 
-static void count_message(struct conn *c)
-{
-    c->messages_out++;
-    c->server->n.messages_out++;
-}
-
 int conn_send(struct conn *c, enum ws_op op, const void *p, size_t len)
 {
     if (!can_send(c)) return -1;
     conn_cork(c);
-    count_message(c);
+    c->messages_out++;
     if (len >= CONN_BIG) {
         send_big(c, op, p, len);
     } else if (ws_send(&c->u.ws, op, p, len) == WS_FULL) {
@@ -173,7 +167,7 @@ void conn_reply_end(struct conn *c, enum ws_op op, size_t len)
     }
     memcpy(out->p + out->len, head, n);
     out->len += n + len;
-    count_message(c);
+    c->messages_out++;
 }
 
 void conn_put(struct conn *c, const void *p, size_t n)

@@ -61,7 +61,6 @@ static void answer_all(struct conn *c, const struct http_head *h)
                              .body = h->path, .head = slice_is(h->method, "HEAD") };
     if (slice_is(h->path, "/large")) a.body = large;
     if (slice_is(h->path, "/no")) a.status = 404;
-    if (slice_is(h->path, "/end")) a.close = true;
     if (slice_is(h->path, "/silent")) return;
     if (ws_is_upgrade(h)) conn_upgrade(c, h, (struct slice){ "p1", 2 }, NULL);
     else conn_answer(c, &a);
@@ -85,9 +84,6 @@ static const struct { const char *name, *send, *got; bool stays; } answers[] = {
     { "HTTP/1.0", "GET /a HTTP/1.0\r\n\r\n",
       "HTTP/1.1 200 OK\r\nContent-Length: 2\r\nContent-Type: text/plain\r\nX-Y: z\r\n"
       "Connection: close\r\n\r\n/a", false },
-    { "closed by the answer", "GET /end HTTP/1.1\r\nHost: a\r\n\r\nGET /a HTTP/1.1\r\nHost: a\r\n\r\n",
-      "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Type: text/plain\r\nX-Y: z\r\n"
-      "Connection: close\r\n\r\n/end", false },
     { "an error", "GET /no HTTP/1.1\r\nHost: a\r\n\r\n",
       "HTTP/1.1 404 Not Found\r\nContent-Length: 3\r\nContent-Type: text/plain\r\nX-Y: z\r\n"
       "Connection: close\r\n\r\n/no", false },

@@ -261,7 +261,6 @@ void records_show(struct records *rs, uint32_t row)
     expose(rs, row, true);
     r->state = ROW_LIVE;
     rs->units += units_of(rs, r);
-    chunk_of(rs, row)->live++;
     rs->live++;
 }
 
@@ -273,7 +272,6 @@ void records_hide(struct records *rs, uint32_t row)
     expose(rs, row, false);
     records_at(rs, row)->state = ROW_HIDDEN;
     rs->units -= units_of(rs, records_at(rs, row));
-    chunk_of(rs, row)->live--;
     rs->live--;
 }
 

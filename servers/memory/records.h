@@ -38,7 +38,6 @@ struct chunk {
     float   *scale, *error;                /* of the codes, [CHUNK_ROWS]; -infinity: not live */
     float   *weight;                       /* significance, rounded up, [CHUNK_ROWS] */
     struct record *record;                 /* [CHUNK_ROWS] */
-    uint32_t live;
     size_t   bytes;
 };
 
