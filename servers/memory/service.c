@@ -20,7 +20,7 @@ bool memory_durable(const struct memory_service *ms) { return ms->options->sync 
 
 bool memory_busy(const struct memory_service *ms)
 {
-    return ms->first || ms->parked || ms->clearing || ms->cleaning;
+    return ms->scans || ms->parked || ms->clearing || ms->cleaning;
 }
 
 bool memory_ready(struct endpoint *ep)

@@ -28,9 +28,9 @@ struct memory_service {
     char                  compact_why[128]; /* because of this; "": it is done */
     struct standing      *standing;      /* standing queries (standing.c) */
     struct resend        *resend;        /* answers that may be asked for again */
-    struct task          *first, *last;  /* scans that wait, oldest first (task.h) */
+    struct task          *scans;         /* those that wait, oldest first (task.h) */
     struct job            scanning;      /* works on the first */
-    struct task          *parked, *last_parked; /* changes that wait for room in the log */
+    struct task          *parked;        /* changes that wait for room in the log */
     struct job            going;         /* lets the first go on */
     size_t                admitted;      /* that have the room and have yet to use it */
     struct task          *clearing;      /* `clear` commands, the first under way */

@@ -210,6 +210,22 @@ void task_embed(struct task *t, void (*ready)(struct task *), bool drop)
         embedded(&t->ask);
 }
 
+/* ---- those that wait, oldest first: a connection has one of them at most */
+
+static void append(struct task **list, struct task *t)
+{
+    while (*list) list = &(*list)->next;
+    *list = t;
+}
+
+static struct task *take(struct task **list)
+{
+    struct task *t = *list;
+    *list = t->next;
+    t->next = NULL;
+    return t;
+}
+
 /* ---- room in the log */
 
 /* For these bytes beside what is kept for others? */
@@ -234,25 +250,16 @@ void task_room(struct task *t, void (*go)(struct task *))
 {
     struct memory_service *ms = t->ms;
     t->go = go;
-    if (t->admitted) {
-        go(t);
-    } else if (!ms->parked && has_room(ms, ROOM)) {
-        admit(t);
-    } else {
-        if (ms->parked) ms->last_parked->next = t;
-        else ms->parked = t;
-        ms->last_parked = t;
-    }
+    if (t->admitted) go(t);
+    else if (!ms->parked && has_room(ms, ROOM)) admit(t);
+    else append(&ms->parked, t);
 }
 
 bool task_go(struct job *job)
 {
     struct memory_service *ms = CONTAINER(struct memory_service, going, job);
-    struct task *t = ms->parked;
     if (!task_may_go(ms)) return false;
-    ms->parked = t->next;
-    t->next = NULL;
-    admit(t);
+    admit(take(&ms->parked));
     return task_may_go(ms);
 }
 
@@ -284,35 +291,29 @@ void task_scan(struct task *t, void (*found)(struct task *))
 {
     struct memory_service *ms = t->ms;
     t->found = found;
-    t->next = NULL;
-    if (!ms->first &&
+    if (!ms->scans &&
         store_records(ms->store)->used * COSINE_STRIDE(t->rq->ep->dimension) <= AT_ONCE) {
         if (scan_open(t)) scan_close(t);
         return;
     }
-    if (ms->first) ms->last->next = t;
-    else ms->first = t;
-    ms->last = t;
+    append(&ms->scans, t);
     loop_job(t->rq->ep->server.loop, &ms->scanning);
 }
 
 bool task_step(struct job *job)
 {
     struct memory_service *ms = CONTAINER(struct memory_service, scanning, job);
-    struct task *t = ms->first;
+    struct task *t = ms->scans;
     if (!t) return false;
     if (t->scanning && store_scan_step(ms->store, &t->scan)) return true;
-    if (!t->scanning) {
-        ms->first = t->next;             /* a refusal lets other requests come here */
-        if (!scan_open(t)) return ms->first != NULL;
-        if (!ms->first) ms->last = t;
-        t->next = ms->first;
-        ms->first = t;
-        return true;
+    take(&ms->scans);                    /* a refusal lets other requests come here */
+    if (t->scanning) {
+        scan_close(t);
+    } else if (scan_open(t)) {
+        t->next = ms->scans;
+        ms->scans = t;
     }
-    ms->first = t->next;
-    scan_close(t);
-    return ms->first != NULL;
+    return ms->scans != NULL;
 }
 
 /* ---- what removes many memories, part by part, so that the loop goes on between */
@@ -321,24 +322,16 @@ bool task_step(struct job *job)
 #define LOOK  1024  /* rows of a sweep that are looked at at once */
 #define BATCH 4096  /* removals that a batch may begin with, so that its end is short, too */
 
-static void append(struct task **list, struct task *t)
-{
-    while (*list) list = &(*list)->next;
-    *list = t;
-}
-
 static void finish(struct task **list)
 {
-    struct task *t = *list;
-    *list = t->next;
+    struct task *t = take(list);
     reply_removed(t->rq, t->removed, t->seq);
     task_free(t);
 }
 
 static void fail(struct task **list, const char *why)
 {
-    struct task *t = *list;
-    *list = t->next;
+    struct task *t = take(list);
     if (!task_storage_failed(t->rq)) reply_error(t->rq, REPLY_STORAGE, "Storage failed: %s", why);
     task_free(t);
 }
