@@ -44,8 +44,10 @@ static const char *take_id(struct request *rq, struct json *in)
     bool whole = type == JSON_NUMBER && json_int(&copy, &v);
     if (type != JSON_STRING && !whole)
         return "id must be a string or an integer within 2^53";
-    struct slice raw = json_raw(in);
-    if (type == JSON_STRING && json_decoded_len(raw) > MAX_ID) return "id is longer than 128 bytes";
+    char room[JSON_ESCAPE * MAX_ID + 2];
+    struct slice raw = json_raw(in), id = { "", 0 };
+    if (type == JSON_STRING) id = json_decoded(raw, room, sizeof room);
+    if (!id.p || id.len > MAX_ID) return "id is longer than 128 bytes";
     rq->id = raw;
     return NULL;
 }
@@ -77,12 +79,8 @@ static bool time_given(struct json *in)
     int64_t ms;
     char copy[256];
     if (in->type != JSON_STRING) return json_time(in, &ms);
-    struct slice raw = json_raw(in);
-    if (raw.len > sizeof copy) return false;
-    struct json s;
-    json_init(&s, memcpy(copy, raw.p, raw.len), raw.len);
-    json_next(&s);
-    return json_time(&s, &ms);
+    struct slice s = json_decoded(json_raw(in), copy, sizeof copy);
+    return s.p && time_parse(s, &ms);
 }
 
 /* What was wrong with an envelope, told after all of it was read. */

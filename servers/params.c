@@ -109,10 +109,10 @@ static bool read_tags(const struct reading *r, const struct param *p, struct jso
     struct json list = json_inside(*out);
     int n = 0;
     while (json_next(&list) > JSON_END) {
-        bool right = list.type == JSON_STRING;
-        struct slice raw = json_raw(&list);
-        size_t len = right ? json_decoded_len(raw) : 0;
-        if (!right || !len || len > MAX_TAG || ++n > MAX_TAGS) return invalid(r, p, allowed);
+        char copy[JSON_ESCAPE * MAX_TAG + 2];
+        struct slice tag = { 0 };
+        if (list.type == JSON_STRING) tag = json_decoded(json_raw(&list), copy, sizeof copy);
+        if (!tag.len || tag.len > MAX_TAG || ++n > MAX_TAGS) return invalid(r, p, allowed);
     }
     return true;
 }

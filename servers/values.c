@@ -209,25 +209,11 @@ struct slice json_compact(struct slice s)
     return (struct slice){ s.p, n };
 }
 
-static unsigned hex4(const char *p)
+struct slice json_decoded(struct slice raw, char *room, size_t cap)
 {
-    unsigned v = 0;
-    for (int i = 0; i < 4; i++) {
-        unsigned c = (unsigned char)p[i];
-        v = v << 4 | (c <= '9' ? c - '0' : (c | 32) - 'a' + 10);
-    }
-    return v;
-}
-
-size_t json_decoded_len(struct slice raw)
-{
-    size_t n = 0;
-    for (size_t i = 1; i + 1 < raw.len; i++, n++) {
-        if (raw.p[i] != '\\' || raw.p[++i] != 'u') continue;
-        unsigned u = hex4(raw.p + i + 1);
-        i += 4;
-        if (u >= 0xd800 && u < 0xdc00) n += 3, i += 6;   /* a pair: four bytes */
-        else n += u < 0x80 ? 0 : u < 0x800 ? 1 : 2;
-    }
-    return n;
+    struct json in;
+    if (raw.len > cap) return (struct slice){ 0 };
+    json_init(&in, memcpy(room, raw.p, raw.len), raw.len);
+    json_next(&in);
+    return json_slice(&in);
 }

@@ -38,7 +38,9 @@ const char *hex_text(char *out, const uint8_t *p, size_t n);
 /* JSON without the white space between its tokens, over its own text. */
 struct slice json_compact(struct slice s);
 
-/* Bytes that a JSON string (its text with the quotes, checked) has when decoded. */
-size_t json_decoded_len(struct slice raw);
+/* A JSON string (its text with the quotes, checked), decoded in a copy at room[cap]. p NULL: its
+ * text is longer than that; each byte decoded takes up to JSON_ESCAPE of it, the quotes two. */
+#define JSON_ESCAPE 6
+struct slice json_decoded(struct slice raw, char *room, size_t cap);
 
 #endif
