@@ -220,24 +220,19 @@ static bool set(struct options *o, const struct flag *f, const char *s)
 }
 
 /* where: the value's place and name, as its source spells them. */
-static int bad_value(struct fault *ft, int status, const char *where, const char *s,
-                     const struct flag *f)
+static int assign(struct options *o, const struct flag *f, const char *s, const char *where,
+                  struct fault *ft)
 {
     char range[80] = "";
+    if (set(o, f, s)) return 0;
     if (f->kind == NUMBER || f->kind == REAL || f->kind == BYTES || f->kind == PORT ||
         f->kind == SYNC)
         snprintf(range, sizeof range, ", a number from %.15g to %.15g", f->min, f->max);
     if (f->kind == LIST) snprintf(range, sizeof range, ", at most %d times", OPTIONS_LIST);
-    return fault_set(ft, status, "%s: bad value '%.100s' (want %s%s)", where, s ? s : "",
+    return fault_set(ft, o->source == COMMAND_LINE ? 64 : 78,
+                     "%s: bad value '%.100s' (want %s%s)", where, s ? s : "",
                      f->value ? f->value
                      : f->kind == SWITCH ? "true or false" : "one kind of maintenance", range);
-}
-
-static int bad_variable(struct fault *ft, const char *name, const char *s, const struct flag *f)
-{
-    char where[96];
-    snprintf(where, sizeof where, "environment: %s", name);
-    return bad_value(ft, 78, where, s, f);
 }
 
 static void defaults(struct options *o)
@@ -278,20 +273,19 @@ static int read_environment(struct options *o, struct fault *ft)
 {
     for (size_t i = 0; i < N_FLAGS; i++) {
         const struct flag *f = &flags[i];
-        char name[64] = "RECALLD_";
-        size_t n = 8;
+        char where[80] = "environment: RECALLD_", *name = strchr(where, 'R'), *end = name + 8;
         for (const char *p = f->name; *p; p++)
-            name[n++] = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
+            *end++ = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
         const char *s = getenv(name);
         if (!s || f->kind == MODE || f->kind == MODE_FILE) continue;
         if (f->kind != LIST) {
-            if (!set(o, f, s)) return bad_variable(ft, name, s, f);
+            if (assign(o, f, s, where, ft)) return -1;
             continue;
         }
         char *copy = own(o, s), *save = NULL;
         if (!copy) return fault_set(ft, 71, "out of memory");
         for (char *t = strtok_r(copy, ",", &save); t; t = strtok_r(NULL, ",", &save))
-            if (!set(o, f, t)) return bad_variable(ft, name, t, f);
+            if (assign(o, f, t, where, ft)) return -1;
     }
     return 0;
 }
@@ -317,10 +311,9 @@ static int read_line(struct options *o, char *line, const char *where, struct fa
         return fault_set(ft, 78, "%s: '%s' wants a value: %s = %s", where, name, name, f->value);
     copy = eq ? own(o, strip(eq + 1)) : NULL;
     if (eq && !copy) return fault_set(ft, 71, "out of memory");
-    if (set(o, f, copy)) return 0;
     char place[400];
     snprintf(place, sizeof place, "%s: %s", where, f->name);
-    return bad_value(ft, 78, place, copy, f);
+    return assign(o, f, copy, place, ft);
 }
 
 static int read_file(struct options *o, const char *path, struct fault *ft)
@@ -358,10 +351,9 @@ static int read_word(struct options *o, int argc, char **argv, int *i, struct fa
         value = argv[++*i];
     }
     if (f->kind == MODE && value) return fault_set(ft, 64, "--%s takes no value", f->name);
-    if (set(o, f, value)) return 0;
     char where[64];
     snprintf(where, sizeof where, "--%s", f->name);
-    return bad_value(ft, 64, where, value, f);
+    return assign(o, f, value, where, ft);
 }
 
 int options_read(struct options *o, int argc, char **argv, struct fault *ft)
@@ -370,6 +362,7 @@ int options_read(struct options *o, int argc, char **argv, struct fault *ft)
     /* First for --config alone and for errors of usage; then in order of rank. */
     defaults(&cli);
     cli.host = NULL;
+    cli.source = COMMAND_LINE;
     for (int i = 1; i < argc; i++)
         if (read_word(&cli, argc, argv, &i, ft)) return -1;
     defaults(o);
