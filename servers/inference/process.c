@@ -8,7 +8,6 @@
 #include "servers/memory/cosine.h"
 #include "servers/memory/memory.h"
 #include "servers/memory/significance.h"
-#include "servers/params.h"
 
 enum { CONTEXT_MAX = 64, CHUNKS_MAX = 256, CHUNKS_BYTES = 1 << 20, LENGTH_MIN = 8 };
 
@@ -267,21 +266,12 @@ static bool read_context(struct request *rq, struct plan *plan)
     return true;
 }
 
-static bool read_embedding(struct request *rq, struct plan *plan, uint32_t dimension)
+static bool read_embedding(struct request *rq, struct plan *plan)
 {
-    size_t n = plan->p.embedding.n;
-    if (!n) {
-        if (plan->p.text.p) return true;
-        reply_error(rq, REPLY_MISSING_FIELD, "Missing required field: text");
-        return false;
-    }
-    if (n != dimension) {
-        reply_error(rq, REPLY_BAD_DIMENSION, "Invalid embedding dimension: got %zu, expected %u", n,
-                    dimension);
-        return false;
-    }
-    return !cosine_normalise(plan->given, plan->given, dimension)
-           || invalid(rq, "embedding", "not all zero");
+    const struct process *p = &plan->p;
+    if (p->embedding.n) return work_vector(rq, &p->embedding, rq->ep->dimension);
+    if (!p->text.p) reply_error(rq, REPLY_MISSING_FIELD, "Missing required field: text");
+    return p->text.p != NULL;
 }
 
 /* An integer from..to, or as it is where none is given. */
@@ -338,7 +328,7 @@ static bool read_plan(struct request *rq, struct plan *plan)
     plan->p = (struct process){ .top_k = 5,
                                 .embedding = { .v = plan->given, .cap = MEMORY_DIMENSION } };
     if (!params_read(rq, process_params, &plan->p)) return false;
-    if (!read_embedding(rq, plan, embedder_dimension(e)) || !read_context(rq, plan)) return false;
+    if (!read_embedding(rq, plan) || !read_context(rq, plan)) return false;
     if (plan->p.text.p && !work_text(rq, "text", &plan->p.text)) return false;
     if (!work_adapter(rq, e, plan->p.adapter, &plan->adapter)) return false;
     plan->text[plan->contexts] = plan->p.text;

@@ -3,6 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "servers/memory/cosine.h"
 #include "servers/memory/memory.h"
 #include "servers/values.h"
 
@@ -78,6 +79,18 @@ bool work_text(struct request *rq, const char *name, struct slice *text)
     if (text->len <= TEXT_MAX) return true;
     reply_error(rq, REPLY_TOO_LARGE, "Text too long: %s has %zu bytes, at most %d are allowed",
                 name, text->len, TEXT_MAX);
+    return false;
+}
+
+bool work_vector(struct request *rq, const struct param_vector *v, uint32_t dimension)
+{
+    if (v->n != dimension)
+        reply_error(rq, REPLY_BAD_DIMENSION, "Invalid embedding dimension: got %zu, expected %u",
+                    v->n, dimension);
+    else if (cosine_normalise(v->v, v->v, dimension))
+        reply_error(rq, REPLY_INVALID_PARAMETER,
+                    "Invalid parameter: embedding (numbers that are not all zero)");
+    else return true;
     return false;
 }
 

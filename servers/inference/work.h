@@ -5,6 +5,7 @@
 #include "servers/endpoint.h"
 #include "servers/inference/embedder.h"
 #include "servers/inference/service.h"
+#include "servers/params.h"
 
 #define TEXT_MAX 65536          /* bytes of one text, trimmed */
 
@@ -26,6 +27,10 @@ void work_free(struct work *w);
 
 /* Trim *text of Unicode's white space; false: it is over TEXT_MAX and an error was replied. */
 bool work_text(struct request *rq, const char *name, struct slice *text);
+
+/* A vector of this dimension, made one of unit length; false: it is none, and an error was
+ * replied. */
+bool work_vector(struct request *rq, const struct param_vector *v, uint32_t dimension);
 
 /* Index of the adapter of this name, -1 where name.p is NULL; false: an error was replied. */
 bool work_adapter(struct request *rq, const struct embedder *e, struct slice name, int *index);

@@ -114,20 +114,6 @@ static bool check_metadata(struct request *rq, struct task *t)
     return false;
 }
 
-static bool check_vector(struct request *rq, struct task *t)
-{
-    uint32_t dimension = rq->ep->dimension;
-    if (t->c.embedding.n != dimension) {
-        reply_error(rq, REPLY_BAD_DIMENSION, "Invalid embedding dimension: got %zu, expected %u",
-                    t->c.embedding.n, dimension);
-        return false;
-    }
-    if (!cosine_normalise(t->vector, t->vector, dimension)) return true;
-    reply_error(rq, REPLY_INVALID_PARAMETER,
-                "Invalid parameter: embedding (numbers that are not all zero)");
-    return false;
-}
-
 /* The rest of what the parameter table cannot say. */
 static bool check(struct request *rq, struct task *t)
 {
@@ -140,7 +126,7 @@ static bool check(struct request *rq, struct task *t)
     }
     if (c->metadata.p && !check_metadata(rq, t)) return false;
     if (c->tags.p) call_tags(c);
-    if (c->embedding.n && !check_vector(rq, t)) return false;
+    if (c->embedding.n && !work_vector(rq, &c->embedding, rq->ep->dimension)) return false;
     return work_adapter(rq, t->ms->embedder, c->adapter, &t->adapter);
 }
 
