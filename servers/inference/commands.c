@@ -10,7 +10,6 @@
 #include "servers/inference/work.h"
 #include "servers/log.h"
 #include "servers/memory/cosine.h"
-#include "servers/params.h"
 
 #define TEXTS_MAX 256           /* of one embeddings command */
 
@@ -314,9 +313,9 @@ static void on_unload_adapter(struct request *rq)
     embedder_unload_adapter(is->embedder, index);
 }
 
-/* ---- the table */
+/* ---- the endpoint */
 
-const struct command inference_commands[] = {
+static const struct command commands[] = {
     { "embeddings",     on_embeddings,     CMD_LATER },
     { "process",        process_run,       CMD_LATER },
     { "similarity",     on_similarity,     CMD_LATER },
@@ -327,7 +326,7 @@ const struct command inference_commands[] = {
     { NULL, NULL, 0 }
 };
 
-void inference_stats(struct endpoint *ep, struct json_out *out)
+static void put_stats(struct endpoint *ep, struct json_out *out)
 {
     const struct inference_service *is = ep->app;
     struct embedder_adapter a;
@@ -341,4 +340,21 @@ void inference_stats(struct endpoint *ep, struct json_out *out)
     json_open(out, '[');
     for (int i = -1; embedder_adapter_next(is->embedder, &i, &a);) json_put_text(out, a.name);
     json_close(out, ']');
+}
+
+static int64_t wall(struct endpoint *ep)
+{
+    (void)ep;
+    return time_now();
+}
+
+void inference_open(struct inference_service *is, const struct options *o, struct embedder *e)
+{
+    is->options = o;
+    is->embedder = e;
+    is->ep.app = is;
+    is->ep.wall = wall;
+    is->ep.commands = commands;
+    is->ep.stats = put_stats;
+    is->ep.events = EVENT_STATS;
 }

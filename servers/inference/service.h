@@ -23,11 +23,7 @@ struct inference_service {
     void                 *memory;
 };
 
-/* Join them: sets commands, stats, app of ep. */
+/* commands.c: join them; sets commands, stats, app of ep. */
 void inference_open(struct inference_service *is, const struct options *o, struct embedder *e);
-
-/* commands.c */
-extern const struct command inference_commands[];
-void inference_stats(struct endpoint *ep, struct json_out *out);
 
 #endif
