@@ -8,23 +8,10 @@
 #include "servers/session.h"
 #include "servers/values.h"
 
-static void put_int(struct json_out *out, const char *key, uint64_t v)
-{
-    json_put_key(out, key);
-    json_put_int(out, (int64_t)v);
-}
-
 /* Rounded to thousandths: nobody wants 17 digits of a time. */
 static void put_num(struct json_out *out, const char *key, double v)
 {
-    json_put_key(out, key);
-    json_put_double(out, (double)(int64_t)(v * 1000 + (v < 0 ? -0.5 : 0.5)) / 1000);
-}
-
-static void open_at(struct json_out *out, const char *key)
-{
-    json_put_key(out, key);
-    json_open(out, '{');
+    member_double(out, key, (double)(int64_t)(v * 1000 + (v < 0 ? -0.5 : 0.5)) / 1000);
 }
 
 static double uptime(const struct endpoint *ep)
@@ -45,17 +32,16 @@ static void put_port(struct json_out *out, const char *key, const struct endpoin
 static void put_identity(struct endpoint *ep, struct json_out *out)
 {
     char print[65];
-    json_put_key(out, "server"), json_put_text(out, ep->name);
-    json_put_key(out, "version"), json_put_text(out, RECALLD_VERSION);
-    open_at(out, "endpoints");
+    member_text(out, "server", ep->name);
+    member_text(out, "version", RECALLD_VERSION);
+    member_open(out, "endpoints", '{');
     put_port(out, "memory", ep, ep->other);
     put_port(out, "inference", ep, ep->other);
     json_close(out, '}');
-    json_put_key(out, "model"), json_put_text(out, ep->model_name);
-    json_put_key(out, "model_fingerprint");
-    json_put_text(out, hex_text(print, ep->fingerprint, 32));
-    put_int(out, "dimension", ep->dimension);
-    json_put_key(out, "device"), json_put_text(out, "cpu");
+    member_text(out, "model", ep->model_name);
+    member_text(out, "model_fingerprint", hex_text(print, ep->fingerprint, 32));
+    member_count(out, "dimension", ep->dimension);
+    member_text(out, "device", "cpu");
     put_num(out, "uptime_s", uptime(ep));
     json_put_key(out, "server_time"), json_put_time(out, ep->wall(ep));
 }
@@ -64,22 +50,22 @@ static void put_traffic(const struct endpoint *ep, struct json_out *out)
 {
     const struct server_counters *n = &ep->server.n;
     const struct metrics *m = &ep->metrics;
-    open_at(out, "connections");
-    put_int(out, "active", n->open);
-    put_int(out, "total", n->total);
-    put_int(out, "rejected", n->rejected);
-    put_int(out, "max", ep->server.max_connections);
-    put_int(out, "attempts", n->attempts);
+    member_open(out, "connections", '{');
+    member_count(out, "active", n->open);
+    member_count(out, "total", n->total);
+    member_count(out, "rejected", n->rejected);
+    member_count(out, "max", ep->server.max_connections);
+    member_count(out, "attempts", n->attempts);
     json_close(out, '}');
-    open_at(out, "messages");
-    put_int(out, "received", m->received);
-    put_int(out, "sent", m->sent);
-    put_int(out, "errors", m->errors);
-    put_int(out, "rate_limited", m->rate_limited);
+    member_open(out, "messages", '{');
+    member_count(out, "received", m->received);
+    member_count(out, "sent", m->sent);
+    member_count(out, "errors", m->errors);
+    member_count(out, "rate_limited", m->rate_limited);
     json_close(out, '}');
-    open_at(out, "bytes");
-    put_int(out, "in", n->bytes_in);
-    put_int(out, "out", n->bytes_out);
+    member_open(out, "bytes", '{');
+    member_count(out, "in", n->bytes_in);
+    member_count(out, "out", n->bytes_out);
     json_close(out, '}');
 }
 
@@ -88,14 +74,14 @@ static void put_times(const struct endpoint *ep, struct json_out *out)
     const struct histogram *h = &ep->metrics.latency;
     struct loop_lag lag;
     loop_lag(ep->server.loop, &lag);
-    open_at(out, "latency_ms");
+    member_open(out, "latency_ms", '{');
     put_num(out, "avg", histogram_avg_ms(h));
     put_num(out, "p50", histogram_ms(h, 0.50));
     put_num(out, "p95", histogram_ms(h, 0.95));
     put_num(out, "p99", histogram_ms(h, 0.99));
     put_num(out, "max", (double)h->max_us / 1000);
     json_close(out, '}');
-    open_at(out, "loop_lag_ms");
+    member_open(out, "loop_lag_ms", '{');
     put_num(out, "p99", lag.p99_ms);
     put_num(out, "max", lag.max_ms);
     json_close(out, '}');
@@ -103,17 +89,18 @@ static void put_times(const struct endpoint *ep, struct json_out *out)
 
 static void put_codes(const struct endpoint *ep, struct json_out *out)
 {
-    open_at(out, "closes");
+    member_open(out, "closes", '{');
     for (int i = 0; i < 17; i++) {
         char code[16];
         snprintf(code, sizeof code, "%d", 1000 + i);
-        if (ep->server.n.closes[i]) put_int(out, i < 16 ? code : "other", ep->server.n.closes[i]);
+        if (ep->server.n.closes[i])
+            member_count(out, i < 16 ? code : "other", ep->server.n.closes[i]);
     }
     json_close(out, '}');
-    open_at(out, "errors_by_code");
+    member_open(out, "errors_by_code", '{');
     for (int i = 0; i < REPLY_CODES; i++)
         if (ep->metrics.errors_by_code[i])
-            put_int(out, reply_code_names[i], ep->metrics.errors_by_code[i]);
+            member_count(out, reply_code_names[i], ep->metrics.errors_by_code[i]);
     json_close(out, '}');
 }
 
@@ -124,17 +111,17 @@ static void put_machine(const struct endpoint *ep, struct json_out *out)
 {
     struct usage u;
     usage_read(&u, loop_now(ep->server.loop));
-    open_at(out, "memory");
+    member_open(out, "memory", '{');
     put_num(out, "rss_mb", u.rss_mb);
     put_num(out, "peak_rss_mb", u.peak_rss_mb);
     json_close(out, '}');
-    open_at(out, "cpu");
+    member_open(out, "cpu", '{');
     put_num(out, "utilization", u.cpu);
     put_num(out, "load1", u.load1);
     json_close(out, '}');
     json_put_key(out, "gpu");
     json_put_raw(out, no_gpu, sizeof no_gpu - 1);
-    if (ep->sandbox) json_put_key(out, "sandbox"), json_put_text(out, ep->sandbox);
+    if (ep->sandbox) member_text(out, "sandbox", ep->sandbox);
 }
 
 static void put_stats(struct endpoint *ep, struct json_out *out)
@@ -272,7 +259,7 @@ static void on_stats(struct request *rq)
 static void on_ping(struct request *rq)
 {
     struct json_out *out = reply_begin(rq);
-    json_put_key(out, "pong"), json_put_bool(out, true);
+    member_bool(out, "pong", true);
     json_put_key(out, "server_time"), json_put_time(out, rq->ep->wall(rq->ep));
     reply_end(rq);
 }
@@ -280,7 +267,7 @@ static void on_ping(struct request *rq)
 static void on_health(struct request *rq)
 {
     struct json_out *out = reply_begin(rq);
-    json_put_key(out, "state"), json_put_text(out, "ok");
+    member_text(out, "state", "ok");
     put_num(out, "uptime_s", uptime(rq->ep));
     reply_end(rq);
 }
@@ -289,10 +276,10 @@ static void on_config(struct request *rq)
 {
     struct json_out *out = reply_begin(rq);
     options_put(rq->ep->options, out);
-    put_int(out, "max_waiting", SESSION_WAITING);
-    put_int(out, "max_standing_queries", SESSION_QUERIES);
-    put_int(out, "high_water", CONN_HIGH_WATER);
-    put_int(out, "max_nesting", JSON_DEPTH);
+    member_count(out, "max_waiting", SESSION_WAITING);
+    member_count(out, "max_standing_queries", SESSION_QUERIES);
+    member_count(out, "high_water", CONN_HIGH_WATER);
+    member_count(out, "max_nesting", JSON_DEPTH);
     reply_end(rq);
 }
 

@@ -39,10 +39,8 @@ static struct event *event_new(unsigned bit, struct slice data)
     struct json_out out;
     json_out(&out, ev->text, cap);
     json_open(&out, '{');
-    json_put_key(&out, "status");
-    json_put_text(&out, "success");
-    json_put_key(&out, "event");
-    json_put_text(&out, name);
+    member_text(&out, "status", "success");
+    member_text(&out, "event", name);
     size_t name_end = out.len;
     json_put_key(&out, "data");
     json_put_raw(&out, data.p, data.len);
@@ -64,8 +62,7 @@ static void send_one(struct session *s, struct conn *c, const struct event *ev)
     struct json_out out;
     json_out(&out, p + ev->name_end, 64);
     out.comma = true;
-    json_put_key(&out, "dropped");
-    json_put_int(&out, (int64_t)s->dropped);
+    member_count(&out, "dropped", s->dropped);
     memcpy(p, ev->text, ev->name_end);
     memcpy(p + ev->name_end + out.len, ev->text + ev->name_end, ev->len - ev->name_end);
     conn_reply_end(c, WS_TEXT, ev->len + out.len);
@@ -228,14 +225,12 @@ static unsigned read_bits(struct request *rq, struct slice list)
 static void answer(struct request *rq, const struct session *s, uint32_t query_id)
 {
     struct json_out *out = reply_begin(rq);
-    json_put_key(out, "subscribed");
-    json_open(out, '[');
+    member_open(out, "subscribed", '[');
     for (size_t i = 0; i < N_NAMES; i++)
         if (s && (s->bits & names[i].bit)) json_put_text(out, names[i].name);
     json_close(out, ']');
     if (query_id) {
-        json_put_key(out, "query_id");
-        json_put_int(out, query_id);
+        member_int(out, "query_id", query_id);
     }
     reply_end(rq);
 }

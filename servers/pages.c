@@ -7,6 +7,7 @@
 #include "servers/endpoint.h"
 #include "servers/log.h"
 #include "servers/policy.h"
+#include "servers/values.h"
 
 #define CORS                                            \
     "Access-Control-Allow-Methods: GET, POST, OPTIONS\r\n" \
@@ -96,19 +97,17 @@ static void refuse(struct visit *v, const struct verdict *why)
     cors(v, false, why->status == 401 ? "WWW-Authenticate: Bearer\r\n" : "");
     json_out(&out, body, sizeof body);
     json_open(&out, '{');
-    json_put_key(&out, "status"), json_put_text(&out, "error");
-    json_put_key(&out, "error"), json_put_text(&out, sentence(why));
-    json_put_key(&out, "data");
-    json_open(&out, '{');
-    json_put_key(&out, "code");
-    json_put_text(&out, why->status == 401 ? "unauthorized"
-                      : why->status == 400 ? "bad_host" : "forbidden");
-    json_put_key(&out, "header"), json_put_text(&out, why->header);
+    member_text(&out, "status", "error");
+    member_text(&out, "error", sentence(why));
+    member_open(&out, "data", '{');
+    member_text(&out, "code", why->status == 401 ? "unauthorized"
+                            : why->status == 400 ? "bad_host" : "forbidden");
+    member_text(&out, "header", why->header);
     if (why->value.p) {
         json_put_key(&out, "value");
         json_put_str(&out, valid ? why->value.p : "?", valid ? why->value.len : 1);
     }
-    if (why->flag) json_put_key(&out, "flag"), json_put_text(&out, why->flag);
+    if (why->flag) member_text(&out, "flag", why->flag);
     json_close(&out, '}');
     json_close(&out, '}');
     answer(v, why->status, "application/json", (struct slice){ body, out.len });

@@ -77,9 +77,8 @@ static struct json_out begin(const char *type)
     if (!buf) buf = need(LINK_MESSAGE);
     json_out(&out, buf, LINK_MESSAGE);
     json_open(&out, '{');
-    json_put_key(&out, "type"), json_put_text(&out, type);
-    json_put_key(&out, "data");
-    json_open(&out, '{');
+    member_text(&out, "type", type);
+    member_open(&out, "data", '{');
     return out;
 }
 
@@ -161,7 +160,7 @@ static void on_export(const char *text)
     do {
         struct json_out out = begin("export");
         if (after.len) json_put_key(&out, "after"), json_put_raw(&out, after.p, after.len);
-        json_put_key(&out, "count"), json_put_int(&out, 100);
+        member_int(&out, "count", 100);
         end(&out);
         bool json = as_json;
         as_json = false;                  /* lines are JSON already */
@@ -257,8 +256,7 @@ static void on_watch(const char *text)
 {
     (void)text;
     struct json_out out = begin("subscribe");
-    json_put_key(&out, "events");
-    json_open(&out, '[');
+    member_open(&out, "events", '[');
     json_put_text(&out, "memory_added"), json_put_text(&out, "memory_updated");
     json_put_text(&out, "memory_removed");
     json_close(&out, ']');

@@ -8,6 +8,7 @@
 
 #include "servers/log.h"
 #include "servers/session.h"
+#include "servers/values.h"
 
 const char *const reply_code_names[REPLY_CODES] = {
     "invalid_json", "invalid_envelope", "missing_field", "invalid_parameter", "invalid_timestamp",
@@ -120,8 +121,7 @@ static void pump(struct session *s);
 static void put_head(struct request *rq, const char *status)
 {
     json_open(&rq->out, '{');
-    json_put_key(&rq->out, "status");
-    json_put_text(&rq->out, status);
+    member_text(&rq->out, "status", status);
     if (rq->id.len) {
         json_put_key(&rq->out, "id");
         json_put_raw(&rq->out, rq->id.p, rq->id.len);
@@ -144,8 +144,7 @@ static struct json_out *begin(struct request *rq, const char *status)
 struct json_out *reply_begin(struct request *rq)
 {
     begin(rq, "success");
-    json_put_key(&rq->out, "data");
-    json_open(&rq->out, '{');
+    member_open(&rq->out, "data", '{');
     return &rq->out;
 }
 
@@ -231,15 +230,11 @@ void reply_end(struct request *rq) { reply_end_durable(rq, 0); }
 static void error_text(struct request *rq, enum reply_code code, const char *text, int64_t retry_ms)
 {
     struct json_out *out = begin(rq, "error");
-    json_put_key(out, "error");
-    json_put_text(out, text);
-    json_put_key(out, "data");
-    json_open(out, '{');
-    json_put_key(out, "code");
-    json_put_text(out, reply_code_names[code]);
+    member_text(out, "error", text);
+    member_open(out, "data", '{');
+    member_text(out, "code", reply_code_names[code]);
     if (retry_ms >= 0) {
-        json_put_key(out, "retry_after_ms");
-        json_put_int(out, retry_ms);
+        member_int(out, "retry_after_ms", retry_ms);
     }
     json_close(out, '}');
     json_close(out, '}');
@@ -347,8 +342,7 @@ static void fail(struct request *rq, const char *why)
     snprintf(text, sizeof text, "Storage failed: %s", why);
     json_out(&rq->out, buf, sizeof buf);
     put_head(rq, "error");
-    json_put_key(&rq->out, "error");
-    json_put_text(&rq->out, text);
+    member_text(&rq->out, "error", text);
     json_put_key(&rq->out, "data");
     json_put_raw(&rq->out, "{\"code\":\"storage\"}", 18);
     json_close(&rq->out, '}');

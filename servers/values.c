@@ -149,6 +149,47 @@ void json_put_time(struct json_out *out, int64_t ms)
     json_put_str(out, s, 24);
 }
 
+void member_text(struct json_out *out, const char *name, const char *v)
+{
+    json_put_key(out, name);
+    json_put_text(out, v);
+}
+
+void member_int(struct json_out *out, const char *name, int64_t v)
+{
+    json_put_key(out, name);
+    json_put_int(out, v);
+}
+
+void member_count(struct json_out *out, const char *name, uint64_t n)
+{
+    member_int(out, name, (int64_t)n);
+}
+
+void member_double(struct json_out *out, const char *name, double v)
+{
+    json_put_key(out, name);
+    json_put_double(out, v);
+}
+
+void member_f32(struct json_out *out, const char *name, float v)
+{
+    json_put_key(out, name);
+    json_put_f32(out, v);
+}
+
+void member_bool(struct json_out *out, const char *name, bool v)
+{
+    json_put_key(out, name);
+    json_put_bool(out, v);
+}
+
+void member_open(struct json_out *out, const char *name, char bracket)
+{
+    json_put_key(out, name);
+    json_open(out, bracket);
+}
+
 static bool is_space(uint32_t c, bool unicode)
 {
     if (c == ' ' || (c >= '\t' && c <= '\r')) return true;

@@ -1,5 +1,5 @@
 /* Values that JSON has no type for: times, bytes in hex, and texts without the
- * white space around them. Pure functions, but for time_now(). */
+ * white space around them; and members of objects. Pure functions, but for time_now(). */
 #ifndef VALUES_H
 #define VALUES_H
 
@@ -24,6 +24,15 @@ int64_t time_now(void);
 /* YYYY-MM-DDTHH:MM:SS.mmmZ, 24 characters, no NUL; years 0000 to 9999. */
 void time_print(char out[24], int64_t ms);
 void json_put_time(struct json_out *out, int64_t ms);
+
+/* A member of an object: its name, and its value or the bracket that opens it. */
+void member_text(struct json_out *out, const char *name, const char *v);
+void member_int(struct json_out *out, const char *name, int64_t v);
+void member_count(struct json_out *out, const char *name, uint64_t n);
+void member_double(struct json_out *out, const char *name, double v);
+void member_f32(struct json_out *out, const char *name, float v);
+void member_bool(struct json_out *out, const char *name, bool v);
+void member_open(struct json_out *out, const char *name, char bracket);
 
 /* Without white space around: ASCII's six only, or all of Unicode's (White_Space). */
 struct slice trim_ascii(struct slice s);

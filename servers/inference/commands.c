@@ -59,12 +59,10 @@ static long read_texts(struct request *rq, struct slice raw, struct slice out[TE
 
 static void put_tokens(struct json_out *out, const struct embed_request *ask)
 {
-    json_put_key(out, "tokens");
-    json_open(out, '[');
+    member_open(out, "tokens", '[');
     for (size_t i = 0; i < ask->n; i++) json_put_int(out, ask->tokens[i]);
     json_close(out, ']');
-    json_put_key(out, "truncated");
-    json_open(out, '[');
+    member_open(out, "truncated", '[');
     for (size_t i = 0; i < ask->n; i++) json_put_bool(out, ask->truncated[i]);
     json_close(out, ']');
 }
@@ -73,20 +71,19 @@ void put_embeddings(struct json_out *out, const struct request *rq, const struct
                     const struct embed_request *ask, struct slice adapter, bool base64)
 {
     size_t dimension = embedder_dimension(e);
-    json_put_key(out, "embeddings");
-    json_open(out, '[');
+    member_open(out, "embeddings", '[');
     for (size_t i = 0; i < ask->n; i++)
         put_vector(out, ask->vector + i * dimension, dimension, base64);
     json_close(out, ']');
-    json_put_key(out, "count"), json_put_int(out, (int64_t)ask->n);
-    json_put_key(out, "dimension"), json_put_int(out, (int64_t)dimension);
-    json_put_key(out, "model"), json_put_text(out, embedder_name(e));
+    member_count(out, "count", ask->n);
+    member_count(out, "dimension", dimension);
+    member_text(out, "model", embedder_name(e));
     json_put_key(out, "adapter");
     if (adapter.p) json_put_str(out, adapter.p, adapter.len);
     else json_put_null(out);
-    json_put_key(out, "normalized"), json_put_bool(out, ask->normalize);
+    member_bool(out, "normalized", ask->normalize);
     put_tokens(out, ask);
-    json_put_key(out, "processing_time_ms"), json_put_double(out, request_ms(rq));
+    member_double(out, "processing_time_ms", request_ms(rq));
 }
 
 static void embeddings_reply(struct work *w)
@@ -134,7 +131,7 @@ static void similarity_reply(struct work *w)
     size_t dimension = embedder_dimension(w->is->embedder);
     double s = cosine_clamp(cosine_exact(w->ask.vector, w->ask.vector + dimension, dimension));
     struct json_out *out = reply_begin(w->rq);
-    json_put_key(out, "similarity"), json_put_double(out, s);
+    member_double(out, "similarity", s);
     put_tokens(out, &w->ask);
     reply_end(w->rq);
     work_free(w);
@@ -162,14 +159,13 @@ static void on_models(struct request *rq)
 {
     const struct embedder *e = ((struct inference_service *)rq->ep->app)->embedder;
     struct json_out *out = reply_begin(rq);
-    json_put_key(out, "models");
-    json_open(out, '[');
+    member_open(out, "models", '[');
     json_open(out, '{');
-    json_put_key(out, "name"), json_put_text(out, embedder_name(e));
+    member_text(out, "name", embedder_name(e));
     json_put_key(out, "fingerprint"), put_fingerprint(out, embedder_fingerprint(e));
-    json_put_key(out, "dimension"), json_put_int(out, embedder_dimension(e));
-    json_put_key(out, "max_tokens"), json_put_int(out, embedder_max_tokens(e));
-    json_put_key(out, "dtype"), json_put_text(out, embedder_dtype(e));
+    member_int(out, "dimension", embedder_dimension(e));
+    member_int(out, "max_tokens", embedder_max_tokens(e));
+    member_text(out, "dtype", embedder_dtype(e));
     json_close(out, '}');
     json_close(out, ']');
     reply_end(rq);
@@ -177,12 +173,11 @@ static void on_models(struct request *rq)
 
 static void put_adapter(struct json_out *out, const struct embedder_adapter *a)
 {
-    json_put_key(out, "name"), json_put_text(out, a->name);
+    member_text(out, "name", a->name);
     json_put_key(out, "fingerprint"), put_fingerprint(out, a->fingerprint);
-    json_put_key(out, "rank"), json_put_int(out, a->rank);
-    json_put_key(out, "alpha"), json_put_double(out, a->alpha);
-    json_put_key(out, "targets");
-    json_open(out, '[');
+    member_int(out, "rank", a->rank);
+    member_double(out, "alpha", a->alpha);
+    member_open(out, "targets", '[');
     for (const char *t = a->targets; *t; t += strlen(t) + 1) json_put_text(out, t);
     json_close(out, ']');
 }
@@ -192,8 +187,7 @@ static void on_adapters(struct request *rq)
     const struct embedder *e = ((struct inference_service *)rq->ep->app)->embedder;
     struct embedder_adapter a;
     struct json_out *out = reply_begin(rq);
-    json_put_key(out, "adapters");
-    json_open(out, '[');
+    member_open(out, "adapters", '[');
     for (int i = -1; embedder_adapter_next(e, &i, &a);) {
         json_open(out, '{');
         put_adapter(out, &a);
@@ -332,12 +326,11 @@ static void put_stats(struct endpoint *ep, struct json_out *out)
     struct embedder_adapter a;
     struct embedder_stats s;
     embedder_stats(is->embedder, &s);
-    json_put_key(out, "embeddings_total"), json_put_int(out, (int64_t)s.texts);
-    json_put_key(out, "tokens_total"), json_put_int(out, (int64_t)s.tokens);
-    json_put_key(out, "queue"), json_put_int(out, (int64_t)s.queue);
-    json_put_key(out, "avg_embedding_ms"), json_put_double(out, s.avg_ms);
-    json_put_key(out, "adapters");
-    json_open(out, '[');
+    member_count(out, "embeddings_total", s.texts);
+    member_count(out, "tokens_total", s.tokens);
+    member_count(out, "queue", s.queue);
+    member_double(out, "avg_embedding_ms", s.avg_ms);
+    member_open(out, "adapters", '[');
     for (int i = -1; embedder_adapter_next(is->embedder, &i, &a);) json_put_text(out, a.name);
     json_close(out, ']');
 }

@@ -98,12 +98,6 @@ static bool read_stream(struct work *w)
 
 /* ---- the reply */
 
-static void put_number(struct json_out *out, const char *key, double v)
-{
-    json_put_key(out, key);
-    json_put_double(out, v);
-}
-
 static void put_embedding(struct work *w, struct json_out *out, const float *x)
 {
     json_put_key(out, "embedding");
@@ -117,12 +111,12 @@ static void put_chunk(struct work *w, struct json_out *out, const struct chunk *
 {
     const struct plan *plan = w->own;
     json_open(out, '{');
-    json_put_key(out, "index"), json_put_int(out, (int64_t)c->index);
-    json_put_key(out, "start"), json_put_int(out, c->start);
-    json_put_key(out, "end"), json_put_int(out, c->end);
-    json_put_key(out, "tokens"), json_put_int(out, c->tokens);
-    put_number(out, "significance", c->score.significance);
-    put_number(out, "surprise", c->score.surprise);
+    member_count(out, "index", c->index);
+    member_int(out, "start", c->start);
+    member_int(out, "end", c->end);
+    member_int(out, "tokens", c->tokens);
+    member_double(out, "significance", c->score.significance);
+    member_double(out, "surprise", c->score.surprise);
     if (plan->p.include_embeddings) put_embedding(w, out, c->x);
     json_close(out, '}');
 }
@@ -133,8 +127,7 @@ static bool put_chunks(struct work *w, struct json_out *out, const struct chunk 
     const struct plan *plan = w->own;
     struct slice text = plan->text[plan->contexts];
     bool right = true;
-    json_put_key(out, "chunks");
-    json_open(out, '[');
+    member_open(out, "chunks", '[');
     if (!plan->chunks) put_chunk(w, out, whole);
     for (size_t i = 0; right && i < plan->chunks; i++) {
         size_t at = plan->n - plan->chunks + i;
@@ -153,22 +146,20 @@ static void put_prediction(void *user, const struct prediction *p)
     struct json_out *out = user;
     json_open(out, '{');
     json_put_key(out, "text"), json_put_str(out, p->text.p, p->text.len);
-    put_number(out, "score", p->score);
-    json_put_key(out, "source"), json_put_text(out, "memory");
+    member_double(out, "score", p->score);
+    member_text(out, "source", "memory");
     json_close(out, '}');
 }
 
 static void put_context(struct work *w, struct json_out *out, const float *x)
 {
     const struct plan *plan = w->own;
-    json_put_key(out, "context_used"), json_put_int(out, (int64_t)plan->contexts);
-    json_put_key(out, "context_similarity");
-    json_open(out, '[');
+    member_count(out, "context_used", plan->contexts);
+    member_open(out, "context_similarity", '[');
     for (size_t i = 0; i < plan->contexts; i++)
         json_put_double(out, cosine_clamp(cosine_exact(x, vector_of(w, i), dimension_of(w))));
     json_close(out, ']');
-    json_put_key(out, "predictions");
-    json_open(out, '[');
+    member_open(out, "predictions", '[');
     if (w->is->predict && plan->p.top_k)
         w->is->predict(w->is->memory, x, (size_t)plan->p.top_k, put_prediction, out);
     json_close(out, ']');
@@ -176,11 +167,11 @@ static void put_context(struct work *w, struct json_out *out, const float *x)
 
 static void put_score(struct json_out *out, const struct score *score)
 {
-    put_number(out, "significance", score->significance);
-    put_number(out, "surprise", score->surprise);
-    put_number(out, "diversity", score->diversity);
-    put_number(out, "information", score->information);
-    json_put_key(out, "shock"), json_put_bool(out, score->surprise > 0.8);
+    member_double(out, "significance", score->significance);
+    member_double(out, "surprise", score->surprise);
+    member_double(out, "diversity", score->diversity);
+    member_double(out, "information", score->information);
+    member_bool(out, "shock", score->surprise > 0.8);
 }
 
 /* The members of data; false: memory is short. */
@@ -194,12 +185,12 @@ static bool put_all(struct work *w, struct json_out *out)
                            .x = given ? plan->given : vector_of(w, at) };
     if (!read_stream(w) || !measure(w, whole.x, plan->text[at], &whole.score)) return false;
     put_score(out, &whole.score);
-    json_put_key(out, "tokens"), json_put_int(out, whole.tokens);
-    json_put_key(out, "truncated"), json_put_bool(out, !given && w->ask.truncated[at]);
+    member_int(out, "tokens", whole.tokens);
+    member_bool(out, "truncated", !given && w->ask.truncated[at]);
     if (!put_chunks(w, out, &whole)) return false;
     put_context(w, out, whole.x);
     if (plan->p.include_embeddings) put_embedding(w, out, whole.x);
-    put_number(out, "processing_time_ms", request_ms(w->rq));
+    member_double(out, "processing_time_ms", request_ms(w->rq));
     return true;
 }
 

@@ -11,28 +11,10 @@
 
 static struct memory_service *service(const struct request *rq) { return rq->ep->app; }
 
-static void put_int(struct json_out *out, const char *key, int64_t v)
-{
-    json_put_key(out, key);
-    json_put_int(out, v);
-}
-
-static void put_float(struct json_out *out, const char *key, float v)
-{
-    json_put_key(out, key);
-    json_put_f32(out, v);
-}
-
-static void put_double(struct json_out *out, const char *key, double v)
-{
-    json_put_key(out, key);
-    json_put_double(out, v);
-}
-
 static void put_durable(struct request *rq, struct json_out *out, uint64_t seq)
 {
-    put_int(out, "seq", (int64_t)seq);
-    json_put_key(out, "durable"), json_put_bool(out, memory_durable(service(rq)));
+    member_count(out, "seq", seq);
+    member_bool(out, "durable", memory_durable(service(rq)));
 }
 
 /* ---- store, embed, score */
@@ -54,13 +36,12 @@ static const struct call store_call = { .significance = -1, .timestamp = INT64_M
 
 static void put_significance(struct json_out *out, const struct memory_fields *f)
 {
-    put_double(out, "significance", f->significance);
-    json_put_key(out, "components");
-    json_open(out, '{');
-    put_float(out, "surprise", f->surprise);
-    put_float(out, "diversity", f->diversity);
-    put_float(out, "information", f->information);
-    put_float(out, "floor", f->floor);
+    member_double(out, "significance", f->significance);
+    member_open(out, "components", '{');
+    member_f32(out, "surprise", f->surprise);
+    member_f32(out, "diversity", f->diversity);
+    member_f32(out, "information", f->information);
+    member_f32(out, "floor", f->floor);
     json_close(out, '}');
 }
 
@@ -79,12 +60,11 @@ static void reply_added(struct task *t, const struct store_added *a)
     put_durable(t->rq, out, a->seq);
     put_significance(out, &a->f);
     json_put_key(out, "timestamp"), json_put_time(out, a->f.time_ms);
-    json_put_key(out, "duplicate"), json_put_bool(out, a->duplicate);
-    json_put_key(out, "evicted");
-    json_open(out, '[');
+    member_bool(out, "duplicate", a->duplicate);
+    member_open(out, "evicted", '[');
     for (uint32_t i = 0; i < a->n_evicted; i++) put_id(out, a->evicted[i]);
     json_close(out, ']');
-    put_int(out, "memory_count", (int64_t)a->count);
+    member_count(out, "memory_count", a->count);
     if (t->want_embedding)
         json_put_key(out, "embedding"), json_put_f32s(out, t->vector, t->rq->ep->dimension);
     reply_end_durable(t->rq, a->seq);
@@ -335,7 +315,7 @@ static void delete_ready(struct task *t)
     if (!has_id(t, id) || task_stopped(t)) return;
     if (task_over(t, store_delete(t->ms->store, id, &seq))) return;
     struct json_out *out = reply_begin(rq);
-    json_put_key(out, "deleted"), json_put_bool(out, true);
+    member_bool(out, "deleted", true);
     put_durable(rq, out, seq);
     reply_end_durable(rq, seq);
     task_free(t);
@@ -352,8 +332,8 @@ static void on_delete(struct request *rq)
 void reply_removed(struct request *rq, int64_t removed, uint64_t seq)
 {
     struct json_out *out = reply_begin(rq);
-    put_int(out, "removed", removed);
-    put_int(out, "memory_count", (int64_t)store_records(service(rq)->store)->live);
+    member_int(out, "removed", removed);
+    member_count(out, "memory_count", store_records(service(rq)->store)->live);
     reply_end_durable(rq, seq);
 }
 
@@ -404,8 +384,8 @@ void memory_tell_compacted(struct memory_service *ms)
 static void reply_synced(struct request *rq, uint64_t seq)
 {
     struct json_out *out = reply_begin(rq);
-    put_int(out, "seq", (int64_t)seq);
-    json_put_key(out, "durable"), json_put_bool(out, true);
+    member_count(out, "seq", seq);
+    member_bool(out, "durable", true);
     reply_end(rq);
 }
 
@@ -454,19 +434,18 @@ void memory_stats(struct endpoint *ep, struct json_out *out)
     store_count(ms->store, &n);
     journal_state(ms->journal, &s);
     uint64_t used = store_log_bytes(ms->store) + 4096;
-    put_int(out, "memory_count", (int64_t)n.memories);
-    put_int(out, "max_size", ms->options->max_memories);
-    put_double(out, "avg_significance", n.avg_significance);
-    json_put_key(out, "significance_distribution");
-    json_open(out, '{');
-    for (int i = 0; i < 5; i++) put_int(out, fifths[i], (int64_t)n.distribution[i]);
+    member_count(out, "memory_count", n.memories);
+    member_int(out, "max_size", ms->options->max_memories);
+    member_double(out, "avg_significance", n.avg_significance);
+    member_open(out, "significance_distribution", '{');
+    for (int i = 0; i < 5; i++) member_count(out, fifths[i], n.distribution[i]);
     json_close(out, '}');
-    put_int(out, "store_bytes", (int64_t)n.bytes);
-    put_int(out, "log_bytes", (int64_t)s.bytes);
-    put_int(out, "garbage_bytes", s.bytes > used ? (int64_t)(s.bytes - used) : 0);
-    put_int(out, "duplicates", (int64_t)n.duplicates);
-    put_int(out, "forgotten", (int64_t)n.forgotten);
-    put_int(out, "evicted", (int64_t)n.evicted);
+    member_count(out, "store_bytes", n.bytes);
+    member_count(out, "log_bytes", s.bytes);
+    member_int(out, "garbage_bytes", s.bytes > used ? (int64_t)(s.bytes - used) : 0);
+    member_count(out, "duplicates", n.duplicates);
+    member_count(out, "forgotten", n.forgotten);
+    member_count(out, "evicted", n.evicted);
     json_put_key(out, "sync");
     if (ms->options->sync > 0) json_put_double(out, ms->options->sync);
     else json_put_text(out, ms->options->sync < 0 ? "never" : "always");

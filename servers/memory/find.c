@@ -28,8 +28,7 @@ struct list { struct json_out *out, before; size_t kept; bool cut; };
 
 static struct list list_open(struct json_out *out, const char *key)
 {
-    json_put_key(out, key);
-    json_open(out, '[');
+    member_open(out, key, '[');
     struct list l = { .out = out };
     if (out->cap - out->len > CLOSING) l.kept = CLOSING;
     else out->full = true;               /* what stands before it leaves no room for the end */
@@ -52,15 +51,9 @@ static void list_close(struct list *l)
     json_close(l->out, ']');
 }
 
-static void put_count(struct json_out *out, const char *key, uint64_t n)
-{
-    json_put_key(out, key);
-    json_put_int(out, (int64_t)n);
-}
-
 static void put_cut(struct json_out *out, const struct list *l)
 {
-    if (l->cut) json_put_key(out, "truncated"), json_put_bool(out, true);
+    if (l->cut) member_bool(out, "truncated", true);
 }
 
 /* So many bytes more are kept for later. */
@@ -84,8 +77,8 @@ static size_t put_hits(struct task *t, struct list *l, size_t from, size_t to, b
         json_open(l->out, '{');
         put_members(t->ms, h->row, vectors, l->out);
         if (t->scan.vector)
-            json_put_key(l->out, "similarity"), json_put_double(l->out, cosine_clamp(h->cosine));
-        if (score) json_put_key(l->out, "score"), json_put_double(l->out, h->key);
+            member_double(l->out, "similarity", cosine_clamp(h->cosine));
+        if (score) member_double(l->out, "score", h->key);
         json_close(l->out, '}');
         list_keep(l, growth);
         if (!vectors && !list_fits(l)) break;
@@ -142,11 +135,11 @@ static size_t put_found(struct task *t, size_t most, size_t growth)
     size_t n = put_hits(t, &l, 0, most, true, growth);
     list_close(&l);
     l.cut |= most < t->scan.n;
-    put_count(out, "count", n);
-    put_count(out, "searched", t->scan.searched);
-    put_count(out, "below_threshold", t->scan.below);
+    member_count(out, "count", n);
+    member_count(out, "searched", t->scan.searched);
+    member_count(out, "below_threshold", t->scan.below);
     put_cut(out, &l);
-    json_put_key(out, "processing_time_ms"), json_put_double(out, request_ms(t->rq));
+    member_double(out, "processing_time_ms", request_ms(t->rq));
     return n;
 }
 
@@ -204,8 +197,8 @@ static void retrieve_found(struct task *t)
     struct list l = list_open(out, "memories");
     size_t n = put_hits(t, &l, (size_t)t->c.offset, t->scan.n, false, 0);
     list_close(&l);
-    put_count(out, "count", n);
-    put_count(out, "total", t->scan.searched);
+    member_count(out, "count", n);
+    member_count(out, "total", t->scan.searched);
     put_cut(out, &l);
     reply_end(t->rq);
     task_free(t);

@@ -52,10 +52,9 @@ static void event(void *user, enum store_event what, enum store_reason why, cons
     json_open(&out, '{');
     if (what == STORE_REMOVED) {
         memory_put_id(m->id, &out);
-        json_put_key(&out, "reason"), json_put_text(&out, reasons[why]);
+        member_text(&out, "reason", reasons[why]);
     } else {
-        json_put_key(&out, "memory");
-        json_open(&out, '{');
+        member_open(&out, "memory", '{');
         memory_put(ms, m,
                    significance_strength(m->f.significance, memory_wall(&ms->ep) - m->f.time_ms),
                    MEMORY_PLAIN, &out);

@@ -78,12 +78,11 @@ void memory_match(struct memory_service *ms, const struct memory *m)
         if (cosine < s->min_similarity) continue;
         json_out(&out, text, sizeof text);
         json_open(&out, '{');
-        json_put_key(&out, "query_id"), json_put_int(&out, s->query_id);
-        json_put_key(&out, "memory");
-        json_open(&out, '{');
+        member_int(&out, "query_id", s->query_id);
+        member_open(&out, "memory", '{');
         memory_put(ms, m, significance_strength(m->f.significance, age), MEMORY_PLAIN, &out);
         json_close(&out, '}');
-        json_put_key(&out, "similarity"), json_put_double(&out, cosine);
+        member_double(&out, "similarity", cosine);
         json_close(&out, '}');
         if (!out.full)
             endpoint_event_to(&ms->ep, s->conn, EVENT_MATCH, (struct slice){text, out.len});
