@@ -262,9 +262,8 @@ void json_skip(struct json *in)
         string(in);
     } else if (take(in, JSON_NUMBER)) {
         number(in, &n);
-    } else if (in->type < JSON_ARRAY) {
+    } else if (in->type < JSON_ARRAY && take(in, in->type)) {
         in->p += in->type == JSON_FALSE ? 5 : 4;
-        in->flags &= (uint8_t)~PENDING;
     } else {
         for (json_enter(in); in->depth > depth && !in->err;)
             if (json_next(in) >= JSON_ARRAY) json_enter(in);
@@ -339,9 +338,8 @@ bool json_bool(struct json *in)
 struct slice json_raw(struct json *in)
 {
     char *from = in->p;
-    if (!(in->flags & PENDING)) return (struct slice){0};
     json_skip(in);
-    if (in->err) return (struct slice){0};
+    if (in->err || in->p == from) return (struct slice){0};  /* no value was pending */
     return (struct slice){from, (size_t)(in->p - from)};
 }
 
