@@ -133,14 +133,11 @@ static bool check(struct request *rq, struct task *t)
 struct task *task_new(struct request *rq, const struct param *params, const struct call *defaults)
 {
     uint32_t dimension = rq->ep->dimension;
-    struct task *t = malloc(sizeof *t + dimension * sizeof(float));
+    struct task *t = calloc(1, sizeof *t + dimension * sizeof(float));
     if (!t) {
         reply_error(rq, REPLY_INTERNAL, "Internal error");
         return NULL;
     }
-    memset(t, 0, offsetof(struct task, meta));
-    memset((char *)t + offsetof(struct task, key), 0, sizeof *t - offsetof(struct task, key));
-    t->meta.type = t->meta.session = (struct slice){ NULL, 0 };
     t->meta.importance = -1;
     t->rq = rq;
     t->ms = rq->ep->app;
