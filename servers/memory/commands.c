@@ -262,6 +262,7 @@ static bool reply_fits(struct task *t, const uint8_t *id, const struct store_upd
 static void update_ready(struct task *t)
 {
     struct request *rq = t->rq;
+    struct memory m;
     struct call *c = &t->c;
     uint8_t id[MEMORY_ID];
     uint64_t seq;
@@ -279,8 +280,8 @@ static void update_ready(struct task *t)
     }
     if (task_over(t, store_update(t->ms->store, id, &u, &seq))) return;
     struct json_out *out = reply_begin(rq);
-    json_put_key(out, "memory");
-    find_put(t->ms, store_find(t->ms->store, id), false, out);
+    store_view(t->ms->store, store_find(t->ms->store, id), &m);
+    memory_member(t->ms, &m, MEMORY_PLAIN, out);
     put_durable(rq, out, seq);
     reply_end_durable(rq, seq);
     task_free(t);

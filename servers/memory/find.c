@@ -15,13 +15,6 @@ static void put_members(struct memory_service *ms, uint32_t row, bool embedding,
                out);
 }
 
-void find_put(struct memory_service *ms, uint32_t row, bool embedding, struct json_out *out)
-{
-    json_open(out, '{');
-    put_members(ms, row, embedding, out);
-    json_close(out, '}');
-}
-
 /* ---- lists that may be cut */
 
 struct list { struct json_out *out, before; size_t kept; bool cut; };
@@ -244,12 +237,12 @@ void find_get(struct request *rq)
 {
     struct memory_service *ms = rq->ep->app;
     struct call c = { .count = 0 };
+    struct memory m;
     uint8_t id[MEMORY_ID];
     if (!params_read(rq, get_params, &c) || !task_id(rq, c.id, id)) return;
-    memory_wall(rq->ep);
-    struct json_out *out = reply_begin(rq);
-    json_put_key(out, "memory");
-    find_put(ms, store_find(ms->store, id), c.include_embeddings, out);
+    store_view(ms->store, store_find(ms->store, id), &m);
+    memory_member(ms, &m, c.include_embeddings ? MEMORY_EMBEDDING : MEMORY_PLAIN,
+                  reply_begin(rq));
     reply_end(rq);
 }
 

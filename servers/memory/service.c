@@ -54,11 +54,7 @@ static void event(void *user, enum store_event what, enum store_reason why, cons
         memory_put_id(m->id, &out);
         member_text(&out, "reason", reasons[why]);
     } else {
-        member_open(&out, "memory", '{');
-        memory_put(ms, m,
-                   significance_strength(m->f.significance, memory_wall(&ms->ep) - m->f.time_ms),
-                   MEMORY_PLAIN, &out);
-        json_close(&out, '}');
+        memory_member(ms, m, MEMORY_PLAIN, &out);
     }
     json_close(&out, '}');
     if (!out.full) endpoint_event(&ms->ep, bits[what], (struct slice){ text, out.len });

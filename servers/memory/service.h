@@ -91,6 +91,8 @@ void memory_match(struct memory_service *ms, const struct memory *m); /* after o
 enum memory_form { MEMORY_PLAIN, MEMORY_EMBEDDING, MEMORY_EXPORT };
 void memory_put(const struct memory_service *ms, const struct memory *m, double strength,
                 enum memory_form form, struct json_out *out);
+void memory_member(struct memory_service *ms, const struct memory *m, enum memory_form form,
+                   struct json_out *out);      /* "memory":{…}, with its strength now */
 void memory_put_id(const uint8_t id[MEMORY_ID], struct json_out *out);     /* "id":"…" */
 void memory_id_text(const uint8_t id[MEMORY_ID], char text[37]);
 bool memory_id_parse(struct slice text, uint8_t id[MEMORY_ID]);   /* false: not of that form */

@@ -71,7 +71,6 @@ void memory_unwatch(struct endpoint *ep, struct conn_ref conn, uint32_t query_id
 void memory_match(struct memory_service *ms, const struct memory *m)
 {
     static char text[131072];            /* a memory of the greatest size, every byte escaped */
-    int64_t age = memory_wall(&ms->ep) - m->f.time_ms;
     for (const struct standing *s = ms->standing; s; s = s->next) {
         double cosine = cosine_clamp(cosine_exact(s->vector, m->vector, ms->ep.dimension));
         struct json_out out;
@@ -79,9 +78,7 @@ void memory_match(struct memory_service *ms, const struct memory *m)
         json_out(&out, text, sizeof text);
         json_open(&out, '{');
         member_int(&out, "query_id", s->query_id);
-        member_open(&out, "memory", '{');
-        memory_put(ms, m, significance_strength(m->f.significance, age), MEMORY_PLAIN, &out);
-        json_close(&out, '}');
+        memory_member(ms, m, MEMORY_PLAIN, &out);
         member_double(&out, "similarity", cosine);
         json_close(&out, '}');
         if (!out.full)

@@ -91,8 +91,7 @@ bool task_storage_failed(struct request *rq);
 /* The reply of what removes many. */
 void reply_removed(struct request *rq, int64_t removed, uint64_t seq);
 
-/* find.c: commands that look for memories; a memory of the store as an object. */
-void find_put(struct memory_service *ms, uint32_t row, bool embedding, struct json_out *out);
+/* find.c: commands that look for memories. */
 void find_search(struct request *rq);
 void find_retrieve(struct request *rq);
 void find_export(struct request *rq);

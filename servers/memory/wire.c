@@ -47,6 +47,15 @@ void memory_put(const struct memory_service *ms, const struct memory *m, double 
     put_vector(out, m->vector, store_records(ms->store)->dimension, form == MEMORY_EXPORT);
 }
 
+void memory_member(struct memory_service *ms, const struct memory *m, enum memory_form form,
+                   struct json_out *out)
+{
+    int64_t age = memory_wall(&ms->ep) - m->f.time_ms;
+    member_open(out, "memory", '{');
+    memory_put(ms, m, significance_strength(m->f.significance, age), form, out);
+    json_close(out, '}');
+}
+
 bool memory_id_parse(struct slice text, uint8_t id[MEMORY_ID])
 {
     static const char form[] = "xxxxxxxx-xxxx-xxxx-xxxx-xxxxxxxxxxxx";
