@@ -219,23 +219,26 @@ static void unlink_session(struct session *s)
         if (*p == s) { *p = s->next_waiting; break; }
 }
 
+static void log_peer(struct conn *c, enum log_level level, const char *message)
+{
+    char peer[NET_TEXT];
+    struct endpoint *ep = (struct endpoint *)(void *)conn_server(c);
+    log_begin(level, ep->name, message);
+    log_text("peer", net_text(peer, conn_peer(c), true));
+}
+
 static void on_closed(struct conn *c, const struct conn_end *end)
 {
-    struct endpoint *ep = (struct endpoint *)(void *)conn_server(c);
     struct session *s = *conn_user(c);
-    char peer[NET_TEXT];
-    if (log_on(LOG_INFO)) {
-        log_begin(LOG_INFO, ep->name, "connection closed");
-        log_text("peer", net_text(peer, conn_peer(c), true));
-        log_int("code", end->code);
-        log_str("reason", end->reason);
-        log_num("seconds", (double)end->ms / 1000, 3);
-        log_int("bytes_in", (int64_t)end->bytes_in);
-        log_int("bytes_out", (int64_t)end->bytes_out);
-        log_int("messages_in", end->messages_in);
-        log_int("messages_out", end->messages_out);
-        log_end();
-    }
+    log_peer(c, LOG_INFO, "connection closed");
+    log_int("code", end->code);
+    log_str("reason", end->reason);
+    log_num("seconds", (double)end->ms / 1000, 3);
+    log_int("bytes_in", (int64_t)end->bytes_in);
+    log_int("bytes_out", (int64_t)end->bytes_out);
+    log_int("messages_in", end->messages_in);
+    log_int("messages_out", end->messages_out);
+    log_end();
     if (!s) return;
     if (s->in_waiting) unlink_session(s);
     events_closed(s);
@@ -252,25 +255,15 @@ static void on_closed(struct conn *c, const struct conn_end *end)
     free(s);
 }
 
-static void log_peer(struct conn *c, enum log_level level, const char *message)
-{
-    char peer[NET_TEXT];
-    struct endpoint *ep = (struct endpoint *)(void *)conn_server(c);
-    log_begin(level, ep->name, message);
-    log_text("peer", net_text(peer, conn_peer(c), true));
-}
-
 /* TCP alone: a head has still to come. */
 static void on_accepted(struct conn *c)
 {
-    if (!log_on(LOG_DEBUG)) return;
     log_peer(c, LOG_DEBUG, "connected");
     log_end();
 }
 
 static void on_opened(struct conn *c)
 {
-    if (!log_on(LOG_INFO)) return;
     log_peer(c, LOG_INFO, "connection accepted");
     log_end();
 }
@@ -278,7 +271,6 @@ static void on_opened(struct conn *c)
 static void on_refused(struct conn *c, int status, const char *why)
 {
     if (!c) { log_say(LOG_WARN, "", "connection refused: %s", why); return; }
-    if (!log_on(LOG_INFO)) return;
     log_peer(c, LOG_INFO, "connection refused");
     log_int("status", status);
     log_text("reason", why);

@@ -150,7 +150,6 @@ struct json_out *reply_begin(struct request *rq)
 
 static void log_request(const struct request *rq, const char *outcome, uint64_t us)
 {
-    if (!log_on(LOG_INFO)) return;
     log_begin(LOG_INFO, rq->ep->name, "request");
     log_str("type", rq->type);
     if (rq->id.len) log_str("id", rq->id);

@@ -208,7 +208,6 @@ static void on_due(struct timer *t, int64_t now)
 static void log_disk(const struct memory_service *ms)
 {
     struct journal_state s;
-    if (!log_on(LOG_DEBUG)) return;
     journal_state(ms->journal, &s);
     log_begin(LOG_DEBUG, "memory", "disk answered");
     log_int("written_seq", (int64_t)s.written);
