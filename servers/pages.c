@@ -16,6 +16,8 @@
 #define EVERYONE "Access-Control-Allow-Origin: *\r\n" CORS
 const char pages_everyone[] = EVERYONE;
 
+#define NO_STORE "Cache-Control: no-store\r\n"
+
 static char body[131072];                /* of an answer that is made on the spot */
 
 /* One request on its way to an answer. */
@@ -33,11 +35,6 @@ static void answer(struct visit *v, int status, const char *type, struct slice t
     conn_answer(v->c, &(struct conn_answer){
         .status = status, .type = type, .headers = v->headers, .body = text,
         .head = slice_is(v->h->method, "HEAD") });
-}
-
-static void answer_text(struct visit *v, int status, const char *text)
-{
-    answer(v, status, "text/plain; charset=utf-8", (struct slice){ text, strlen(text) });
 }
 
 /* May this be written into a header of ours? */
@@ -62,11 +59,17 @@ static void cors(struct visit *v, bool everyone, const char *more)
         snprintf(v->headers, sizeof v->headers, "Vary: Origin\r\n" CORS "%s", more);
 }
 
+/* A few words for everyone. */
+static void answer_text(struct visit *v, int status, const char *more, const char *text)
+{
+    cors(v, true, more);
+    answer(v, status, "text/plain; charset=utf-8", (struct slice){ text, strlen(text) });
+}
+
 static void log_refusal(const struct visit *v, const struct verdict *why)
 {
     char peer[NET_TEXT];
     struct slice value = why->value;
-    if (!log_on(LOG_INFO)) return;
     /* What a client copies from its URL, "TOKEN@host", is told without the token. */
     for (const char *at; value.len && (at = memchr(value.p, '@', value.len));) {
         value.len -= (size_t)(at + 1 - value.p);
@@ -136,8 +139,7 @@ static bool is_path(const struct visit *v, const char *path) { return slice_is(v
 static void upgrade(struct visit *v)
 {
     if (!is_path(v, "/") && !is_path(v, "/ws")) {
-        cors(v, true, "");
-        answer_text(v, 404, "not found: WebSockets are at / and /ws\n");
+        answer_text(v, 404, "", "not found: WebSockets are at / and /ws\n");
         return;
     }
     if (!may(v)) return;
@@ -150,28 +152,26 @@ static void get_stats(struct visit *v)
     struct json_out out;
     json_out(&out, body, sizeof body);
     endpoint_stats(v->ep, &out);
-    cors(v, false, "Cache-Control: no-store\r\n");
+    cors(v, false, NO_STORE);
     answer(v, 200, "application/json", (struct slice){ body, out.len });
 }
 
 static void get_metrics(struct visit *v)
 {
     size_t n = endpoint_metrics(v->ep, body, sizeof body);
-    cors(v, false, "Cache-Control: no-store\r\n");
+    cors(v, false, NO_STORE);
     answer(v, 200, "text/plain; version=0.0.4; charset=utf-8", (struct slice){ body, n });
 }
 
 static void get_health(struct visit *v)
 {
-    cors(v, true, "Cache-Control: no-store\r\n");
-    answer_text(v, 200, "ok\n");
+    answer_text(v, 200, NO_STORE, "ok\n");
 }
 
 static void get_ready(struct visit *v)
 {
     bool ready = !v->ep->ready || v->ep->ready(v->ep);
-    cors(v, true, "Cache-Control: no-store\r\n");
-    answer_text(v, ready ? 200 : 503,
+    answer_text(v, ready ? 200 : 503, NO_STORE,
                 ready ? "ready\n" : "not ready: the memory cannot be written\n");
 }
 
@@ -215,11 +215,9 @@ static void get(struct visit *v)
         page_headers(v);
         answer(v, 200, a.type, a.body);
     } else if (is_path(v, "/ws")) {
-        cors(v, true, CONN_WANTED);
-        answer_text(v, 426, "upgrade required: this path is a WebSocket\n");
+        answer_text(v, 426, CONN_WANTED, "upgrade required: this path is a WebSocket\n");
     } else {
-        cors(v, true, "");
-        answer_text(v, 404, "not found\n");
+        answer_text(v, 404, "", "not found\n");
     }
 }
 
@@ -234,11 +232,10 @@ void pages_request(struct conn *c, const struct http_head *h)
         cors(&v, false, "Allow: GET, HEAD, OPTIONS\r\nAccess-Control-Max-Age: 600\r\n");
         answer(&v, http_has_body(h) ? 400 : 204, NULL, (struct slice){ 0 });
     } else if (!slice_is(h->method, "GET") && !slice_is(h->method, "HEAD")) {
-        cors(&v, true, "Allow: GET, HEAD, OPTIONS\r\n");
-        answer_text(&v, 405, "method not allowed: GET, HEAD and OPTIONS are\n");
+        answer_text(&v, 405, "Allow: GET, HEAD, OPTIONS\r\n",
+                    "method not allowed: GET, HEAD and OPTIONS are\n");
     } else if (http_has_body(h)) {
-        cors(&v, true, "");
-        answer_text(&v, 400, "bad request: no body is expected\n");
+        answer_text(&v, 400, "", "bad request: no body is expected\n");
     } else {
         get(&v);
     }
