@@ -26,6 +26,8 @@ static struct {
     struct embedder         *embedder;
     struct memory_service    memory;
     struct inference_service inference;
+    struct endpoint         *endpoint[2];    /* [endpoints] that are served */
+    int                      endpoints;
     bool                     has_memory, has_inference, stopping;
     struct job               encoding;
     struct watch             signals;
@@ -39,12 +41,6 @@ static int fail(const struct fault *f)
 {
     fprintf(stderr, "recalld: %s\n", f->why);
     return f->exit;
-}
-
-static struct endpoint *endpoint(int i)
-{
-    if (i == 0) return d.has_memory ? &d.memory.ep : NULL;
-    return d.has_inference ? &d.inference.ep : NULL;
 }
 
 /* The encoder's work, a granule at a time. */
@@ -106,6 +102,7 @@ static void prepare(struct endpoint *ep, const char *name, const char *protocol)
         .ping_timeout_ms = ms(o->ping_timeout), .close_timeout_ms = ms(o->close_timeout),
         .message_timeout_ms = ms(o->message_timeout) };
     endpoint_init(ep);
+    d.endpoint[d.endpoints++] = ep;
 }
 
 /* May what reaches beyond this machine be served? */
@@ -172,10 +169,8 @@ static int write_port_file(const char *path, struct fault *f)
     /* A device, a pipe, a link: not ours to replace. */
     bool direct = !lstat(path, &st) && !S_ISREG(st.st_mode);
     FILE *out = fopen(direct ? path : tmp, "we");
-    for (int i = 0; out && i < 2; i++) {
-        const struct endpoint *ep = endpoint(i);
-        if (ep) fprintf(out, "%s %u\n", ep->name, ep->port);
-    }
+    for (int i = 0; out && i < d.endpoints; i++)
+        fprintf(out, "%s %u\n", d.endpoint[i]->name, d.endpoint[i]->port);
     if (out && !fclose(out) && (direct || !rename(tmp, path))) return 0;
     int e = errno;
     if (!direct) unlink(tmp);
@@ -188,13 +183,9 @@ static int listen_all(struct fault *f)
     if (d.has_memory && listen_on(&d.memory.ep, o->memory_port, o->memory_port, f)) return -1;
     if (d.has_inference && listen_on(&d.inference.ep, o->inference_port, o->inference_last, f))
         return -1;
-    if (d.has_memory && d.has_inference) {
-        d.memory.ep.other = &d.inference.ep;
-        d.inference.ep.other = &d.memory.ep;
-    }
-    for (int i = 0; i < 2; i++) {
-        const struct endpoint *ep = endpoint(i);
-        d.policy.ports[i] = ep ? ep->port : 0;
+    for (int i = 0; i < d.endpoints; i++) {
+        d.policy.ports[i] = d.endpoint[i]->port;
+        d.endpoint[i]->other = d.endpoint[!i];   /* NULL where there is one */
     }
     return o->port_file ? write_port_file(o->port_file, f) : 0;
 }
@@ -207,11 +198,9 @@ static void stop(int64_t now)
     d.stopping = true;
     log_say(LOG_INFO, "", "stopping");
     systemd_notify("STOPPING=1");
-    for (int i = 0; i < 2; i++) {
-        struct endpoint *ep = endpoint(i);
-        if (!ep) continue;
-        server_stop_accepting(&ep->server);
-        server_shutdown(&ep->server, 1001, "server stops");
+    for (int i = 0; i < d.endpoints; i++) {
+        server_stop_accepting(&d.endpoint[i]->server);
+        server_shutdown(&d.endpoint[i]->server, 1001, "server stops");
     }
     loop_at(d.loop, &d.end, now + ms(d.options.close_timeout));
 }
@@ -275,13 +264,11 @@ static void reload(void)
 static void log_stats(void)
 {
     static char text[ENDPOINT_STATS];
-    for (int i = 0; i < 2; i++) {
-        struct endpoint *ep = endpoint(i);
+    for (int i = 0; i < d.endpoints; i++) {
         struct json_out out;
-        if (!ep) continue;
         json_out(&out, text, sizeof text);
-        endpoint_stats(ep, &out);
-        log_begin(LOG_INFO, ep->name, "stats");
+        endpoint_stats(d.endpoint[i], &out);
+        log_begin(LOG_INFO, d.endpoint[i]->name, "stats");
         log_json("stats", (struct slice){ text, out.len });
         log_end();
     }
@@ -323,10 +310,8 @@ static void on_usage(struct timer *t, int64_t now)
     log_num("peak_rss_mb", u.peak_rss_mb, 1);
     log_int("buffers", (int64_t)conn_pool_held(d.pool));
     log_num("cpu", u.cpu, 3);
-    for (int i = 0; i < 2; i++) {
-        const struct endpoint *ep = endpoint(i);
-        if (ep) log_int(ep->name, ep->server.n.open);
-    }
+    for (int i = 0; i < d.endpoints; i++)
+        log_int(d.endpoint[i]->name, d.endpoint[i]->server.n.open);
     log_end();
     loop_at(d.loop, t, now + USAGE_MS);
 }
@@ -353,10 +338,7 @@ static void on_reap(struct hook *h)
 {
     (void)h;
     uint32_t active = 0;
-    for (int i = 0; i < 2; i++) {
-        const struct endpoint *ep = endpoint(i);
-        if (ep) active += ep->server.n.active;
-    }
+    for (int i = 0; i < d.endpoints; i++) active += d.endpoint[i]->server.n.active;
     bool working = d.encoding.queued || (d.has_memory && memory_busy(&d.memory));
     if (d.stopping && !active && !working) loop_stop(d.loop);
 }
@@ -436,15 +418,12 @@ static int run(int signals, struct fault *f)
     log_say(LOG_INFO, "", "buffers and connections take at most %llu bytes",
             (unsigned long long)conn_worst_case(
                 (size_t)o->max_reply, (size_t)o->buffer_memory,
-                (uint32_t)o->max_connections * (d.has_memory + (unsigned)d.has_inference)));
+                (uint32_t)o->max_connections * (uint32_t)d.endpoints));
     if (sandbox_enter(o, f)) return -1;
     systemd_notify("READY=1");
     log_flush();
     if (loop_run(d.loop)) return fault_set(f, 71, "poll: %s", strerror(errno));
-    for (int i = 0; i < 2; i++) {
-        struct endpoint *ep = endpoint(i);
-        if (ep) server_free(&ep->server);
-    }
+    for (int i = 0; i < d.endpoints; i++) server_free(&d.endpoint[i]->server);
     int bad = d.has_memory ? memory_close(&d.memory, f) : 0;
     if (!bad) log_say(LOG_INFO, "", "stopped");
     log_flush();
