@@ -55,11 +55,11 @@ struct endpoint {
     bool                (*ready)(struct endpoint *);  /* for /readyz */
     void                (*stats)(struct endpoint *, struct json_out *);
                                          /* its own members of `stats` */
-    void                (*watch)(struct request *, struct slice query, uint32_t query_id);
+    void                (*watch)(struct request *, uint32_t query_id);
                                          /* a standing query was given: endpoint_watched() or
                                             an error reply, now or (rq->kept) later */
-    void                (*unwatch)(struct endpoint *, struct conn_ref, uint32_t query_id);
-                                         /* 0: all of it */
+    void                (*unwatch)(struct endpoint *, struct conn_ref);
+                                         /* all of its standing queries are over */
     struct metrics        metrics;
     const struct options *options;
     struct policy        *policy;

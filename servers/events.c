@@ -181,7 +181,7 @@ void events_closed(struct session *s)
 {
     set_listening(s, false);
     while (s->oldest) drop_oldest(s);
-    if (s->queries && s->ep->unwatch) s->ep->unwatch(s->ep, s->conn, 0);
+    if (s->queries && s->ep->unwatch) s->ep->unwatch(s->ep, s->conn);
 }
 
 /* Commands. */
@@ -273,7 +273,7 @@ static void on_subscribe(struct request *rq)
     else if (s && s->queries == SESSION_QUERIES)
         reply_error(rq, REPLY_INVALID_PARAMETER,
                     "Invalid parameter: query (at most 16 on a connection)");
-    else rq->ep->watch(rq, p.query, ++last_id ? last_id : ++last_id);
+    else rq->ep->watch(rq, ++last_id ? last_id : ++last_id);
 }
 
 static void on_unsubscribe(struct request *rq)
@@ -288,7 +288,7 @@ static void on_unsubscribe(struct request *rq)
         s->bits &= ~bits;
         if ((bits & EVENT_MATCH) && s->queries) {
             s->queries = 0;
-            rq->ep->unwatch(rq->ep, rq->conn, 0);
+            rq->ep->unwatch(rq->ep, rq->conn);
         }
         if (!s->bits) set_listening(s, false);
         arm(rq->ep);

@@ -55,7 +55,6 @@ struct embed_request {
     bool (*alive)(struct embed_request *); /* NULL, or: does anybody still wait for this? */
     void (*done)(struct embed_request *);  /* called once, from embedder_step(), status is set;
                                               may submit again and may free the request */
-    void *user;
     int status;
 
     /* the embedder's own */

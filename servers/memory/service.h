@@ -82,8 +82,8 @@ bool memory_bulk_step(struct job *job);
 void memory_bulk_failed(struct memory_service *ms, const char *why); /* what a part has lost */
 
 /* standing.c: standing queries. */
-void memory_watch(struct request *rq, struct slice query, uint32_t query_id);
-void memory_unwatch(struct endpoint *ep, struct conn_ref conn, uint32_t query_id);
+void memory_watch(struct request *rq, uint32_t query_id);
+void memory_unwatch(struct endpoint *ep, struct conn_ref conn);
 void memory_match(struct memory_service *ms, const struct memory *m); /* after one was added */
 
 /* wire.c: a memory on the wire: its members, between { and }. Export lines have no

@@ -42,11 +42,10 @@ static void watch_ready(struct task *t)
     task_free(t);
 }
 
-void memory_watch(struct request *rq, struct slice query, uint32_t query_id)
+void memory_watch(struct request *rq, uint32_t query_id)
 {
     const struct memory_service *ms = rq->ep->app;
     struct call c = { .count = query_id, .min_similarity = embedder_min_similarity(ms->embedder) };
-    (void)query;
     struct task *t = task_new(rq, watch_params, &c);
     if (!t) return;
     if (!t->c.embedding.n && !t->c.text.len)
@@ -54,17 +53,17 @@ void memory_watch(struct request *rq, struct slice query, uint32_t query_id)
     else task_embed(t, watch_ready, true);
 }
 
-void memory_unwatch(struct endpoint *ep, struct conn_ref conn, uint32_t query_id)
+void memory_unwatch(struct endpoint *ep, struct conn_ref conn)
 {
     struct memory_service *ms = ep->app;
     for (struct standing **p = &ms->standing, *s; (s = *p);) {
         bool his = s->conn.slot == conn.slot && s->conn.generation == conn.generation;
-        if (!his || (query_id && s->query_id != query_id)) {
+        if (his) {
+            *p = s->next;
+            free(s);
+        } else {
             p = &s->next;
-            continue;
         }
-        *p = s->next;
-        free(s);
     }
 }
 
