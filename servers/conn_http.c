@@ -22,27 +22,29 @@ static const char *phrase(int status)
     }
 }
 
-static void put_text(struct conn *c, const char *text)
+/* v in digits, somewhere in room. */
+static const char *number(char room[21], size_t v)
 {
-    conn_put(c, text, strlen(text));
-}
-
-static void put_number(struct conn *c, size_t v)
-{
-    char digits[20], *p = digits + sizeof digits;
+    char *p = room + 20;
+    *p = '\0';
     do *--p = (char)('0' + v % 10);
     while (v /= 10);
-    conn_put(c, p, (size_t)(digits + sizeof digits - p));
+    return p;
 }
 
-/* Text into a buffer of `cap` bytes that holds n; cut where it does not fit. */
-static size_t append(char *to, size_t cap, size_t n, const char *text)
+/* Texts, NULL behind the last, one behind the other in a buffer of `cap` bytes; cut where they
+ * do not fit. Returns their bytes. */
+static size_t join(char *to, size_t cap, const char *const *text)
 {
-    size_t len = strlen(text);
-    if (len > cap - 1 - n) len = cap - 1 - n;
-    memcpy(to + n, text, len);
-    to[n + len] = '\0';
-    return n + len;
+    size_t n = 0;
+    for (; *text; text++) {
+        size_t len = strlen(*text);
+        if (len > cap - 1 - n) len = cap - 1 - n;
+        memcpy(to + n, *text, len);
+        n += len;
+    }
+    to[n] = '\0';
+    return n;
 }
 
 void conn_answer(struct conn *c, const struct conn_answer *a)
@@ -50,23 +52,15 @@ void conn_answer(struct conn *c, const struct conn_answer *a)
     if (c->state != CONN_HEAD || c->u.http.answered) return;
     c->u.http.answered = true;
     if (a->status >= 400 || c->server->ending) c->keep = false;
-    put_text(c, "HTTP/1.1 ");
-    put_number(c, (size_t)a->status);
-    put_text(c, " ");
-    put_text(c, phrase(a->status));
-    put_text(c, "\r\n");
-    if (a->status != 204) {
-        put_text(c, "Content-Length: ");
-        put_number(c, a->body.len);
-        put_text(c, "\r\n");
-    }
-    if (a->type) {
-        put_text(c, "Content-Type: ");
-        put_text(c, a->type);
-        put_text(c, "\r\n");
-    }
-    if (a->headers) put_text(c, a->headers);
-    put_text(c, c->keep ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n");
+    char status[21], length[21];
+    bool body = a->status != 204;
+    const char *const text[] = {
+        "HTTP/1.1 ", number(status, (size_t)a->status), " ", phrase(a->status),
+        body ? "\r\nContent-Length: " : "", body ? number(length, a->body.len) : "",
+        a->type ? "\r\nContent-Type: " : "", a->type ? a->type : "", "\r\n",
+        a->headers ? a->headers : "",
+        c->keep ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n" };
+    for (size_t i = 0; i < sizeof text / sizeof *text; i++) conn_put(c, text[i], strlen(text[i]));
     if (!a->head) conn_put(c, a->body.p, a->body.len);
 }
 
@@ -79,14 +73,10 @@ static void told_refused(struct conn *c, int status, const char *why)
 
 static void refuse(struct conn *c, int status, const char *headers, const char *why, bool head)
 {
-    char body[256];
-    char code[] = { (char)('0' + status / 100), (char)('0' + status / 10 % 10),
-                    (char)('0' + status % 10), ' ', '\0' };
-    size_t n = append(body, sizeof body - 1, 0, code);
-    n = append(body, sizeof body - 1, n, phrase(status));
-    n = append(body, sizeof body - 1, n, ": ");
-    n = append(body, sizeof body - 1, n, why);
-    n = append(body, sizeof body, n, "\n");
+    char body[256], code[21];
+    const char *const text[] = { number(code, (size_t)status), " ", phrase(status), ": ", why, "\n",
+                                 NULL };
+    size_t n = join(body, sizeof body, text);
     struct conn_answer a = { .status = status, .type = "text/plain; charset=utf-8", .head = head,
                              .headers = headers, .body = { body, n } };
     told_refused(c, status, why);
@@ -97,8 +87,7 @@ void conn_refuse(struct conn *c, int status, const char *more, const char *why)
 {
     char lines[512];
     const char *own = c->server->refusal_headers;
-    size_t n = append(lines, sizeof lines, 0, own ? own : "");
-    append(lines, sizeof lines, n, more);
+    join(lines, sizeof lines, (const char *const[]){ own ? own : "", more, NULL });
     refuse(c, status, lines, why, false);
 }
 
@@ -111,9 +100,8 @@ int conn_upgrade(struct conn *c, const struct http_head *h, struct slice protoco
     int status = ws_check_request(h, &why);
     if (status != 101) {
         char lines[512];
-        size_t n = append(lines, sizeof lines, 0, headers ? headers : "");
-        append(lines, sizeof lines, n,
-               status == 426 ? CONN_WANTED : status == 405 ? "Allow: GET\r\n" : "");
+        const char *more = status == 426 ? CONN_WANTED : status == 405 ? "Allow: GET\r\n" : "";
+        join(lines, sizeof lines, (const char *const[]){ headers ? headers : "", more, NULL });
         refuse(c, status, lines, why, slice_is(h->method, "HEAD"));
         return status;
     }
