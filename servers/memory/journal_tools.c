@@ -172,18 +172,6 @@ static int take(const char *path, int *dir, int *lock, int *log, struct fault *f
     return r;
 }
 
-static void leave(int dir, int lock, int log)
-{
-    close(log);
-    close(dir);
-    close(lock);
-}
-
-static void clear(struct journal_report *r)
-{
-    *r = (struct journal_report){ .damage = r->damage, .user = r->user };
-}
-
 int journal_peek(const char *path, struct journal_head *h, struct fault *f)
 {
     char name[4096];
@@ -193,17 +181,6 @@ int journal_peek(const char *path, struct journal_head *h, struct fault *f)
     int r = journal_head_read(log, path, h, f);
     close(log);
     return r < 0 ? -1 : 0;
-}
-
-int journal_check(const char *path, struct journal_report *r, struct fault *f)
-{
-    int dir, lock, log;
-    clear(r);
-    int none = take(path, &dir, &lock, &log, f);
-    if (none) return none < 0 ? -1 : 0;
-    int bad = check_open(log, path, r, f);
-    leave(dir, lock, log);
-    return bad;
 }
 
 /* Where the whole records go. */
@@ -257,12 +234,13 @@ static int keep_old(int dir, int log, const char *kept)
     return a.st_ino == b.st_ino ? 0 : -1;
 }
 
+/* Without `kept` it is only looked at. */
 static int repair(const char *path, int dir, int log, struct journal_report *r, char *kept,
                   struct fault *f)
 {
     struct mending m = { .fd = -1 };
     int bad = check_open(log, path, r, f);
-    if (bad != 1) return bad;
+    if (bad != 1 || !kept) return bad;
     snprintf(kept, 64, "memory.damaged-%llu", (unsigned long long)r->seq);
     if (mend(dir, log, &m, r) < 0 || keep_old(dir, log, kept) < 0 || fsync(dir) < 0 ||
         renameat(dir, DISK_TMP, dir, DISK_LOG) < 0 || fsync(dir) < 0) {
@@ -278,11 +256,18 @@ static int repair(const char *path, int dir, int log, struct journal_report *r, 
 int journal_repair(const char *path, struct journal_report *r, char *kept, struct fault *f)
 {
     int dir, lock, log;
-    clear(r);
-    kept[0] = '\0';
+    *r = (struct journal_report){ .damage = r->damage, .user = r->user };
+    if (kept) kept[0] = '\0';
     int none = take(path, &dir, &lock, &log, f);
     if (none) return none < 0 ? -1 : 0;
     int bad = repair(path, dir, log, r, kept, f);
-    leave(dir, lock, log);
+    close(log);
+    close(dir);
+    close(lock);
     return bad;
+}
+
+int journal_check(const char *path, struct journal_report *r, struct fault *f)
+{
+    return journal_repair(path, r, NULL, f);
 }
