@@ -203,7 +203,6 @@ static void reply_adapter(struct request *rq, const struct embedder_adapter *a)
     reply_end(rq);
 }
 
-struct loading { struct embed_load load; struct request *rq; };     /* load first */
 struct load { struct slice name, path; };
 
 static const struct param load_params[] = {
@@ -223,12 +222,12 @@ static void bad_adapter(struct request *rq, const char *why)
 
 static void loaded(struct embed_load *l, int index, const struct fault *f)
 {
-    struct loading *g = (struct loading *)(void *)l;
+    struct request *rq = l->user;
     struct embedder_adapter a;
-    const struct inference_service *is = g->rq->ep->app;
-    if (index >= 0 && embedder_adapter_get(is->embedder, index, &a)) reply_adapter(g->rq, &a);
-    else bad_adapter(g->rq, f->why);
-    free(g);
+    const struct inference_service *is = rq->ep->app;
+    if (index >= 0 && embedder_adapter_get(is->embedder, index, &a)) reply_adapter(rq, &a);
+    else bad_adapter(rq, f->why);
+    free(l);
 }
 
 /* Is the open directory below base, wherever links led? Goes up until it is met; closes fd. */
@@ -281,17 +280,17 @@ static void on_load_adapter(struct request *rq)
         bad_adapter(rq, why);
         return;
     }
-    struct loading *g = calloc(1, sizeof *g);
-    if (!g) {
+    struct embed_load *l = calloc(1, sizeof *l);
+    if (!l) {
         reply_error(rq, REPLY_INTERNAL, "Internal error");
         return;
     }
-    g->rq = rq;
-    g->load.done = loaded;
-    memcpy(g->load.name, p.name.p, p.name.len);
-    if (!embedder_begin_load(is->embedder, &g->load, dir, &f)) return;
+    l->user = rq;
+    l->done = loaded;
+    memcpy(l->name, p.name.p, p.name.len);
+    if (!embedder_begin_load(is->embedder, l, dir, &f)) return;
     bad_adapter(rq, f.why);
-    free(g);
+    free(l);
 }
 
 static void on_unload_adapter(struct request *rq)
