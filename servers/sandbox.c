@@ -26,8 +26,6 @@
 #define LL_VERSION   1u
 #define LL_BENEATH   1
 #define LL_READ      (1ull << 2 | 1ull << 3)               /* READ_FILE, READ_DIR */
-/* Of a file: not of a directory. */
-#define LL_FILE_ONLY (1ull << 0 | 1ull << 1 | 1ull << 2 | 1ull << 14)
 struct ll_ruleset { uint64_t fs, net, scoped; };
 struct ll_beneath { uint64_t access; int32_t fd; } __attribute__((packed));
 
