@@ -6,13 +6,9 @@
 
 #define AT(field) .at = offsetof(struct call, field)
 
-static void put_members(struct memory_service *ms, uint32_t row, bool embedding,
-                        struct json_out *out)
+static enum memory_form form_of(const struct call *c)
 {
-    struct memory m;
-    store_view(ms->store, row, &m);
-    memory_put(ms, &m, store_strength(ms->store, row), embedding ? MEMORY_EMBEDDING : MEMORY_PLAIN,
-               out);
+    return c->include_embeddings ? MEMORY_EMBEDDING : MEMORY_PLAIN;
 }
 
 /* ---- lists that may be cut */
@@ -63,12 +59,15 @@ static size_t put_hits(struct task *t, struct list *l, size_t from, size_t to, b
                        size_t growth)
 {
     bool vectors = t->c.include_embeddings;
+    const struct store *st = t->ms->store;
     size_t n = 0;
     for (size_t i = from; i < to; i++, n++) {
         const struct hit *h = &t->scan.hits[i];
+        struct memory m;
+        store_view(st, h->row, &m);
         l->before = *l->out;
         json_open(l->out, '{');
-        put_members(t->ms, h->row, vectors, l->out);
+        memory_put(t->ms, &m, store_strength(st, h->row), form_of(&t->c), l->out);
         if (t->scan.vector)
             member_double(l->out, "similarity", cosine_clamp(h->cosine));
         if (score) member_double(l->out, "score", h->key);
@@ -241,8 +240,7 @@ void find_get(struct request *rq)
     uint8_t id[MEMORY_ID];
     if (!params_read(rq, get_params, &c) || !task_id(rq, c.id, id)) return;
     store_view(ms->store, store_find(ms->store, id), &m);
-    memory_member(ms, &m, c.include_embeddings ? MEMORY_EMBEDDING : MEMORY_PLAIN,
-                  reply_begin(rq));
+    memory_member(ms, &m, form_of(&c), reply_begin(rq));
     reply_end(rq);
 }
 
