@@ -47,6 +47,12 @@ static void at_day(struct store *st, double days)
 
 static uint64_t next_id = 1;
 
+static void look_for(struct store *st, struct scan *sc, const float *x)
+{
+    struct scan_config config = scan_nearest(x);
+    store_scan(st, sc, &config);
+}
+
 static struct memory text_of(const char *text, const float *x)
 {
     struct memory t = { .text = { text, strlen(text) }, .metadata = S("{}"), .tags = S("[]"), .vector = x,
@@ -509,7 +515,7 @@ Test(store, a_memory_that_moves_to_another_row_is_not_missed_by_a_scan)
     add(st, "stays", Y);
     struct scan sc;
     uint64_t seq;
-    store_scan_near(st, &sc, X);
+    look_for(st, &sc, X);
     struct store_update u = { .significance = -1, .pinned = -1, .metadata = S("{\"a\":1}") };
     cr_assert_eq(store_update(st, a.id, &u, &seq), STORE_OK);
     cr_assert_eq(store_scan_finish(st, &sc), STORE_OK);
@@ -527,7 +533,7 @@ Test(store, clear_removes_pinned_ones_and_streams_too)
     struct store *st = open_store(&log, 10, false, 0);
     add_rated(st, "pinned", 1, START, true);
     add(st, "two", X);
-    store_scan_near(st, &sc, X);
+    look_for(st, &sc, X);
     cr_assert_eq(store_clear(st, &seq), 2);
     cr_assert_eq(seq, 4);
     store_scan_finish(st, &sc);
@@ -641,14 +647,14 @@ Test(store, a_scan_made_before_is_used_unless_a_vector_has_come)
     struct store *st = open_store(&log, 100, false, 0);
     add(st, "one", X);
     struct memory t = text_of("two", Y);
-    store_scan_near(st, &near, Y);
+    look_for(st, &near, Y);
     store_scan_finish(st, &near);
     add(st, "in between", Y);
     cr_assert_eq(store_add(st, &t, &near, &a), 0);
     cr_assert_float_eq(a.f.diversity, 0, 1e-7, "what came in between counts");
     scan_end(&near);
     t = text_of("three", Z);
-    store_scan_near(st, &near, Z);
+    look_for(st, &near, Z);
     store_scan_finish(st, &near);
     cr_assert_eq(store_add(st, &t, &near, &a), 0);
     cr_assert_float_eq(a.f.diversity, 1, 0);

@@ -125,8 +125,7 @@ static void store_found(struct task *t)
 
 static void near_ready(struct task *t, void (*found)(struct task *))
 {
-    t->search = (struct scan_config){
-        .filter = scan_any(), .vector = t->vector, .min_similarity = -2, .k = 1};
+    t->search = scan_nearest(t->vector);
     task_scan(t, found);
 }
 

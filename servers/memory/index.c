@@ -14,6 +14,12 @@ struct scan_filter scan_any(void)
     return (struct scan_filter){ .since_ms = INT64_MIN, .until_ms = INT64_MAX };
 }
 
+struct scan_config scan_nearest(const float *vector)
+{
+    return (struct scan_config){ .filter = scan_any(), .vector = vector, .min_similarity = -2,
+                                 .k = 1 };
+}
+
 /* ---- filters */
 
 /* Is this JSON string among those of the list? Both as json_put_str() writes. */

@@ -63,8 +63,9 @@ struct scan {
     uint64_t era, puts, moves;   /* the store's: what it looked like when this began */
 };
 
-/* A filter that lets everything pass. */
+/* A filter that lets everything pass; a scan for the one nearest row. */
 struct scan_filter scan_any(void);
+struct scan_config scan_nearest(const float *vector);
 
 /* 0, or -1: no room. scan_end() is due in the first case. */
 int  scan_begin(struct scan *sc, const struct records *rs, const struct scan_config *config);

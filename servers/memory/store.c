@@ -66,7 +66,8 @@ static int nearest(struct store *st, const float *vector, struct scan *near, dou
     struct scan own;
     bool usable = near && near->era == st->era && near->puts == st->puts && !near->status;
     if (!usable) {
-        if (store_scan_near(st, &own, vector)) return STORE_NO_ROOM;
+        struct scan_config config = scan_nearest(vector);
+        if (store_scan(st, &own, &config)) return STORE_NO_ROOM;
         near = &own;
     }
     scan_finish(near);

@@ -80,8 +80,8 @@ bool store_full(const struct store *st);
 
 /* Keep a text, or reinforce the one that is there already. Of t's fields count pinned,
  * significance (negative: none was given) and time_ms (INT64_MIN: now); its id is one that
- * nobody has; its vector may be NULL for a duplicate only. `near` is a finished scan for the
- * nearest row, or NULL to look here and now. */
+ * nobody has; its vector may be NULL for a duplicate only. `near` is a finished
+ * scan_nearest(), or NULL to look here and now. */
 int store_add(struct store *st, const struct memory *t, struct scan *near,
               struct store_added *out);
 
@@ -149,9 +149,6 @@ size_t store_deletes(const struct store *st, uint64_t seq, struct store_gone *ou
 int  store_scan(struct store *st, struct scan *sc, const struct scan_config *config);
 bool store_scan_step(struct store *st, struct scan *sc);
 int  store_scan_finish(struct store *st, struct scan *sc);
-
-/* Begin the scan that store_add() and store_score() want as `near`. */
-int  store_scan_near(struct store *st, struct scan *sc, const float *vector);
 
 /* What was answered, by row: where its type is "user" and the next of its session is of type
  * "assistant", that one; else ROW_NONE. To be freed; NULL: no room. */

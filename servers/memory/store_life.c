@@ -202,12 +202,6 @@ int store_scan(struct store *st, struct scan *sc, const struct scan_config *conf
     return STORE_OK;
 }
 
-int store_scan_near(struct store *st, struct scan *sc, const float *vector)
-{
-    return store_scan(st, sc, &(struct scan_config){ .filter = scan_any(), .vector = vector,
-                                                     .min_similarity = -2, .k = 1 });
-}
-
 static void begin_anew(struct store *st, struct scan *sc)
 {
     scan_again(sc, &st->s->records);
