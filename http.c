@@ -13,11 +13,6 @@ static struct slice part(const char *p, size_t len)
     return s;
 }
 
-static char lower(char c)
-{
-    return c >= 'A' && c <= 'Z' ? (char)(c + ('a' - 'A')) : c;
-}
-
 bool slice_is(struct slice s, const char *text)
 {
     return s.len == strlen(text) && !memcmp(s.p, text, s.len);
@@ -26,7 +21,7 @@ bool slice_is(struct slice s, const char *text)
 bool slice_is_nocase(struct slice s, const char *text)
 {
     size_t i = 0;
-    while (i < s.len && text[i] && lower(s.p[i]) == lower(text[i])) i++;
+    while (i < s.len && text[i] && ascii_lower(s.p[i]) == ascii_lower(text[i])) i++;
     return i == s.len && !text[i];
 }
 
@@ -37,7 +32,7 @@ static bool is_digit(char c)
 
 static bool is_alpha(char c)
 {
-    return lower(c) >= 'a' && lower(c) <= 'z';
+    return ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z';
 }
 
 /* One or more token characters, RFC 9110 5.6.2. */
@@ -287,7 +282,7 @@ bool http_has_body(const struct http_head *h)
 static bool is_v6(struct slice s)
 {
     for (size_t i = 0; i < s.len; i++) {
-        char c = lower(s.p[i]);
+        char c = ascii_lower(s.p[i]);
         if (!is_digit(c) && !(c >= 'a' && c <= 'f') && c != ':' && c != '.') return false;
     }
     return s.len > 1;

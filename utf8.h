@@ -36,6 +36,9 @@ int utf8_valid(const uint8_t *p, size_t n);
 /* Write code point c (must be a scalar value) at out, 1..4 bytes; returns how many. */
 size_t utf8_put(uint8_t *out, uint32_t c);
 
+/* An ASCII letter in lower case; any other byte as it is. */
+static inline char ascii_lower(char c) { return c >= 'A' && c <= 'Z' ? (char)(c | 32) : c; }
+
 /* Read one code point of a text known to be valid; *p moves behind it. */
 uint32_t utf8_get(const uint8_t **p);
 

@@ -67,10 +67,8 @@ static void take_type(struct request *rq, struct json *in)
         memset(p + rq->type.len, ' ', raw.len - 1 - rq->type.len);
         p[rq->type.len] = '"';
     }
-    for (size_t i = 0; i < rq->type.len; i++) {
-        char *c = (char *)rq->type.p + i;
-        if (*c >= 'A' && *c <= 'Z') *c = (char)(*c + 32);
-    }
+    p = (char *)rq->type.p;
+    for (size_t i = 0; i < rq->type.len; i++) p[i] = ascii_lower(p[i]);
 }
 
 /* A string is decoded in a copy: the envelope is to be read again. */

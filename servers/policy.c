@@ -51,12 +51,8 @@ int policy_load(struct policy *p, const struct options *o, struct fault *f)
 static bool same(struct slice a, struct slice b)
 {
     if (a.len != b.len) return false;
-    for (size_t i = 0; i < a.len; i++) {
-        unsigned char x = (unsigned char)a.p[i], y = (unsigned char)b.p[i];
-        if (x >= 'A' && x <= 'Z') x |= 32;
-        if (y >= 'A' && y <= 'Z') y |= 32;
-        if (x != y) return false;
-    }
+    for (size_t i = 0; i < a.len; i++)
+        if (ascii_lower(a.p[i]) != ascii_lower(b.p[i])) return false;
     return true;
 }
 

@@ -27,11 +27,8 @@ struct slice builtin_word(struct slice text, size_t *at)
 /* FNV-1a over the bytes, ASCII lower-cased; h is where it goes on from. */
 static uint64_t hash(uint64_t h, const char *p, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        unsigned char c = (unsigned char)p[i];
-        if (c >= 'A' && c <= 'Z') c |= 32;
-        h = (h ^ c) * 0x100000001b3u;
-    }
+    for (size_t i = 0; i < n; i++)
+        h = (h ^ (unsigned char)ascii_lower(p[i])) * 0x100000001b3u;
     return h;
 }
 

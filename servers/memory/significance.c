@@ -104,9 +104,7 @@ static uint64_t word_hash(const uint64_t key[2], const char *p, size_t n)
     do { /* longer words in parts, each under a key that the part before gave */
         size_t part = n < sizeof lower ? n : sizeof lower;
         uint64_t k[2] = { key[0] ^ h, key[1] };
-        for (size_t i = 0; i < part; i++) {
-            lower[i] = p[i] >= 'A' && p[i] <= 'Z' ? (char)(p[i] | 32) : p[i];
-        }
+        for (size_t i = 0; i < part; i++) lower[i] = ascii_lower(p[i]);
         h = hash_bytes(k, lower, part);
         p += part;
         n -= part;
@@ -251,10 +249,8 @@ double vocabulary_information(struct vocabulary *v, struct slice text)
 
 static bool same_nocase(const char *p, const char *word, size_t n)
 {
-    for (size_t i = 0; i < n; i++) {
-        char c = p[i] >= 'A' && p[i] <= 'Z' ? (char)(p[i] | 32) : p[i];
-        if (c != word[i]) return false;
-    }
+    for (size_t i = 0; i < n; i++)
+        if (ascii_lower(p[i]) != word[i]) return false;
     return true;
 }
 
