@@ -8,6 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "servers/values.h"
+
 /* REAL is a double, BYTES, NUMBER and PORT are int64_t; CHOICE is a bool, WORD an int64_t. */
 enum kind {
     TEXT, LIST, SWITCH, BYTES, NUMBER, REAL, WORD, CHOICE, PORT, PORTS, SYNC, MODE, MODE_FILE
@@ -122,19 +124,6 @@ static bool number(const char *s, double *v, bool bytes)
     return !*end && isfinite(*v);
 }
 
-/* Index of s among words, or -1. */
-static long word(const char *words, const char *s)
-{
-    size_t n = strlen(s);
-    for (long i = 0; n; i++) {
-        size_t len = strcspn(words, "|");
-        if (len == n && !strncmp(words, s, n)) return i;
-        if (!words[len]) break;
-        words += len + 1;
-    }
-    return -1;
-}
-
 static bool set_number(struct options *o, const struct flag *f, const char *s)
 {
     double v;
@@ -159,7 +148,7 @@ static bool set_ports(struct options *o, const char *s)
 
 static bool set_word(struct options *o, const struct flag *f, const char *s)
 {
-    long i = word(f->words, s);
+    long i = word_index(f->words, s, strlen(s));
     if (i < 0) return false;
     if (f->kind == CHOICE) *(bool *)field(o, f) = i;
     else *(int64_t *)field(o, f) = i;
@@ -178,7 +167,7 @@ static bool set_sync(struct options *o, const char *s)
 
 static bool set_switch(bool *b, const char *s)
 {
-    long i = s ? word("0|1|false|true|no|yes|off|on", s) : 1;
+    long i = s ? word_index("0|1|false|true|no|yes|off|on", s, strlen(s)) : 1;
     if (i >= 0) *b = i & 1;
     return i >= 0;
 }

@@ -74,17 +74,12 @@ static bool read_time(const struct reading *r, const struct param *p, struct jso
 static bool read_word(const struct reading *r, const struct param *p, struct json *in, int64_t *out)
 {
     struct slice s = json_slice(in);
-    char w[32];
-    const char *words = p->words;
-    for (int64_t i = 0; s.len && s.len < sizeof w; i++) {
-        size_t n = strcspn(words, "|");
-        memcpy(w, words, n < sizeof w ? n : 0);
-        w[n < sizeof w ? n : 0] = 0;
-        if (slice_is_nocase(s, w)) { *out = i; return true; }
-        if (!words[n]) break;
-        words += n + 1;
-    }
-    return invalid(r, p, p->words);
+    char lower[32];
+    for (size_t i = 0; i < s.len && i < sizeof lower; i++) lower[i] = ascii_lower(s.p[i]);
+    long i = s.len <= sizeof lower ? word_index(p->words, lower, s.len) : -1;
+    if (i < 0) return invalid(r, p, p->words);
+    *out = i;
+    return true;
 }
 
 static bool read_raw(const struct reading *r, const struct param *p, struct json *in,

@@ -190,6 +190,17 @@ void member_open(struct json_out *out, const char *name, char bracket)
     json_open(out, bracket);
 }
 
+long word_index(const char *words, const char *s, size_t n)
+{
+    for (long i = 0; n; i++) {
+        size_t len = strcspn(words, "|");
+        if (len == n && !strncmp(words, s, n)) return i;
+        if (!words[len]) break;
+        words += len + 1;
+    }
+    return -1;
+}
+
 static bool is_space(uint32_t c, bool unicode)
 {
     if (c == ' ' || (c >= '\t' && c <= '\r')) return true;

@@ -34,6 +34,9 @@ void member_f32(struct json_out *out, const char *name, float v);
 void member_bool(struct json_out *out, const char *name, bool v);
 void member_open(struct json_out *out, const char *name, char bracket);
 
+/* Index of a word of n bytes among "these|and|those", or -1. */
+long word_index(const char *words, const char *s, size_t n);
+
 /* Without white space around: ASCII's six only, or all of Unicode's (White_Space). */
 struct slice trim_ascii(struct slice s);
 struct slice trim_unicode(struct slice s);
