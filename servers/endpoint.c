@@ -82,7 +82,7 @@ static bool time_given(struct json *in)
 }
 
 /* What was wrong with an envelope, told after all of it was read. */
-struct wrong { const char *envelope; bool time, type; };
+struct wrong { const char *envelope; bool time; };
 
 static void read_member(struct request *rq, struct json *in, struct wrong *w)
 {
@@ -90,7 +90,7 @@ static void read_member(struct request *rq, struct json *in, struct wrong *w)
     const char *why = NULL;
     if (json_key(in, "type")) {
         if (t == JSON_STRING) take_type(rq, in);
-        else if (t != JSON_NULL) why = "type must be a string", w->type = true;
+        else if (t != JSON_NULL) why = "type must be a string";
     } else if (json_key(in, "id")) {
         why = take_id(rq, in);
     } else if (json_key(in, "timestamp")) {
