@@ -21,24 +21,18 @@ void fingerprint_bytes(struct fingerprint *fp, const uint8_t *p, size_t n)
     }
 }
 
-static void add_number(struct fingerprint *fp, uint64_t v)
+void fingerprint_number(struct fingerprint *fp, const char *name, uint64_t v)
 {
     uint8_t bytes[8];
     for (int i = 0; i < 8; i++) bytes[i] = (uint8_t)(v >> 8 * i);
+    fingerprint_bytes(fp, (const uint8_t *)name, strlen(name));
     fingerprint_bytes(fp, bytes, sizeof bytes);
 }
 
 void fingerprint_add(struct fingerprint *fp, const char *name, const void *p, size_t n)
 {
-    fingerprint_bytes(fp, (const uint8_t *)name, strlen(name));
-    add_number(fp, n);
+    fingerprint_number(fp, name, n);
     fingerprint_bytes(fp, p, n);
-}
-
-void fingerprint_number(struct fingerprint *fp, const char *name, uint64_t v)
-{
-    fingerprint_bytes(fp, (const uint8_t *)name, strlen(name));
-    add_number(fp, v);
 }
 
 /* Each lane is mixed with all: a difference in one shows in every word. */

@@ -268,13 +268,13 @@ static void on_sigbus(int sig, siginfo_t *info, void *context)
     signal(sig, SIG_DFL);   /* happens again, and ends us */
 }
 
-static void guard(const struct safetensors *s)
+static void guard(const uint8_t *file, const char *path)
 {
     struct sigaction act = { .sa_sigaction = on_sigbus, .sa_flags = SA_SIGINFO };
     int n = snprintf(guarded.line, sizeof guarded.line,
-                     "%s: the file was cut off while it was in use\n", s->path);
+                     "%.255s: the file was cut off while it was in use\n", path);
     guarded.len = (size_t)n < sizeof guarded.line ? (size_t)n : sizeof guarded.line - 1;
-    guarded.p = s->file;
+    guarded.p = file;
     sigemptyset(&act.sa_mask);
     sigaction(SIGBUS, &act, NULL);
 }
@@ -294,10 +294,7 @@ int safetensors_map(struct safetensors *s, const char *path, struct fault *f)
     }
     close(fd);
     if (p == MAP_FAILED) return fault_set(f, 65, "%s: is empty or cannot be mapped", path);
-    snprintf(s->path, sizeof s->path, "%s", path);
-    s->file = p;
-    s->size = size;
-    guard(s);
+    guard(p, path);
     int r = safetensors_read(s, p, size, path, f);
     s->mapped = true;
     return r;
