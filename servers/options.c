@@ -10,10 +10,8 @@
 
 #include "servers/values.h"
 
-/* REAL is a double, BYTES, NUMBER and PORT are int64_t; CHOICE is a bool, WORD an int64_t. */
-enum kind {
-    TEXT, LIST, SWITCH, BYTES, NUMBER, REAL, WORD, CHOICE, PORT, PORTS, SYNC, MODE, MODE_FILE
-};
+/* REAL is a double, BYTES, NUMBER and WORD are int64_t. */
+enum kind { TEXT, LIST, SWITCH, BYTES, NUMBER, REAL, WORD, PORTS, SYNC, MODE };
 
 /* In the order of their rank. */
 enum source { CONFIG_FILE, ENVIRONMENT, COMMAND_LINE };
@@ -23,7 +21,7 @@ struct flag {
     enum kind   kind;
     size_t      at;          /* offsetof its field in struct options */
     double      initial, min, max;
-    const char *words;       /* WORD, CHOICE: "refuse|evict" */
+    const char *words;       /* WORD: "refuse|evict" */
     const char *value, *help;
 };
 
@@ -34,7 +32,7 @@ struct flag {
 static const struct flag flags[] = {
     { "host", TEXT, AT(host), 0, 0, 0, 0, "ADDR",
       "address to serve (localhost: 127.0.0.1 and ::1)" },
-    { "memory-port", PORT, AT(memory_port), 5000, 0, 65535, 0, "N",
+    { "memory-port", NUMBER, AT(memory_port), 5000, 0, 65535, 0, "N",
       "port of the memory server; 0: any" },
     { "inference-port", PORTS, AT(inference_port), 5005, 0, 65535, 0, "N|N-M",
       "first free port of these (5005-5014)" },
@@ -56,7 +54,7 @@ static const struct flag flags[] = {
       "above it close 1009" },
     { "max-memories", NUMBER, AT(max_memories), 100000, 1, 100000000, 0, "N",
       "above it see --when-full" },
-    { "when-full", CHOICE, AT(evict), 0, 0, 0, "refuse|evict", "refuse|evict",
+    { "when-full", WORD, AT(evict), 0, 0, 0, "refuse|evict", "refuse|evict",
       "refuse new memories or evict the weakest" },
     { "forget", REAL, AT(forget), 0, 0, 1, 0, "THRESHOLD",
       "forget memories weaker than this; 0: never" },
@@ -71,14 +69,14 @@ static const struct flag flags[] = {
       "a request must be whole by then" },
     { "log-level", WORD, AT(log_level), LOG_INFO, 0, 0, "error|warn|info|debug",
       "error|warn|info|debug", "how much is logged" },
-    { "log-format", CHOICE, AT(log_json), 0, 0, 0, "text|json", "text|json", "form of log lines" },
+    { "log-format", WORD, AT(log_json), 0, 0, 0, "text|json", "text|json", "form of log lines" },
     { "max-reply", BYTES, AT(max_reply), 4194304, 4096, 1073741824, 0, "BYTES",
       "a larger reply is cut or refused" },
     { "message-timeout", REAL, AT(message_timeout), 60, 0.01, 86400, 0, "S",
       "a begun message must be whole by then" },
     { "max-queue", NUMBER, AT(max_queue), 256, 1, 1000000, 0, "N",
       "texts waiting for the encoder" },
-    { "quantize", CHOICE, AT(int8), 0, 0, 0, "none|int8", "int8", "encoder weights as int8" },
+    { "quantize", WORD, AT(int8), 0, 0, 0, "none|int8", "int8", "encoder weights as int8" },
     { "no-sandbox", SWITCH, AT(no_sandbox), 0, 0, 0, 0, 0, "do without seccomp and Landlock" },
     { "require-sandbox", SWITCH, AT(require_sandbox), 0, 0, 0, 0, 0, "refuse to run without them" },
     { "config", TEXT, AT(config), 0, 0, 0, 0, "FILE", "`name = value` lines, names as these" },
@@ -91,8 +89,8 @@ static const struct flag flags[] = {
     { "repair", MODE, AT(mode), REPAIR, 0, 0, 0, 0, "write a new log with every whole record" },
     { "compact", MODE, AT(mode), COMPACT, 0, 0, 0, 0, "drop the garbage of the log" },
     { "reembed", MODE, AT(mode), REEMBED, 0, 0, 0, 0, "embed every stored text again" },
-    { "export", MODE_FILE, AT(mode), EXPORT, 0, 0, 0, "FILE", "write memories as JSON lines" },
-    { "import", MODE_FILE, AT(mode), IMPORT, 0, 0, 0, "FILE", "read memories from JSON lines" },
+    { "export", MODE, AT(mode), EXPORT, 0, 0, 0, "FILE", "write memories as JSON lines" },
+    { "import", MODE, AT(mode), IMPORT, 0, 0, 0, "FILE", "read memories from JSON lines" },
     { "sandbox-selftest", MODE, AT(mode), SELFTEST, 0, 0, 0, 0, "try what the sandbox must deny" },
     { "help", MODE, AT(mode), HELP, 0, 0, 0, 0, "this text" },
     { "version", MODE, AT(mode), VERSION, 0, 0, 0, 0, "version and what the kernel offers" },
@@ -149,10 +147,8 @@ static bool set_ports(struct options *o, const char *s)
 static bool set_word(struct options *o, const struct flag *f, const char *s)
 {
     long i = word_index(f->words, s, strlen(s));
-    if (i < 0) return false;
-    if (f->kind == CHOICE) *(bool *)field(o, f) = i;
-    else *(int64_t *)field(o, f) = i;
-    return true;
+    if (i >= 0) *(int64_t *)field(o, f) = i;
+    return i >= 0;
 }
 
 static bool set_sync(struct options *o, const char *s)
@@ -188,7 +184,7 @@ static bool set_mode(struct options *o, const struct flag *f, const char *s)
 {
     if (o->mode != RUN && o->mode != (enum maintenance)f->initial) return false;
     o->mode = (enum maintenance)f->initial;
-    if (f->kind == MODE_FILE) o->file = s;
+    if (f->value) o->file = s;
     return true;
 }
 
@@ -199,11 +195,11 @@ static bool set(struct options *o, const struct flag *f, const char *s)
     case SWITCH:    return set_switch(field(o, f), s);
     case TEXT:      *(const char **)field(o, f) = s; return *s != 0;
     case LIST:      return add(o, field(o, f), s);
-    case WORD: case CHOICE: return set_word(o, f, s);
+    case WORD:      return set_word(o, f, s);
     case PORTS:     return set_ports(o, s);
     case SYNC:      return set_sync(o, s);
-    case MODE: case MODE_FILE: return set_mode(o, f, s);
-    case BYTES: case NUMBER: case REAL: case PORT: break;
+    case MODE:      return set_mode(o, f, s);
+    case BYTES: case NUMBER: case REAL: break;
     }
     return set_number(o, f, s);
 }
@@ -214,8 +210,7 @@ static int assign(struct options *o, const struct flag *f, const char *s, const 
 {
     char range[80] = "";
     if (set(o, f, s)) return 0;
-    if (f->kind == NUMBER || f->kind == REAL || f->kind == BYTES || f->kind == PORT ||
-        f->kind == SYNC)
+    if (f->kind == NUMBER || f->kind == REAL || f->kind == BYTES || f->kind == SYNC)
         snprintf(range, sizeof range, ", a number from %.15g to %.15g", f->min, f->max);
     if (f->kind == LIST) snprintf(range, sizeof range, ", at most %d times", OPTIONS_LIST);
     return fault_set(ft, o->source == COMMAND_LINE ? 64 : 78,
@@ -231,8 +226,7 @@ static void defaults(struct options *o)
     for (size_t i = 0; i < N_FLAGS; i++) {
         const struct flag *f = &flags[i];
         if (f->kind == REAL) *(double *)field(o, f) = f->initial;
-        else if (f->kind == BYTES || f->kind == NUMBER || f->kind == WORD || f->kind == PORT ||
-                 f->kind == PORTS)
+        else if (f->kind == BYTES || f->kind == NUMBER || f->kind == WORD || f->kind == PORTS)
             *(int64_t *)field(o, f) = (int64_t)f->initial;
     }
 }
@@ -266,7 +260,7 @@ static int read_environment(struct options *o, struct fault *ft)
         for (const char *p = f->name; *p; p++)
             *end++ = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
         const char *s = getenv(name);
-        if (!s || f->kind == MODE || f->kind == MODE_FILE) continue;
+        if (!s || f->kind == MODE) continue;
         if (f->kind != LIST) {
             if (assign(o, f, s, where, ft)) return -1;
             continue;
@@ -294,7 +288,7 @@ static int read_line(struct options *o, char *line, const char *where, struct fa
     if (eq) *eq = 0;
     char *name = strip(s), *copy;
     const struct flag *f = find(name, strlen(name));
-    if (!f || f->kind == MODE || f->kind == MODE_FILE || f->at == AT(config))
+    if (!f || f->kind == MODE || f->at == AT(config))
         return fault_set(ft, 78, "%s: unknown name '%.100s'", where, name);
     if (!eq && f->kind != SWITCH)
         return fault_set(ft, 78, "%s: '%s' wants a value: %s = %s", where, name, name, f->value);
@@ -333,13 +327,13 @@ static int read_word(struct options *o, int argc, char **argv, int *i, struct fa
     const char *eq = strchr(s, '=');
     const struct flag *f = find(s + 2, eq ? (size_t)(eq - s - 2) : strlen(s + 2));
     if (!f) return fault_set(ft, 64, "unknown flag '%.100s'; --help lists them", s);
-    bool wants = f->kind != SWITCH && f->kind != MODE;
     const char *value = eq ? eq + 1 : NULL;
-    if (wants && !value) {
+    if (f->value && !value) {
         if (*i + 1 == argc) return fault_set(ft, 64, "--%s wants a value: %s", f->name, f->value);
         value = argv[++*i];
     }
-    if (f->kind == MODE && value) return fault_set(ft, 64, "--%s takes no value", f->name);
+    if (f->kind == MODE && !f->value && value)
+        return fault_set(ft, 64, "--%s takes no value", f->name);
     char where[64];
     snprintf(where, sizeof where, "--%s", f->name);
     return assign(o, f, value, where, ft);
@@ -385,7 +379,7 @@ void options_help(void)
 static void put_word(const struct options *o, const struct flag *f, struct json_out *out)
 {
     const void *at = (const char *)o + f->at;
-    int64_t i = f->kind == CHOICE ? *(const bool *)at : *(const int64_t *)at;
+    int64_t i = *(const int64_t *)at;
     const char *w = f->words;
     while (i-- > 0) w += strcspn(w, "|") + 1;
     json_put_str(out, w, strcspn(w, "|"));
@@ -410,7 +404,7 @@ void options_put(const struct options *o, struct json_out *out)
         const struct flag *f = &flags[i];
         const void *at = (const char *)o + f->at;
         /* Paths and who may in are nobody's business but the operator's. */
-        if (f->kind >= MODE || f->kind == TEXT || f->kind == LIST) continue;
+        if (f->kind == MODE || f->kind == TEXT || f->kind == LIST) continue;
         char name[40];
         snprintf(name, sizeof name, "%s", f->name);
         for (char *p = name; *p; p++)
@@ -418,7 +412,7 @@ void options_put(const struct options *o, struct json_out *out)
         json_put_key(out, name);
         switch (f->kind) {
         case SWITCH: json_put_bool(out, *(const bool *)at); break;
-        case WORD: case CHOICE: put_word(o, f, out); break;
+        case WORD:   put_word(o, f, out); break;
         case REAL:   json_put_double(out, *(const double *)at); break;
         case SYNC:   put_sync(o, out); break;
         case PORTS:  put_ports(o, out); break;

@@ -26,7 +26,8 @@ struct options {
     int64_t     memory_port, inference_port, inference_last;
     int64_t     only;                        /* enum only */
     struct options_list adapters, origins, hosts;
-    bool        insecure, evict, int8, no_sandbox, require_sandbox, inline_sync, log_json;
+    bool        insecure, no_sandbox, require_sandbox, inline_sync;
+    int64_t     evict, int8, log_json;       /* 0 or 1, by the words of their flags */
     int64_t     buffer_memory, max_connections, max_message, max_memories, max_reply, max_queue;
     double      forget, rate;
     double      ping_interval, ping_timeout, close_timeout, handshake_timeout, message_timeout;
