@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "servers/inference/embedder.h"
 #include "servers/options.h"
 #include "servers/session.h"
 #include "servers/values.h"
@@ -38,8 +39,9 @@ static void put_identity(struct endpoint *ep, struct json_out *out)
     put_port(out, "memory", ep, ep->other);
     put_port(out, "inference", ep, ep->other);
     json_close(out, '}');
-    member_text(out, "model", ep->model_name);
-    member_text(out, "model_fingerprint", hex_text(print, ep->fingerprint, 32));
+    member_text(out, "model", embedder_name(ep->embedder));
+    member_text(out, "model_fingerprint",
+                hex_text(print, embedder_fingerprint(ep->embedder), 32));
     member_count(out, "dimension", ep->dimension);
     member_text(out, "device", "cpu");
     put_num(out, "uptime_s", uptime(ep));

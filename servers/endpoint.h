@@ -15,6 +15,7 @@
 #include "servers/conn.h"
 #include "servers/metrics.h"
 
+struct embedder;
 struct endpoint;
 struct request;
 struct options;
@@ -64,9 +65,8 @@ struct endpoint {
     const struct options *options;
     struct policy        *policy;
     uint64_t              durable;       /* highest sequence number on disk */
-    const char           *model_name;    /* for `stats` */
-    const uint8_t        *fingerprint;   /* [32] of the embedder */
-    uint32_t              dimension;
+    struct embedder      *embedder;
+    uint32_t              dimension;     /* of its vectors */
     const char           *sandbox;       /* what of it is on, for `stats`; or NULL */
     const struct endpoint *other;        /* the other endpoint of this process, or NULL */
     uint16_t              port;          /* that it listens on */

@@ -89,8 +89,7 @@ static void prepare(struct endpoint *ep, const char *name, const char *protocol)
     ep->max_reply = (size_t)o->max_reply;
     ep->rate = o->rate;
     ep->slow = strcmp(o->model, "builtin") != 0;
-    ep->model_name = embedder_name(d.embedder);
-    ep->fingerprint = embedder_fingerprint(d.embedder);
+    ep->embedder = d.embedder;
     ep->dimension = embedder_dimension(d.embedder);
     ep->sandbox = sandbox_state();
     ep->server.loop = d.loop;
@@ -397,7 +396,7 @@ static int open_all(struct fault *f)
     if (!d.pool) return fault_set(f, 71, "out of memory");
     if (d.has_memory) prepare(&d.memory.ep, "memory", "memory-protocol");
     if (d.has_inference) {
-        inference_open(&d.inference, o, d.embedder);
+        inference_open(&d.inference);
         prepare(&d.inference.ep, "inference", "inference-protocol");
         if (d.has_memory) {
             d.inference.predict = memory_predict;

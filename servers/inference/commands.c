@@ -67,17 +67,17 @@ static void put_tokens(struct json_out *out, const struct embed_request *ask)
     json_close(out, ']');
 }
 
-void put_embeddings(struct json_out *out, const struct request *rq, const struct embedder *e,
+void put_embeddings(struct json_out *out, const struct request *rq,
                     const struct embed_request *ask, struct slice adapter, bool base64)
 {
-    size_t dimension = embedder_dimension(e);
+    size_t dimension = rq->ep->dimension;
     member_open(out, "embeddings", '[');
     for (size_t i = 0; i < ask->n; i++)
         put_vector(out, ask->vector + i * dimension, dimension, base64);
     json_close(out, ']');
     member_count(out, "count", ask->n);
     member_count(out, "dimension", dimension);
-    member_text(out, "model", embedder_name(e));
+    member_text(out, "model", embedder_name(rq->ep->embedder));
     json_put_key(out, "adapter");
     if (adapter.p) json_put_str(out, adapter.p, adapter.len);
     else json_put_null(out);
@@ -90,7 +90,7 @@ static void embeddings_reply(struct work *w)
 {
     const struct embeddings *p = w->own;
     struct json_out *out = reply_begin(w->rq);
-    put_embeddings(out, w->rq, w->is->embedder, &w->ask, p->adapter, p->base64);
+    put_embeddings(out, w->rq, &w->ask, p->adapter, p->base64);
     reply_end(w->rq);
     work_free(w);
 }
@@ -102,9 +102,8 @@ static void on_embeddings(struct request *rq)
     int adapter;
     long n;
     if (!params_read(rq, embeddings_params, &p)) return;
-    const struct inference_service *is = rq->ep->app;
     if ((n = read_texts(rq, p.text, text)) < 0) return;
-    if (!work_adapter(rq, is->embedder, p.adapter, &adapter)) return;
+    if (!work_adapter(rq, p.adapter, &adapter)) return;
     struct work *w = work_new(rq, (size_t)n, sizeof p, embeddings_reply);
     if (!w) return;
     memcpy(w->text, text, (size_t)n * sizeof *text);
@@ -128,7 +127,7 @@ static const struct param similarity_params[] = {
 
 static void similarity_reply(struct work *w)
 {
-    size_t dimension = embedder_dimension(w->is->embedder);
+    size_t dimension = w->rq->ep->dimension;
     double s = cosine_clamp(cosine_exact(w->ask.vector, w->ask.vector + dimension, dimension));
     struct json_out *out = reply_begin(w->rq);
     member_double(out, "similarity", s);
@@ -139,12 +138,11 @@ static void similarity_reply(struct work *w)
 
 static void on_similarity(struct request *rq)
 {
-    const struct inference_service *is = rq->ep->app;
     struct similarity p = {0};
     int adapter;
     if (!params_read(rq, similarity_params, &p)) return;
     if (!work_text(rq, "text1", &p.text1) || !work_text(rq, "text2", &p.text2)
-        || !work_adapter(rq, is->embedder, p.adapter, &adapter)) return;
+        || !work_adapter(rq, p.adapter, &adapter)) return;
     struct work *w = work_new(rq, 2, 0, similarity_reply);
     if (!w) return;
     w->text[0] = p.text1;
@@ -157,7 +155,7 @@ static void on_similarity(struct request *rq)
 
 static void on_models(struct request *rq)
 {
-    const struct embedder *e = ((struct inference_service *)rq->ep->app)->embedder;
+    const struct embedder *e = rq->ep->embedder;
     struct json_out *out = reply_begin(rq);
     member_open(out, "models", '[');
     json_open(out, '{');
@@ -184,7 +182,7 @@ static void put_adapter(struct json_out *out, const struct embedder_adapter *a)
 
 static void on_adapters(struct request *rq)
 {
-    const struct embedder *e = ((struct inference_service *)rq->ep->app)->embedder;
+    const struct embedder *e = rq->ep->embedder;
     struct embedder_adapter a;
     struct json_out *out = reply_begin(rq);
     member_open(out, "adapters", '[');
@@ -224,8 +222,7 @@ static void loaded(struct embed_load *l, int index, const struct fault *f)
 {
     struct request *rq = l->user;
     struct embedder_adapter a;
-    const struct inference_service *is = rq->ep->app;
-    if (index >= 0 && embedder_adapter_get(is->embedder, index, &a)) reply_adapter(rq, &a);
+    if (index >= 0 && embedder_adapter_get(rq->ep->embedder, index, &a)) reply_adapter(rq, &a);
     else bad_adapter(rq, f->why);
     free(l);
 }
@@ -265,7 +262,6 @@ static const char *resolve(const char *dir, struct slice path, char *out)
 
 static void on_load_adapter(struct request *rq)
 {
-    const struct inference_service *is = rq->ep->app;
     struct load p = {0};
     char dir[PATH_MAX];
     struct fault f = {0};
@@ -275,7 +271,7 @@ static void on_load_adapter(struct request *rq)
                     "Invalid parameter: name (1 to %d bytes, none of them NUL)", EMBED_NAME);
         return;
     }
-    const char *why = resolve(is->options->adapter_dir, p.path, dir);
+    const char *why = resolve(rq->ep->options->adapter_dir, p.path, dir);
     if (why) {
         bad_adapter(rq, why);
         return;
@@ -288,22 +284,20 @@ static void on_load_adapter(struct request *rq)
     l->user = rq;
     l->done = loaded;
     memcpy(l->name, p.name.p, p.name.len);
-    if (!embedder_begin_load(is->embedder, l, dir, &f)) return;
+    if (!embedder_begin_load(rq->ep->embedder, l, dir, &f)) return;
     bad_adapter(rq, f.why);
     free(l);
 }
 
 static void on_unload_adapter(struct request *rq)
 {
-    const struct inference_service *is = rq->ep->app;
     struct load p = {0};
     struct embedder_adapter a;
     int index;
-    if (!params_read(rq, unload_params, &p) || !work_adapter(rq, is->embedder, p.name, &index))
-        return;
-    if (index < 0 || !embedder_adapter_get(is->embedder, index, &a)) return;
+    if (!params_read(rq, unload_params, &p) || !work_adapter(rq, p.name, &index)) return;
+    if (index < 0 || !embedder_adapter_get(rq->ep->embedder, index, &a)) return;
     reply_adapter(rq, &a);
-    embedder_unload_adapter(is->embedder, index);
+    embedder_unload_adapter(rq->ep->embedder, index);
 }
 
 /* ---- the endpoint */
@@ -321,16 +315,15 @@ static const struct command commands[] = {
 
 static void put_stats(struct endpoint *ep, struct json_out *out)
 {
-    const struct inference_service *is = ep->app;
     struct embedder_adapter a;
     struct embedder_stats s;
-    embedder_stats(is->embedder, &s);
+    embedder_stats(ep->embedder, &s);
     member_count(out, "embeddings_total", s.texts);
     member_count(out, "tokens_total", s.tokens);
     member_count(out, "queue", s.queue);
     member_double(out, "avg_embedding_ms", s.avg_ms);
     member_open(out, "adapters", '[');
-    for (int i = -1; embedder_adapter_next(is->embedder, &i, &a);) json_put_text(out, a.name);
+    for (int i = -1; embedder_adapter_next(ep->embedder, &i, &a);) json_put_text(out, a.name);
     json_close(out, ']');
 }
 
@@ -340,10 +333,8 @@ static int64_t wall(struct endpoint *ep)
     return time_now();
 }
 
-void inference_open(struct inference_service *is, const struct options *o, struct embedder *e)
+void inference_open(struct inference_service *is)
 {
-    is->options = o;
-    is->embedder = e;
     is->ep.app = is;
     is->ep.wall = wall;
     is->ep.commands = commands;

@@ -55,14 +55,9 @@ struct score { double significance, surprise, diversity, information; };
 
 /* ---- the sums */
 
-static uint32_t dimension_of(const struct work *w)
-{
-    return embedder_dimension(w->is->embedder);
-}
-
 static const float *vector_of(const struct work *w, size_t i)
 {
-    return w->ask.vector + i * dimension_of(w);
+    return w->ask.vector + i * w->rq->ep->dimension;
 }
 
 /* Everything of one text whose unit vector is x; false: memory is short. */
@@ -71,10 +66,10 @@ static bool measure(struct work *w, const float *x, struct slice text, struct sc
     struct plan *plan = w->own;
     double nearest = 0;
     for (size_t i = 0; i < plan->contexts; i++) {
-        double cosine = cosine_clamp(cosine_exact(x, vector_of(w, i), dimension_of(w)));
+        double cosine = cosine_clamp(cosine_exact(x, vector_of(w, i), w->rq->ep->dimension));
         if (cosine > nearest) nearest = cosine;
     }
-    out->surprise = stream_surprise(plan->stream, x, dimension_of(w));
+    out->surprise = stream_surprise(plan->stream, x, w->rq->ep->dimension);
     out->diversity = 1 - nearest;
     out->information = vocabulary_information(&plan->words, text);
     out->significance = significance_of(out->surprise, out->information, out->diversity,
@@ -86,11 +81,11 @@ static bool measure(struct work *w, const float *x, struct slice text, struct sc
 static bool read_stream(struct work *w)
 {
     struct plan *plan = w->own;
-    if (!(plan->stream = stream_new(dimension_of(w)))) return false;
+    if (!(plan->stream = stream_new(w->rq->ep->dimension))) return false;
     for (size_t i = 0; i < plan->contexts; i++) {
         const float *x = vector_of(w, i);
-        double s = stream_surprise(plan->stream, x, dimension_of(w));
-        stream_push(plan->stream, x, dimension_of(w), s);
+        double s = stream_surprise(plan->stream, x, w->rq->ep->dimension);
+        stream_push(plan->stream, x, w->rq->ep->dimension, s);
         if (vocabulary_add(&plan->words, plan->text[i])) return false;
     }
     return true;
@@ -101,7 +96,7 @@ static bool read_stream(struct work *w)
 static void put_embedding(struct work *w, struct json_out *out, const float *x)
 {
     json_put_key(out, "embedding");
-    put_vector(out, x, dimension_of(w), false);
+    put_vector(out, x, w->rq->ep->dimension, false);
 }
 
 /* One of chunks, with what was measured of it. */
@@ -154,14 +149,15 @@ static void put_prediction(void *user, const struct prediction *p)
 static void put_context(struct work *w, struct json_out *out, const float *x)
 {
     const struct plan *plan = w->own;
+    const struct inference_service *is = w->rq->ep->app;
     member_count(out, "context_used", plan->contexts);
     member_open(out, "context_similarity", '[');
     for (size_t i = 0; i < plan->contexts; i++)
-        json_put_double(out, cosine_clamp(cosine_exact(x, vector_of(w, i), dimension_of(w))));
+        json_put_double(out, cosine_clamp(cosine_exact(x, vector_of(w, i), w->rq->ep->dimension)));
     json_close(out, ']');
     member_open(out, "predictions", '[');
-    if (w->is->predict && plan->p.top_k)
-        w->is->predict(w->is->memory, x, (size_t)plan->p.top_k, put_prediction, out);
+    if (is->predict && plan->p.top_k)
+        is->predict(is->memory, x, (size_t)plan->p.top_k, put_prediction, out);
     json_close(out, ']');
 }
 
@@ -315,13 +311,13 @@ static bool cut_chunks(struct request *rq, struct plan *plan, struct embedder *e
 
 static bool read_plan(struct request *rq, struct plan *plan)
 {
-    struct embedder *e = ((struct inference_service *)rq->ep->app)->embedder;
+    struct embedder *e = rq->ep->embedder;
     plan->p = (struct process){ .top_k = 5,
                                 .embedding = { .v = plan->given, .cap = MEMORY_DIMENSION } };
     if (!params_read(rq, process_params, &plan->p)) return false;
     if (!read_embedding(rq, plan) || !read_context(rq, plan)) return false;
     if (plan->p.text.p && !work_text(rq, "text", &plan->p.text)) return false;
-    if (!work_adapter(rq, e, plan->p.adapter, &plan->adapter)) return false;
+    if (!work_adapter(rq, plan->p.adapter, &plan->adapter)) return false;
     plan->text[plan->contexts] = plan->p.text;
     plan->n = plan->contexts + !plan->p.embedding.n;
     for (size_t i = 0; i < plan->n; i++)

@@ -14,8 +14,6 @@ struct prediction {
 
 struct inference_service {
     struct endpoint       ep;        /* first; ep.app is this */
-    const struct options *options;
-    struct embedder      *embedder;
     /* Predictions for a vector, best first, each given to `each`; NULL where no memory is in
      * this process. */
     void (*predict)(void *memory, const float *vector, size_t top_k,
@@ -23,7 +21,7 @@ struct inference_service {
     void                 *memory;
 };
 
-/* commands.c: join them; sets commands, stats, app of ep. */
-void inference_open(struct inference_service *is, const struct options *o, struct embedder *e);
+/* commands.c: sets commands, stats, app of ep. */
+void inference_open(struct inference_service *is);
 
 #endif

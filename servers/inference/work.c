@@ -14,7 +14,7 @@ static void done(struct embed_request *ask)
         w->reply(w);
         return;
     }
-    work_refused(w->rq, w->is->embedder, ask->status);
+    work_refused(w->rq, ask->status);
     work_free(w);
 }
 
@@ -25,8 +25,7 @@ static bool alive(struct embed_request *ask)
 
 struct work *work_new(struct request *rq, size_t n, size_t own_bytes, void (*reply)(struct work *))
 {
-    struct inference_service *is = rq->ep->app;
-    size_t dimension = embedder_dimension(is->embedder);
+    size_t dimension = rq->ep->dimension;
     size_t own_at = (sizeof(struct work) + n * sizeof(struct slice) + 15) / 16 * 16;
     size_t vector_at = own_at + (own_bytes + 15) / 16 * 16;
     size_t token_at = vector_at + n * dimension * sizeof(float);
@@ -38,7 +37,6 @@ struct work *work_new(struct request *rq, size_t n, size_t own_bytes, void (*rep
     }
     struct work *w = (struct work *)(void *)p;
     w->rq = rq;
-    w->is = is;
     w->reply = reply;
     w->own = p + own_at;
     w->ask = (struct embed_request){
@@ -51,11 +49,13 @@ struct work *work_new(struct request *rq, size_t n, size_t own_bytes, void (*rep
 
 void work_submit(struct work *w)
 {
-    if (embedder_submit(w->is->embedder, &w->ask, loop_clock_us()) != EMBED_QUEUED) done(&w->ask);
+    struct embedder *e = w->rq->ep->embedder;
+    if (embedder_submit(e, &w->ask, loop_clock_us()) != EMBED_QUEUED) done(&w->ask);
 }
 
-void work_refused(struct request *rq, const struct embedder *e, int status)
+void work_refused(struct request *rq, int status)
 {
+    const struct embedder *e = rq->ep->embedder;
     switch (status) {
     case EMBED_BUSY:       reply_busy(rq, embedder_retry_ms(e)); break;
     case EMBED_DROPPED:    reply_drop(rq); break;
@@ -94,11 +94,11 @@ bool work_vector(struct request *rq, const struct param_vector *v, uint32_t dime
     return false;
 }
 
-bool work_adapter(struct request *rq, const struct embedder *e, struct slice name, int *index)
+bool work_adapter(struct request *rq, struct slice name, int *index)
 {
     *index = -1;
     if (!name.p) return true;
-    if ((*index = embedder_adapter(e, name)) >= 0) return true;
+    if ((*index = embedder_adapter(rq->ep->embedder, name)) >= 0) return true;
     int shown = name.len < 128 ? (int)name.len : 128;
     reply_error(rq, REPLY_UNKNOWN_ADAPTER, "Unknown adapter: %.*s", shown, name.p);
     return false;

@@ -12,7 +12,6 @@
 struct work {
     struct embed_request ask;   /* first */
     struct request *rq;
-    struct inference_service *is;
     void (*reply)(struct work *w);      /* the vectors are there; calls work_free() in the end */
     void *own;                  /* the command's */
     struct slice text[];        /* [n]; then vectors, tokens, truncated */
@@ -33,13 +32,13 @@ bool work_text(struct request *rq, const char *name, struct slice *text);
 bool work_vector(struct request *rq, const struct param_vector *v, uint32_t dimension);
 
 /* Index of the adapter of this name, -1 where name.p is NULL; false: an error was replied. */
-bool work_adapter(struct request *rq, const struct embedder *e, struct slice name, int *index);
+bool work_adapter(struct request *rq, struct slice name, int *index);
 
 /* The reply to a request whose texts were not embedded: status is none of DONE and QUEUED. */
-void work_refused(struct request *rq, const struct embedder *e, int status);
+void work_refused(struct request *rq, int status);
 
 /* commands.c: the members of what `embeddings` answers. */
-void put_embeddings(struct json_out *out, const struct request *rq, const struct embedder *e,
+void put_embeddings(struct json_out *out, const struct request *rq,
                     const struct embed_request *ask, struct slice adapter, bool base64);
 
 /* A list of numbers, or base64 of little-endian float32. */

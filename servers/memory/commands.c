@@ -209,7 +209,7 @@ static const struct param text_params[] = {
 static void embed_only_ready(struct task *t)
 {
     struct json_out *out = reply_begin(t->rq);
-    put_embeddings(out, t->rq, t->ms->embedder, &t->ask, t->c.adapter, false);
+    put_embeddings(out, t->rq, &t->ask, t->c.adapter, false);
     reply_end(t->rq);
     task_free(t);
 }
@@ -435,7 +435,7 @@ void memory_stats(struct endpoint *ep, struct json_out *out)
     journal_state(ms->journal, &s);
     uint64_t used = store_log_bytes(ms->store) + 4096;
     member_count(out, "memory_count", n.memories);
-    member_int(out, "max_size", ms->options->max_memories);
+    member_int(out, "max_size", ms->ep.options->max_memories);
     member_double(out, "avg_significance", n.avg_significance);
     member_open(out, "significance_distribution", '{');
     for (int i = 0; i < 5; i++) member_count(out, fifths[i], n.distribution[i]);
@@ -447,8 +447,8 @@ void memory_stats(struct endpoint *ep, struct json_out *out)
     member_count(out, "forgotten", n.forgotten);
     member_count(out, "evicted", n.evicted);
     json_put_key(out, "sync");
-    if (ms->options->sync > 0) json_put_double(out, ms->options->sync);
-    else json_put_text(out, ms->options->sync < 0 ? "never" : "always");
+    if (ms->ep.options->sync > 0) json_put_double(out, ms->ep.options->sync);
+    else json_put_text(out, ms->ep.options->sync < 0 ? "never" : "always");
     json_put_key(out, "last_sync_ms");
     if (s.last_sync_ms < 0) json_put_null(out);
     else json_put_int(out, s.last_sync_ms);

@@ -166,9 +166,8 @@ static void search_embedded(struct task *t)
 
 void find_search(struct request *rq)
 {
-    const struct memory_service *ms = rq->ep->app;
     struct call c = { .count = 5, .since = INT64_MIN, .until = INT64_MAX,
-                      .min_similarity = embedder_min_similarity(ms->embedder) };
+                      .min_similarity = embedder_min_similarity(rq->ep->embedder) };
     struct task *t = task_new(rq, search_params, &c);
     if (!t || (!t->c.embedding.n && !task_has_text(t))) return;
     task_embed(t, search_embedded, true);

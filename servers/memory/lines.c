@@ -124,7 +124,7 @@ static int keep(struct memory_service *ms, struct line *l)
     int64_t now = memory_wall(&ms->ep);
     if (store_duplicate(ms->store, m.text, m.metadata) != ROW_NONE) return 1;
     if (!take_id(ms, l, m.id)) return STORE_NO_ROOM;
-    if (!take_vector(l) && embedder_text(ms->embedder, m.text, l->vector)) return STORE_NO_ROOM;
+    if (!take_vector(l) && embedder_text(ms->ep.embedder, m.text, l->vector)) return STORE_NO_ROOM;
     if (!journal_room(ms->journal, ROOM) && journal_wait(ms->journal, now)) return STORE_LOG;
     if (m.f.significance < 0) return store_add(ms->store, &m, NULL, &a);
     m.f.stored_ms = now;

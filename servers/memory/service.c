@@ -16,7 +16,7 @@ int64_t memory_wall(struct endpoint *ep)
     return store_clock(ms->store, time_now(), loop_clock());
 }
 
-bool memory_durable(const struct memory_service *ms) { return ms->options->sync == 0; }
+bool memory_durable(const struct memory_service *ms) { return ms->ep.options->sync == 0; }
 
 bool memory_busy(const struct memory_service *ms)
 {
@@ -175,7 +175,7 @@ static bool step_compaction(struct job *j)
 
 static void arm(struct memory_service *ms, int64_t at)
 {
-    if (ms->options->forget > 0 && ms->next_sweep < at) at = ms->next_sweep;
+    if (ms->ep.options->forget > 0 && ms->next_sweep < at) at = ms->next_sweep;
     loop_at(ms->ep.server.loop, &ms->due, at == INT64_MAX ? LOOP_NEVER : at);
 }
 
@@ -198,7 +198,7 @@ static void on_flush(struct hook *h)
 static void on_due(struct timer *t, int64_t now)
 {
     struct memory_service *ms = CONTAINER(struct memory_service, due, t);
-    if (ms->options->forget > 0 && now >= ms->next_sweep) {
+    if (ms->ep.options->forget > 0 && now >= ms->next_sweep) {
         memory_sweep(ms);
         ms->next_sweep = now + SWEEP_MS;
     }
@@ -239,8 +239,8 @@ int memory_open(struct memory_service *ms, const struct options *o, struct embed
         .events = { on_written, on_durable, on_failed, on_compacted, ms } };
     if (getrandom(sc.seed, sizeof sc.seed, 0) != sizeof sc.seed)
         return fault_set(f, 71, "no random numbers from the system");
-    ms->options = o;
-    ms->embedder = e;
+    ms->ep.options = o;
+    ms->ep.embedder = e;
     ms->ep.app = ms;
     ms->ep.wall = memory_wall;
     ms->ep.ready = memory_ready;

@@ -11,10 +11,8 @@
 
 struct memory_service {
     struct endpoint       ep;            /* first; ep.app is this */
-    const struct options *options;
     struct store         *store;
     struct journal       *journal;
-    struct embedder      *embedder;
     struct watch          disk;          /* answers of the disk helper */
     struct hook           flush;         /* hands the turn's batch to the disk */
     struct timer          due;           /* when the journal or the sweep wants a turn */

@@ -44,8 +44,8 @@ static void watch_ready(struct task *t)
 
 void memory_watch(struct request *rq, uint32_t query_id)
 {
-    const struct memory_service *ms = rq->ep->app;
-    struct call c = { .count = query_id, .min_similarity = embedder_min_similarity(ms->embedder) };
+    struct call c = { .count = query_id,
+                      .min_similarity = embedder_min_similarity(rq->ep->embedder) };
     struct task *t = task_new(rq, watch_params, &c);
     if (!t) return;
     if (!t->c.embedding.n && !t->c.text.len)

@@ -127,7 +127,7 @@ static bool check(struct request *rq, struct task *t)
     if (c->metadata.p && !check_metadata(rq, t)) return false;
     if (c->tags.p) call_tags(c);
     if (c->embedding.n && !work_vector(rq, &c->embedding, rq->ep->dimension)) return false;
-    return work_adapter(rq, t->ms->embedder, c->adapter, &t->adapter);
+    return work_adapter(rq, c->adapter, &t->adapter);
 }
 
 struct task *task_new(struct request *rq, const struct param *params, const struct call *defaults)
@@ -169,7 +169,7 @@ static void embedded(struct embed_request *ask)
         t->ready(t);
         return;
     }
-    work_refused(t->rq, t->ms->embedder, ask->status);
+    work_refused(t->rq, ask->status);
     task_free(t);
 }
 
@@ -189,7 +189,7 @@ void task_embed(struct task *t, void (*ready)(struct task *), bool drop)
     t->ask.vector = t->vector;
     t->ask.alive = drop ? alive : NULL;
     t->ask.done = embedded;
-    if (embedder_submit(t->ms->embedder, &t->ask, loop_clock_us()) != EMBED_QUEUED)
+    if (embedder_submit(t->rq->ep->embedder, &t->ask, loop_clock_us()) != EMBED_QUEUED)
         embedded(&t->ask);
 }
 
