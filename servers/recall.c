@@ -56,6 +56,17 @@ static bool success(struct slice reply)
     return slice_is(member(reply, "status"), "\"success\"");
 }
 
+/* The next message. One that is no JSON, or nested deeper than we read, ends the program:
+ * its members would be found missing, and an export end as if there were no more. */
+static struct slice next_reply(void)
+{
+    struct slice reply = link_next();
+    size_t at;
+    const char *why = json_check(reply.p, reply.len, &at);
+    if (why) die(65, "the server sent what is no reply: %s at byte %zu", why, at);
+    return reply;
+}
+
 /* `data` of a reply; an error ends the program with its sentence. */
 static struct slice data_of(struct slice reply)
 {
@@ -103,7 +114,7 @@ static struct slice request_text(const char *type, const char *text)
     if (!utf8_valid((const uint8_t *)text, n)) die(65, "the text is not UTF-8");
     json_put_key(&out, "text"), json_put_str(&out, text, n);
     end(&out);
-    return data_of(link_next());
+    return data_of(next_reply());
 }
 
 static void on_store(const char *text)
@@ -143,7 +154,7 @@ static void on_stats(const char *text)
     (void)text;
     struct json_out out = begin("stats");
     end(&out);
-    struct slice data = data_of(link_next());
+    struct slice data = data_of(next_reply());
     if (!as_json) print_members(data, "");
 }
 
@@ -164,7 +175,7 @@ static void on_export(const char *text)
         end(&out);
         bool json = as_json;
         as_json = false;                  /* lines are JSON already */
-        struct slice data = data_of(link_next()), list = member(data, "memories");
+        struct slice data = data_of(next_reply()), list = member(data, "memories");
         as_json = json;
         struct json in = json_inside(list);
         while (json_next(&in) > JSON_END) print_raw(json_raw(&in));
@@ -229,10 +240,10 @@ static void on_import(const char *path)
         n++;
         if (!len) continue;
         if (!import_line(line, (size_t)len, n, true) && ++refused) continue;
-        struct slice reply = link_next();
+        struct slice reply = next_reply();
         if (slice_is(plain(member(member(reply, "data"), "code")), "bad_dimension")) {
             import_line(line, (size_t)len, n, false);        /* another embedder's vector */
-            reply = link_next();
+            reply = next_reply();
         }
         if (success(reply)) {
             if (member(member(reply, "data"), "duplicate").len == 4) known++;
@@ -261,10 +272,10 @@ static void on_watch(const char *text)
     json_put_text(&out, "memory_removed");
     json_close(&out, ']');
     end(&out);
-    data_of(link_next());
+    data_of(next_reply());
     link_wait(0);
     for (;;) {
-        struct slice ev = link_next(), data = member(ev, "data"), m = member(data, "memory");
+        struct slice ev = next_reply(), data = member(ev, "data"), m = member(data, "memory");
         struct slice lost = member(ev, "dropped");
         if (as_json) print_raw(ev);
         else {

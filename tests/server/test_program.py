@@ -653,10 +653,10 @@ def answer_handshake(c):
 
 
 def test_recall_says_what_a_strange_server_sent_and_commands_no_terminal():
-    def served(reply, head=None):
-        """What recall says of a server that answers its handshake with this head, else a store with this reply."""
+    def served(reply, head=None, command=("store", "x")):
+        """What recall says of a server that answers its handshake with this head, else a command with this reply."""
         with socket.create_server(("127.0.0.1", 0)) as door:
-            args = [BUILD / "recall", f"--url=ws://127.0.0.1:{door.getsockname()[1]}", "store", "x"]
+            args = [BUILD / "recall", f"--url=ws://127.0.0.1:{door.getsockname()[1]}", *command]
             p = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             c, _ = door.accept()
             with c:
@@ -666,8 +666,12 @@ def test_recall_says_what_a_strange_server_sent_and_commands_no_terminal():
                 out, err = p.communicate(timeout=10)
             return p.returncode, out, err
 
-    for garbled in (b"{}", b"garbage", b"[]"):
-        assert (got := served(garbled)) == (65, b"", b"recall: the server sent what is no reply\n"), (garbled, got)
+    for garbled, why in ((b"{}", b""), (b"garbage", b": no value at byte 0"), (b"[]", b"")):
+        assert (got := served(garbled)) == (65, b"", b"recall: the server sent what is no reply" + why + b"\n"), (garbled, got)
+    cut = b'{"status":"success","data":{"results":[{"text":"a"'
+    for command in (["search", "x"], ["export"], ["watch"]):
+        status, out, err = served(cut, command=command)
+        assert status == 65 and not out and b"no reply" in err, (command, status, out, err)
     assert served(b'{"status":"error","error":"a\\u001b[31mred\\u009b"}')[::2] == (65, b"recall: a?[31mred??\n")
     assert served(b'{"status":"success","data":{"id":"x\\u0007","significance":1}}')[1] == b"x?  significance 1\n"
     status, _, err = served(b"no\x1b page\n", b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\n")
