@@ -27,7 +27,7 @@ struct visit {
     struct endpoint        *ep;
     struct net_address      local;
     bool                    has_local;
-    char                    headers[1024];
+    char                    headers[2048];
 };
 
 static void answer(struct visit *v, int status, const char *type, struct slice text)
@@ -179,10 +179,10 @@ static void get_ready(struct visit *v)
  * to nobody else. An IPv6 literal cannot be written in a policy: 'self' remains. */
 static void page_headers(struct visit *v)
 {
-    char more[640], sources[320] = "";
+    char more[1536], sources[1152] = "";
     struct http_origin o;
     const struct http_header *host = http_find(v->h, "Host");
-    if (host && http_host(&o, host->value) && plain(o.host) && o.host.len < 100 &&
+    if (host && http_host(&o, host->value) && plain(o.host) &&
         !memchr(o.host.p, ':', o.host.len))
         for (int i = 0; i < 2; i++)
             if (v->ep->policy->ports[i])

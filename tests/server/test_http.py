@@ -97,6 +97,13 @@ def test_the_page_trusts_only_itself():
         assert b"http://" not in body.replace(b"http://www.w3.org/", b"") and b"https://" not in body
 
 
+def test_the_policy_of_the_page_is_whole_for_the_longest_name():
+    host = ".".join(["b" * 63] * 3 + ["c" * 61])
+    with Server("--allow-host", host) as s:
+        sources = get(s.memory, "/", host=f"{host}:{s.memory}")[1]["content-security-policy"].split("connect-src ")[1].split(";")[0].split()
+        assert sources == ["'self'"] + [f"{scheme}://{host}:{port}" for port in (s.memory, s.inference) for scheme in ("http", "ws")], sources
+
+
 def test_upgrades():
     with Server() as s:
         with Client(s.memory, headers=["Sec-WebSocket-Protocol: foo, memory-protocol", "Sec-WebSocket-Extensions: permessage-deflate"]) as c:
