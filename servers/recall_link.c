@@ -65,6 +65,15 @@ static void send_all(const void *p, size_t n)
     }
 }
 
+/* As recv(), which gives up when a stop of the program ends, because it has a timeout. */
+static ssize_t receive(void *p, size_t n)
+{
+    ssize_t got;
+    do got = recv(r.fd, p, n, 0);
+    while (got < 0 && errno == EINTR);
+    return got;
+}
+
 static void flush(void)
 {
     send_all(r.out.p, r.out.len);
@@ -151,7 +160,7 @@ static void shake_hands(const char *url, const char *authority, const char *path
     send_all(head, size);
     for (int status = 0; !status;) {
         room(HTTP_MAX_HEAD);
-        ssize_t n = recv(r.fd, r.in + r.kept, HTTP_MAX_HEAD, 0);
+        ssize_t n = receive(r.in + r.kept, HTTP_MAX_HEAD);
         if (n <= 0) die(69, "no WebSocket answer from %s", url);
         r.kept += (size_t)n;
         status = http_scan(&scan, (char *)r.in, r.kept);
@@ -219,7 +228,7 @@ struct slice link_next(void)
         size_t n = want > 65536 ? want : 65536;
         if (r.kept) memmove(r.in, keep, r.kept);
         room(n);
-        ssize_t got = recv(r.fd, r.in + r.kept, n, 0);
+        ssize_t got = receive(r.in + r.kept, n);
         if (got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK))
             die(75, "no reply within %d s", WAIT_S);
         if (got <= 0) die(74, LOST);

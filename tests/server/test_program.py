@@ -618,6 +618,19 @@ def test_recall_names_a_stdin_or_stdout_that_fails():
             assert c.ok("stats")["errors_by_code"] == {} and c.ok("stats")["memory_count"] == 0
 
 
+def test_recall_goes_on_after_a_stop():
+    with Server() as s:
+        s.process.send_signal(signal.SIGSTOP)
+        p = subprocess.Popen([BUILD / "recall", "stats", f"--url=ws://localhost:{s.memory}"], stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        for sig in (signal.SIGSTOP, signal.SIGCONT):
+            time.sleep(0.3)
+            p.send_signal(sig)
+        time.sleep(0.3)
+        s.process.send_signal(signal.SIGCONT)
+        out, err = p.communicate(timeout=20)
+        assert p.returncode == 0 and b"memory_count" in out, (p.returncode, err)
+
+
 def test_recall_says_goodbye_however_it_ends():
     with Server("--log-level", "info") as s:
         memory = f"--url=ws://localhost:{s.memory}"
