@@ -374,7 +374,7 @@ static int default_data(struct options *o, struct fault *f)
 {
     static char path[4096];
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
-    if (o->data) return 0;
+    if (o->data || (o->mode == RUN && o->only == ONLY_INFERENCE)) return 0;
     if (state && *state == '/') snprintf(path, sizeof path, "%s/recalld", state);
     else if (home && *home == '/') snprintf(path, sizeof path, "%s/.local/state/recalld", home);
     else

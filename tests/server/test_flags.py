@@ -233,6 +233,8 @@ def test_where_memories_live_when_nobody_says():
             assert where.stat().st_mode & 0o777 == 0o700
         p = start({})
         assert p.returncode == 78 and p.stderr.count("\n") == 1 and "--data" in p.stderr, p
+        p = start({"RECALLD_ONLY": "inference"})
+        assert p.returncode == 74 and "--port-file" in p.stderr, "it wants no data"
         assert sorted(f.name for f in d.iterdir()) == ["b", "c", "state"]
 
 
