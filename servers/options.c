@@ -193,7 +193,7 @@ static bool set(struct options *o, const struct flag *f, const char *s)
 {
     switch (f->kind) {
     case SWITCH:    return set_switch(field(o, f), s);
-    case TEXT:      *(const char **)field(o, f) = s; return *s != 0;
+    case TEXT:      *(const char **)field(o, f) = s; return *s && strlen(s) <= OPTIONS_TEXT;
     case LIST:      return add(o, field(o, f), s);
     case WORD:      return set_word(o, f, s);
     case PORTS:     return set_ports(o, s);
@@ -212,6 +212,7 @@ static int assign(struct options *o, const struct flag *f, const char *s, const 
     if (set(o, f, s)) return 0;
     if (f->kind == NUMBER || f->kind == REAL || f->kind == BYTES || f->kind == SYNC)
         snprintf(range, sizeof range, ", a number from %.15g to %.15g", f->min, f->max);
+    if (f->kind == TEXT) snprintf(range, sizeof range, " of at most %d bytes", OPTIONS_TEXT);
     if (f->kind == LIST) snprintf(range, sizeof range, ", at most %d times", OPTIONS_LIST);
     return fault_set(ft, o->source == COMMAND_LINE ? 64 : 78,
                      "%s: bad value '%.100s' (want %s%s)", where, s ? s : "",

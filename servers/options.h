@@ -11,6 +11,7 @@
 #include "servers/log.h"
 
 #define RECALLD_VERSION "1.0.0"
+#define OPTIONS_TEXT 4000 /* bytes of a path: those that are made of it stay below PATH_MAX */
 #define OPTIONS_LIST 32   /* --adapter, --allow-origin, --allow-host: at most so many each */
 
 /* bad: the exit status that a bad value costs, 64 from the command line, else 78; source: which

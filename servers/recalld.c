@@ -374,12 +374,17 @@ static int default_data(struct options *o, struct fault *f)
 {
     static char path[4096];
     const char *state = getenv("XDG_STATE_HOME"), *home = getenv("HOME");
+    int n = -1;
     if (o->data || (o->mode == RUN && o->only == ONLY_INFERENCE)) return 0;
-    if (state && *state == '/') snprintf(path, sizeof path, "%s/recalld", state);
-    else if (home && *home == '/') snprintf(path, sizeof path, "%s/.local/state/recalld", home);
-    else
+    if (state && *state == '/') n = snprintf(path, sizeof path, "%s/recalld", state);
+    else if (home && *home == '/')
+        n = snprintf(path, sizeof path, "%s/.local/state/recalld", home);
+    if (n < 0)
         return fault_set(f, 78, "neither --data nor XDG_STATE_HOME nor HOME says "
                          "where memories live");
+    if (n > OPTIONS_TEXT)
+        return fault_set(f, 78, "XDG_STATE_HOME or HOME is too long: give --data of at most %d "
+                         "bytes", OPTIONS_TEXT);
     o->data = path;
     return 0;
 }

@@ -11,7 +11,7 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from harness import BUILD, Client, Server, get, http, recalld, run, scratch  # noqa: E402
+from harness import BUILD, ROOT, Client, Server, get, http, recalld, run, scratch  # noqa: E402
 
 BEARER = "Authorization: Bearer alpha-t0ken"
 
@@ -236,6 +236,21 @@ def test_where_memories_live_when_nobody_says():
         p = start({"RECALLD_ONLY": "inference"})
         assert p.returncode == 74 and "--port-file" in p.stderr, "it wants no data"
         assert sorted(f.name for f in d.iterdir()) == ["b", "c", "state"]
+
+
+def test_a_path_of_data_that_is_too_long_is_refused_and_never_cut():
+    with scratch() as d:
+        long = str(d) + ("/" + "d" * 200) * 19
+        long += "/" + "e" * (4000 - len(long) - 1)
+        with Server(data=long) as s, Client(s.memory) as c:
+            c.ok("store", {"text": "kept"})
+        tiny = ["--model", ROOT / "tests/models/tiny", "--data", long]
+        assert recalld("--reembed", *tiny).returncode == 0 and "memories: 1" in recalld("--check", *tiny).stdout
+        assert sorted(f.name for f in pathlib.Path(long).iterdir()) == ["LOCK", "memory.log"]
+        for args, env in ((["--data", long + "e"], {}), ([], {"XDG_STATE_HOME": long}), ([], {"RECALLD_DATA": long + "e"}),
+                          ([], {"XDG_STATE_HOME": "", "HOME": long + "/" + "f" * 200})):
+            p = recalld("--check", *args, env=env)
+            assert p.returncode == (64 if args else 78) and "at most 4000 bytes" in p.stderr and p.stderr.count("\n") == 1, (args, env, p)
 
 
 def test_a_port_file_that_cannot_be_written_is_74():
