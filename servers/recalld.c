@@ -468,10 +468,7 @@ int main(int argc, char **argv)
     net_raise_descriptors();
     int signals = o->mode == RUN ? block_signals() : 0;
     if (signals < 0) return fail(&(struct fault){ 71, "no signals" });
-    if (o->mode == CHECK || o->mode == REPAIR) {
-        int bad = o->mode == REPAIR ? maintenance_repair(o, &f) : 0;
-        if (bad || o->mode == REPAIR) return bad ? fail(&f) : printed(&f);
-    }
+    if (o->mode == REPAIR) return maintenance_repair(o, &f) ? fail(&f) : printed(&f);
     if (open_embedder(&f)) return fail(&f);
     if (o->mode != RUN) return maintenance_run(o, d.embedder, &f) ? fail(&f) : printed(&f);
     return run(signals, &f) ? fail(&f) : 0;
