@@ -210,7 +210,8 @@ static int assign(struct options *o, const struct flag *f, const char *s, const 
 {
     char range[80] = "";
     if (set(o, f, s)) return 0;
-    if (f->kind == NUMBER || f->kind == REAL || f->kind == BYTES || f->kind == SYNC)
+    if (f->kind == SYNC) snprintf(range, sizeof range, ", above 0 and at most %.15g", f->max);
+    if (f->kind == NUMBER || f->kind == REAL || f->kind == BYTES)
         snprintf(range, sizeof range, ", a number from %.15g to %.15g", f->min, f->max);
     if (f->kind == TEXT) snprintf(range, sizeof range, " of at most %d bytes", OPTIONS_TEXT);
     if (f->kind == LIST) snprintf(range, sizeof range, ", at most %d times", OPTIONS_LIST);

@@ -68,6 +68,12 @@ Test(options_flags, who_gave_a_value_decides_what_a_bad_one_costs)
     cr_assert(o.origins.bad == 78 && o.bad_host == 78 && o.hosts.bad == 64 && o.adapters.bad == 64);
 }
 
+Test(options_flags, a_bad_value_is_told_what_is_allowed)
+{
+    read_line("--sync 0");
+    cr_assert_str_eq(f.why, "--sync: bad value '0' (want always|SECONDS|never, above 0 and at most 86400)");
+}
+
 static const struct { const char *line; int exit; } wrong[] = {
     { "--nonsense", 64 }, { "word", 64 }, { "-v", 64 }, { "--", 64 }, { "--memory-port", 64 },
     { "--memory-port x", 64 }, { "--memory-port -1", 64 }, { "--memory-port 65536", 64 }, { "--memory-port 1.5", 64 },
