@@ -69,8 +69,7 @@ static bool zone(struct slice *s, int64_t *minutes)
     bool minus = *s->p == '-';
     if (!take(s, '+') && !take(s, '-')) return false;
     if (!digits(s, 2, &h)) return false;
-    take(s, ':');
-    if (s->len && !digits(s, 2, &m)) return false;
+    if ((take(s, ':') || s->len) && !digits(s, 2, &m)) return false;
     *minutes = (h * 60 + m) * (minus ? -1 : 1);
     return !s->len && h < 24 && m < 60;
 }
