@@ -236,7 +236,7 @@ static void on_import(const char *path)
     long n = 0, stored = 0, known = 0, refused = 0;
     if (!in) die(74, "%s: %s", path, strerror(errno));
     for (ssize_t len; (len = getline(&line, &cap, in)) >= 0;) {
-        while (len && strchr("\r\n\t ", line[len - 1])) len--;
+        while (len && memchr("\r\n\t ", line[len - 1], 4)) len--;
         n++;
         if (!len) continue;
         if (!import_line(line, (size_t)len, n, true) && ++refused) continue;

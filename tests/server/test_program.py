@@ -588,10 +588,10 @@ def test_recall_does_not_wait_behind_a_url_that_is_too_long():
 
 def test_recall_counts_a_bad_line_and_goes_on():
     with Server() as s:
-        lines = '{"text":"first"}\nno JSON\n{"text":5}\n{"text":"last"}\n{"text":"first"}\n'
+        lines = '{"text":"first"}\nno JSON\n{"text":5}\n{"text":"last"}\n{"text":"first"}\n{"text":"last"}\0\n'
         p = recalld("import", "-", f"--url=ws://localhost:{s.memory}", input=lines, program="recall")
-        assert p.returncode == 65 and p.stdout == "2 stored, 1 known already, 2 refused\n", p
-        assert [line.split(":")[1] for line in p.stderr.splitlines()] == [" line 2", " line 3"], p
+        assert p.returncode == 65 and p.stdout == "2 stored, 1 known already, 3 refused\n", p
+        assert [line.split(":")[1] for line in p.stderr.splitlines()] == [" line 2", " line 3", " line 6"], p
 
 
 def test_recall_has_another_embedders_vectors_made_anew():
