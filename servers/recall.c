@@ -1,4 +1,5 @@
 /* recall: the command-line client of recalld. One connection, one command. */
+#include "servers/offsets.h"
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -1,6 +1,6 @@
 // uses: servers/memory/disk.c servers/memory/disk_work.c servers/memory/record.c servers/crc32c.c
 // flags: -Wl,--wrap=pwrite -Wl,--wrap=pwrite64 -Wl,--wrap=fdatasync -Wl,--wrap=fork -Wl,--wrap=mmap -Wl,--wrap=socketpair -Wl,--wrap=calloc -Wl,--wrap=send -Wl,--wrap=recv -Wl,--wrap=waitpid
-#include "servers/memory/offsets.h"
+#include "servers/offsets.h"
 #include "test.h"
 
 #include <errno.h>

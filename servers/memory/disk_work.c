@@ -1,4 +1,4 @@
-#include "servers/memory/offsets.h"
+#include "servers/offsets.h"
 #include "servers/memory/disk_work.h"
 
 #include <errno.h>

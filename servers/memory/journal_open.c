@@ -1,5 +1,5 @@
 /* Opening: lock, header, replay, torn tail. */
-#include "servers/memory/offsets.h"
+#include "servers/offsets.h"
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>

@@ -1,5 +1,5 @@
 /* Checking and mending a log, record by record. */
-#include "servers/memory/offsets.h"
+#include "servers/offsets.h"
 #include "servers/memory/journal_tools.h"
 
 #include <errno.h>

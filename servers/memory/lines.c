@@ -1,3 +1,4 @@
+#include "servers/offsets.h"
 #include "servers/memory/lines.h"
 
 #include <errno.h>

@@ -202,6 +202,14 @@ def test_a_line_that_finds_no_memory_ends_an_import():
         assert p.stdout == "imported 1 memories, skipped 0 duplicates\n" and len(exported(d / "a")[0]) == 1
 
 
+def test_a_file_of_more_than_2_gib_is_read():
+    with scratch() as d:
+        (d / "lines").write_text("no JSON\n")
+        os.truncate(d / "lines", 3 << 30)
+        p = recalld("--import", d / "lines", "--data", d / "data")
+        assert p.returncode == 65 and "line 1" in p.stderr, p
+
+
 def test_import_makes_room_where_the_weakest_may_go():
     with scratch() as d:
         lines = recalld("--export", "-", "--data", filled(d / "a", 20)).stdout
