@@ -133,10 +133,12 @@ bool request_alive(const struct request *rq);
 void reply_drop(struct request *rq);
 
 /* Up to seq everything is on disk: replies that waited leave. Or: what waited for
- * `from` and later has failed, with the reason, but for what stands(user, seq) says. */
+ * `from` and later has failed, with the reason, but for what stands(user, seq) says;
+ * that leaves with endpoint_go_on(), and what waited behind it is executed. */
 void endpoint_durable(struct endpoint *ep, uint64_t seq);
 void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why,
                      bool (*stands)(const void *user, uint64_t seq), const void *user);
+void endpoint_go_on(struct endpoint *ep);
 
 /* An event to everyone who subscribed to that bit; data: one JSON value. To one
  * connection: of a standing query. What reply_begin() began before is forgotten. */

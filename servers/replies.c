@@ -364,6 +364,7 @@ void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why,
     for (struct session *s = ep->waiting; s; s = s->next_waiting)
         for (struct request *rq = s->first; rq; rq = rq->next)
             if (rq->state == READY && rq->seq >= from && !stands(user, rq->seq)) fail(rq, why);
-    pump_all(ep);
 }
+
+void endpoint_go_on(struct endpoint *ep) { pump_all(ep); }
 

@@ -128,6 +128,9 @@ static void on_failed(void *user, uint64_t from, bool full, const char *why)
     struct request *syncing = memory_take_syncing(ms);
     struct again again = { gone, delete_again(ms, gone, n) };
     endpoint_failed(&ms->ep, from, why, is_again, &again);
+    /* At once: beside the next store they would be refused again. */
+    if (again.n) journal_flush(ms->journal, loop_now(ms->ep.server.loop));
+    endpoint_go_on(&ms->ep);
     memory_synced(ms, syncing, UINT64_MAX, why);
     memory_bulk_failed(ms, why);
     free(gone);

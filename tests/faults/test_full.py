@@ -147,6 +147,29 @@ def test_a_delete_of_what_was_refused_with_it_fails():
             assert a.ok("stats")["memory_count"] == 2
 
 
+def test_a_delete_that_is_done_again_is_alone():
+    with scratch() as d:
+        disk = Disk(d)
+        with Server("--log-level", "error", env=disk.env) as s, Client(s.memory) as a, Client(s.memory) as b, Client(s.memory) as c:
+            gone = a.ok("store", {"text": "gone"})["id"]
+            disk.set(False, 250)
+            send(a, "store", {"text": "in the batch before"})
+            time.sleep(0.1)
+            disk.set(True, 0)
+            for i in range(6):
+                send(b, "store", big(i))
+            send(b, "sync", {})
+            for i in range(6, 12):                       # executed when the sync has failed
+                send(b, "store", big(i))
+            time.sleep(0.02)
+            send(c, "delete", {"id": gone})
+            deleted = c.reply()
+            assert deleted["status"] == "success", deleted
+            told = [b.reply().get("error") for _ in range(13)]
+            assert set(told) == {"Storage failed: disk full"}, told
+            assert a.reply()["status"] == "success" and a.ok("stats")["memory_count"] == 1
+
+
 def test_compacts_that_a_full_disk_ends_are_all_answered():
     with scratch() as d:
         disk = Disk(d)
