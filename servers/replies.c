@@ -367,4 +367,3 @@ void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why,
 }
 
 void endpoint_go_on(struct endpoint *ep) { pump_all(ep); }
-
