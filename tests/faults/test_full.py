@@ -77,6 +77,16 @@ def big(n):
     return {"text": f"{n} ".ljust(15000, "y")}
 
 
+def full_batch(disk, a, b, ms=0):
+    """A store that the disk is still at, and behind it six that it has no room for. ms: of each sync and removal then."""
+    disk.set(False, 250)
+    send(a, "store", {"text": "in the batch before"})
+    time.sleep(0.1)
+    disk.set(True, ms)
+    for i in range(6):
+        send(b, "store", big(i))
+
+
 def session(disk, end):
     """Stores and deletes in one batch, twice; then another start."""
     with Server("--log-level", "error", env=disk.env) as s:
@@ -131,12 +141,7 @@ def test_a_delete_of_what_was_refused_with_it_fails():
         disk = Disk(d)
         with Server("--log-level", "error", env=disk.env) as s, Client(s.memory) as a, Client(s.memory) as b, Client(s.memory) as c:
             a.ok("store", {"text": "there"})
-            disk.set(False, 250)
-            send(a, "store", {"text": "in the batch before"})
-            time.sleep(0.1)
-            disk.set(True, 0)
-            for i in range(6):
-                send(b, "store", big(i))
+            full_batch(disk, a, b)
             time.sleep(0.05)
             found = c.ok("retrieve", {"sort": "recent", "count": 1})["memories"][0]
             assert len(found["text"]) == 15000, found["text"][:20]
@@ -152,12 +157,7 @@ def test_a_delete_that_is_done_again_is_alone():
         disk = Disk(d)
         with Server("--log-level", "error", env=disk.env) as s, Client(s.memory) as a, Client(s.memory) as b, Client(s.memory) as c:
             gone = a.ok("store", {"text": "gone"})["id"]
-            disk.set(False, 250)
-            send(a, "store", {"text": "in the batch before"})
-            time.sleep(0.1)
-            disk.set(True, 0)
-            for i in range(6):
-                send(b, "store", big(i))
+            full_batch(disk, a, b)
             send(b, "sync", {})
             for i in range(6, 12):                       # executed when the sync has failed
                 send(b, "store", big(i))
@@ -174,12 +174,7 @@ def test_compacts_that_a_full_disk_ends_are_all_answered():
     with scratch() as d:
         disk = Disk(d)
         with Server("--log-level", "error", env=disk.env) as s, Client(s.memory) as c, Client(s.memory, timeout=5) as e:
-            disk.set(False, 200)
-            send(c, "store", {"text": "in the batch before"})
-            time.sleep(0.1)
-            disk.set(True, 200)
-            for i in range(6):
-                send(c, "store", big(i))
+            full_batch(disk, c, c, 200)
             for kind in ("compact", "compact", "stats"):        # the second comes while the first is given up
                 e.text(json.dumps({"type": kind, "id": kind}))
             replies = [e.reply() for _ in range(3)]
