@@ -211,12 +211,6 @@ static void on_message(struct conn *c, enum ws_op op, uint8_t *p, size_t n)
     s->blocked++;
 }
 
-static void unlink_session(struct session *s)
-{
-    for (struct session **p = &s->ep->waiting; *p; p = &(*p)->next_waiting)
-        if (*p == s) { *p = s->next_waiting; break; }
-}
-
 static void log_peer(struct conn *c, enum log_level level, const char *message)
 {
     char peer[NET_TEXT];
@@ -238,7 +232,7 @@ static void on_closed(struct conn *c, const struct conn_end *end)
     log_int("messages_out", end->messages_out);
     log_end();
     if (!s) return;
-    if (s->in_waiting) unlink_session(s);
+    session_unlink(s);
     events_closed(s);
     while (s->first) {
         struct request *rq = s->first;

@@ -56,6 +56,15 @@ void session_append(struct session *s, struct request *rq)
     hold_if_much(s, conn_get(&s->ep->server, s->conn));
 }
 
+void session_unlink(struct session *s)
+{
+    if (!s->in_waiting) return;
+    struct session **p = &s->ep->waiting;
+    while (*p != s) p = &(*p)->next_waiting;
+    *p = s->next_waiting;
+    s->in_waiting = false;
+}
+
 void request_free(struct request *rq, struct conn *c)
 {
     if (c) conn_give(c, rq->held);
@@ -316,14 +325,14 @@ static void pump(struct session *s)
     if (c && s->hold && !much(s)) conn_hold(c, s->hold = false);
 }
 
-/* Take out of the list those with nothing left, pump the others. */
+/* Take out of the list those with nothing left, pump the others. What one of them executes may
+ * find that the disk has failed, which is told to all from within: no link is held meanwhile. */
 static void pump_all(struct endpoint *ep)
 {
-    for (struct session **p = &ep->waiting, *s; (s = *p);) {
+    for (struct session *s = ep->waiting, *next; s; s = next) {
         pump(s);
-        if (s->n) { p = &s->next_waiting; continue; }
-        *p = s->next_waiting;
-        s->in_waiting = false;
+        next = s->next_waiting;
+        if (!s->n) session_unlink(s);
     }
 }
 

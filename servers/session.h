@@ -45,6 +45,9 @@ struct session *session_of(struct conn *c);
 /* Append to what waits; the connection is read no further when it is too much. */
 void session_append(struct session *s, struct request *rq);
 
+/* Out of the list of those with something that waits, if it is there. */
+void session_unlink(struct session *s);
+
 /* A copy of rq, and of its message when `message`, that outlives this turn. */
 struct request *request_keep(const struct request *rq, bool message);
 void request_free(struct request *rq, struct conn *c);
