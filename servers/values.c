@@ -1,7 +1,4 @@
 #include "servers/offsets.h"
-#ifdef _FILE_OFFSET_BITS
-#define _TIME_BITS 64              /* the wall clock after 2038 */
-#endif
 #include "servers/values.h"
 
 #include <math.h>

@@ -109,7 +109,12 @@ FAILING(UNLINKAT, int, __real_unlinkat, __wrap_unlinkat,
 FAILING(FTRUNCATE, int, REAL(ftruncate), WRAP(ftruncate), (int fd, off_t n), (fd, n))
 FAILING(FALLOCATE, int, REAL(fallocate), WRAP(fallocate),
         (int fd, int mode, off_t at, off_t n), (fd, mode, at, n))
-FAILING(FSTAT, int, REAL(fstat), WRAP(fstat), (int fd, struct stat *st), (fd, st))
+#if defined(__GLIBC__) && __SIZEOF_POINTER__ == 4
+FAILING(FSTAT, int, __real___fstat64_time64, __wrap___fstat64_time64, (int fd, struct stat *st),
+        (fd, st))
+#else
+FAILING(FSTAT, int, __real_fstat, __wrap_fstat, (int fd, struct stat *st), (fd, st))
+#endif
 FAILING(MKDIR, int, __real_mkdir, __wrap_mkdir, (const char *name, mode_t mode), (name, mode))
 FAILING(FLOCK, int, __real_flock, __wrap_flock, (int fd, int how), (fd, how))
 FAILING(GETRANDOM, ssize_t, __real_getrandom, __wrap_getrandom,

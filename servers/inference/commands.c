@@ -1,4 +1,5 @@
 /* Commands of the inference endpoint, SPEC 4.3: vectors, similarity, models and adapters. */
+#include "servers/offsets.h"
 #include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>

@@ -1,3 +1,4 @@
+#include "servers/offsets.h"
 #include "config_file.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+#include "servers/offsets.h"
 #include "lora.h"
 
 #include <errno.h>

@@ -1,3 +1,4 @@
+#include "servers/offsets.h"
 #include "safetensors.h"
 
 #include <errno.h>
