@@ -1,3 +1,4 @@
+#include "servers/offsets.h"
 #include "servers/maintenance.h"
 
 #include <errno.h>
@@ -206,13 +207,13 @@ static bool is_log(const char *data, const char *path)
 static int with_memories(const struct options *o, struct embedder *e, struct fault *f)
 {
     static struct memory_service ms;
-    if (o->mode == EXPORT && is_log(o->data, o->file))
-        return fault_set(f, 64, "--export %.200s: that is the log itself; name another file",
-                         o->file);
     if (memory_open(&ms, o, e, f)) return -1;
     int bad = o->mode == COMPACT ? compact(&ms, f)
-            : o->mode == EXPORT  ? lines_export(&ms, o->file, f)
-                                 : lines_import(&ms, o->file, f);
+            : o->mode == IMPORT  ? lines_import(&ms, o->file, f)
+            : is_log(o->data, o->file)
+            ? fault_set(f, 64, "--export %.200s: that is the log itself; name another file",
+                        o->file)
+            : lines_export(&ms, o->file, f);
     struct fault later;                  /* the first fault is the one to tell */
     if (memory_close(&ms, bad ? &later : f)) bad = -1;
     return bad;

@@ -1,5 +1,6 @@
 /* recalld: the daemon. Reads the flags, opens data and model, listens, closes
  * the door behind itself and turns the loop until it is told to stop. */
+#include "servers/offsets.h"
 #include <errno.h>
 #include <signal.h>
 #include <stdio.h>
@@ -162,11 +163,10 @@ static int listen_on(struct endpoint *ep, int64_t first, int64_t last, struct fa
 static int write_port_file(const char *path, struct fault *f)
 {
     char tmp[4096];
-    if (snprintf(tmp, sizeof tmp, "%s.tmp", path) >= (int)sizeof tmp)
-        return fault_set(f, 74, "--port-file: the name is too long");
     struct stat st;
     /* A device, a pipe, a link: not ours to replace. */
     bool direct = !lstat(path, &st) && !S_ISREG(st.st_mode);
+    snprintf(tmp, sizeof tmp, "%s.tmp", path);
     FILE *out = fopen(direct ? path : tmp, "we");
     for (int i = 0; out && i < d.endpoints; i++)
         fprintf(out, "%s %u\n", d.endpoint[i]->name, d.endpoint[i]->port);

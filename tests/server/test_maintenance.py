@@ -229,6 +229,8 @@ def test_export_does_not_write_upon_the_log():
             assert p.returncode == 64 and p.stderr.count("\n") == 1, p
             assert (d / "memory.log").read_bytes() == before
         assert recalld("--data", d, "--export", d / "lines").returncode == 0
+        assert recalld("--data", d / "new", "--export", d / "new/memory.log").returncode == 64
+        assert recalld("--data", d / "new", "--check").returncode == 0
 
 
 def test_compact_drops_what_is_gone():
