@@ -46,8 +46,7 @@ static void fails(struct disk_answer *a, enum disk_state state, const char *call
     a->call = call;
 }
 
-/* EFBIG: what a file may have, by its file system or by a limit of the process. */
-static bool no_room(int error) { return error == ENOSPC || error == EDQUOT || error == EFBIG; }
+bool disk_no_room(int error) { return error == ENOSPC || error == EDQUOT || error == EFBIG; }
 
 int disk_reserve(struct disk_work *w, uint64_t from, uint64_t end)
 {
@@ -89,11 +88,11 @@ static void cut_back(struct disk_work *w, uint64_t at, struct disk_answer *a)
 static void write_log(struct disk_work *w, const struct disk_order *o, struct disk_answer *a)
 {
     if (o->reserve && disk_reserve(w, o->at, o->at + o->len) < 0) {
-        fails(a, no_room(errno) ? DISK_FULL : DISK_BROKEN, "allocate");
+        fails(a, disk_no_room(errno) ? DISK_FULL : DISK_BROKEN, "allocate");
         return;
     }
     if (disk_write_all(w->log, w->area[o->area], o->len, o->at) < 0) {
-        fails(a, no_room(errno) ? DISK_FULL : DISK_BROKEN, "write");
+        fails(a, disk_no_room(errno) ? DISK_FULL : DISK_BROKEN, "write");
         if (a->state == DISK_FULL) cut_back(w, o->at, a);
         return;
     }

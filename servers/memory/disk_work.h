@@ -27,6 +27,10 @@ int disk_read_all(int fd, uint8_t *p, size_t n, uint64_t at);
  * with errno. */
 int disk_reserve(struct disk_work *w, uint64_t from, uint64_t end);
 
+/* Does this errno say that there is no room? EFBIG: a file may not grow, by its file
+ * system or by a limit of the process. */
+bool disk_no_room(int error);
+
 #define DISK_LOG "memory.log"
 #define DISK_TMP "memory.log.tmp"
 

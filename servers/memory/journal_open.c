@@ -212,7 +212,7 @@ static int save_tail(struct walk *w, int dir, const char *name)
 {
     static uint8_t b[COPY_BYTES];
     int to = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (to < 0) return errno == ENOSPC || errno == EDQUOT ? 0 : -1;
+    if (to < 0) return disk_no_room(errno) ? 0 : -1;
     int r = 0;
     for (uint64_t at = w->at; at < w->size && r == 0;) {
         size_t n = w->size - at < sizeof b ? (size_t)(w->size - at) : sizeof b;
@@ -224,7 +224,7 @@ static int save_tail(struct walk *w, int dir, const char *name)
     int error = errno;
     close(to);
     errno = error;
-    if (r < 0 && (error == ENOSPC || error == EDQUOT)) return unlinkat(dir, name, 0);
+    if (r < 0 && disk_no_room(error)) return unlinkat(dir, name, 0);
     return r;
 }
 
@@ -275,7 +275,7 @@ static int rewrite(struct journal *j, struct walk *w)
         size_t n = left < w->cap ? (size_t)left : w->cap;
         if (disk_read_all(w->fd, w->buf, n, at) < 0) return -1;
         if (disk_write_all(w->fd, w->buf, n, at) < 0)
-            return errno == ENOSPC || errno == EDQUOT ? 0 : -1; /* a file system that copies */
+            return disk_no_room(errno) ? 0 : -1; /* a file system that copies */
         at += n;
     }
     return 0;
