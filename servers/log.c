@@ -164,11 +164,14 @@ void log_end(void)
     buf[lg.len++] = '\n';
 }
 
-/* A path, or what a file said, must not begin another line. */
+/* A path, or what a file said, must not begin another line, nor command a terminal. */
 static void one_line(char *s)
 {
-    for (; *s; s++)
+    for (; *s; s++) {
         if ((unsigned char)*s < ' ' || *s == 127) *s = '?';
+        /* U+0080 to U+009F: terminals take U+009B for ESC [. */
+        if ((unsigned char)*s == 0xc2 && ((unsigned char)s[1] & 0xe0) == 0x80) s[0] = s[1] = '?';
+    }
 }
 
 void log_say(enum log_level level, const char *endpoint, const char *fmt, ...)

@@ -129,4 +129,6 @@ Test(log_fault, is_one_line_whatever_is_in_it)
     struct fault f;
     fault_set(&f, 65, "%s: no such file", "a\nb\x1b[2J\x7f/caf\xc3\xa9");
     cr_assert_str_eq(f.why, "a?b?[2J?/caf\xc3\xa9: no such file");
+    fault_set(&f, 65, "%s", "\xc2\x9b" "31m \xc2\xa9");
+    cr_assert_str_eq(f.why, "??31m \xc2\xa9");
 }
