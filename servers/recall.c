@@ -193,7 +193,7 @@ static size_t greatest_message(void)
 {
     struct json_out out = begin("config");
     end(&out);
-    struct slice reply = link_next(), v = member(member(reply, "data"), "max_message");
+    struct slice reply = next_reply(), v = member(member(reply, "data"), "max_message");
     struct json in;
     int64_t bytes;
     json_init(&in, (char *)v.p, v.len);

@@ -154,7 +154,9 @@ static void shake_hands(const char *url, const char *authority, const char *path
     const char *why = "";
     if (getrandom(nonce, 16, 0) != 16 || getrandom(r.masks.seed, 16, 0) != 16)
         die(71, "no random numbers");
-    if (token) snprintf(headers, sizeof headers, "Authorization: Bearer %s\r\n", token);
+    if (token && (size_t)snprintf(headers, sizeof headers, "Authorization: Bearer %s\r\n", token) >=
+                     sizeof headers)
+        die(64, "RECALLD_TOKEN is too long");
     size_t size = ws_request(head, sizeof head, authority, path, nonce, headers);
     if (!size) die(64, "--url is too long");
     send_all(head, size);
@@ -236,4 +238,3 @@ struct slice link_next(void)
     }
     return (struct slice){ (char *)ev.data, ev.len };
 }
-
