@@ -45,7 +45,7 @@ export interface Model { name: string; fingerprint: string; dimension: number; m
 
 export interface LoRAOptions extends SocketOptions {
   /** Asked for the port of inference. Default ws://localhost:5000. */
-  memoryUrl?: string;
+  memoryUrl?: string | URL;
   /** Find the port; the default where no serverUrl is given. */
   discover?: boolean;
 }

@@ -48,7 +48,7 @@ export class LoRAInterface extends ReconnectingSocket {
   async locate() {
     const { serverUrl, memoryUrl, discover } = this.options;
     if (!discover) return serverUrl;
-    const at = (port) => memoryUrl.replace(/^(\w+:..[^/]*?)(:\d+)?(?=[/?]|$)/, `$1:${port}`);
+    const at = (port) => `${memoryUrl}`.replace(/^(\w+:..[^/]*?)(:\d+)?(?=[/?]|$)/, `$1:${port}`);
     const port = (await this.#ask(memoryUrl))?.endpoints?.inference;
     if (port) return at(port);
     for (let p = 5005; p <= 5014 && this.state === 'connecting'; p++) {

@@ -2,7 +2,7 @@
 export type State = 'idle' | 'connecting' | 'open' | 'waiting' | 'failed' | 'closed';
 
 export interface SocketOptions {
-  serverUrl?: string;
+  serverUrl?: string | URL;
   /** First wait before the next try, ms. Default 5000. */
   reconnectInterval?: number;
   /** Tries after a break before the state is `failed`. Default 5; Infinity never gives up. */

@@ -36,7 +36,7 @@ const DEFAULTS = {
 const LOCAL = /^(localhost|127\.0\.0\.1|\[::1\])$/;
 const random = () => [...crypto.getRandomValues(new Uint8Array(12))]
   .map((b) => b.toString(16).padStart(2, '0')).join('');
-/** What a timer can count, ms; a longer one would end at once. */
+/** The longest timer, ms; a longer ends at once. */
 const LONGEST = 2 ** 31 - 1;
 const later = (act, ms) => setTimeout(act, Math.min(ms, LONGEST));
 const size = (text) => new TextEncoder().encode(text).length;
@@ -263,8 +263,9 @@ export class ReconnectingSocket extends EventTarget {
     this.#pinger = setInterval(alive, Math.min(pingInterval, LONGEST));
     log(...greeting);
     this.#become('open');
+    if (turn !== this.#turn) return;
     this.#emit('open', { url: this.url });
-    const flush = () => turn === this.#turn && this.#flush(); // unless closed since
+    const flush = () => turn === this.#turn && this.#flush();
     if (!this.#oversized) return flush();
     this.request('config', {}, { once: true, early: true })
       .then((config) => { this.#limit = config.max_message ?? Infinity; }, () => {}).then(flush);
