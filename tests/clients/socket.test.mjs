@@ -209,12 +209,12 @@ test('a timeout on a dead link also leads to a new one', async (t) => {
 
 test('a dead link is found, too, while requests keep coming', async (t) => {
   const [fake, memory] = await pair(t, { server: { script: (m, n) => (n === 1 ? 'deaf' : 'answer') },
-    client: { timeout: 100, pingTimeout: 200 } });
+    client: { pingTimeout: 200 } });
   await memory.connect();
   await until(() => memory.lastStats);
-  const coming = setInterval(() => memory.store('x').catch(() => {}), 20);
+  const coming = setInterval(() => memory.request('store', { text: 'x' }, { timeout: 100 }).catch(() => {}), 20);
   t.after(() => clearInterval(coming));
-  await until(() => fake.connections === 2, 3000);
+  await until(() => fake.connections === 2);
 });
 
 test('what waits behind a long request finds no dead link', async (t) => {
