@@ -229,9 +229,7 @@ static void answer(struct request *rq, const struct session *s, uint32_t query_i
     for (size_t i = 0; i < N_NAMES; i++)
         if (s && (s->bits & names[i].bit)) json_put_text(out, names[i].name);
     json_close(out, ']');
-    if (query_id) {
-        member_int(out, "query_id", query_id);
-    }
+    if (query_id) member_int(out, "query_id", query_id);
     reply_end(rq);
 }
 

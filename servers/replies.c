@@ -241,9 +241,7 @@ static void error_text(struct request *rq, enum reply_code code, const char *tex
     member_text(out, "error", text);
     member_open(out, "data", '{');
     member_text(out, "code", reply_code_names[code]);
-    if (retry_ms >= 0) {
-        member_int(out, "retry_after_ms", retry_ms);
-    }
+    if (retry_ms >= 0) member_int(out, "retry_after_ms", retry_ms);
     json_close(out, '}');
     json_close(out, '}');
     /* A type as long as a reply may be is no command's. */

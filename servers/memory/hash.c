@@ -1,6 +1,5 @@
 #include "hash.h"
 
-
 struct sip { uint64_t v0, v1, v2, v3; };
 
 static uint64_t rotate(uint64_t x, int by) { return x << by | x >> (64 - by); }

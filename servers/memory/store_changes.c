@@ -223,4 +223,3 @@ void store_free(struct store *st)
     state_free(st->s);
     free(st);
 }
-
