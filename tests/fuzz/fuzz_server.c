@@ -67,6 +67,7 @@ static struct world {
     struct conn      *open[SIM_PAIRS];     /* [opened - closed], in the order in which they were opened */
     const uint8_t    *in;
     size_t            left;
+    bool              ending;                /* nobody is held any more */
 } w;
 
 /* Little is kept of what is free, so that its pages are in use again soon. */
@@ -97,7 +98,7 @@ static void on_message(struct conn *c, enum ws_op op, uint8_t *p, size_t n)
     require(op == WS_TEXT || op == WS_BINARY, "messages are text or binary");
     require(op == WS_BINARY || utf8_valid(p, n), "text is UTF-8");
     if (n && p[0] == '!') conn_close(c, 4000, "asked for");
-    else if (n && p[0] == '=') conn_hold(c, true);
+    else if (n && p[0] == '=' && !w.ending) conn_hold(c, true);
     else conn_send(c, op, p, n);
 }
 
@@ -251,6 +252,7 @@ static void act(void)
 static void wait_for_the_end(void)
 {
     sim.piece = SIZE_MAX;
+    w.ending = true;
     for (int i = 0; i < 60 && w.server.n.active; i++) {
         for (unsigned k = 0; k < CLIENTS; k++) {
             struct conn *c = nth(k);
