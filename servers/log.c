@@ -164,13 +164,14 @@ void log_end(void)
     buf[lg.len++] = '\n';
 }
 
-/* A path, or what a file said, must not begin another line, nor command a terminal. */
-static void one_line(char *s)
+void log_clean(char *p, size_t n, bool lines)
 {
-    for (; *s; s++) {
-        if ((unsigned char)*s < ' ' || *s == 127) *s = '?';
+    for (size_t i = 0; i < n; i++) {
+        unsigned char c = (unsigned char)p[i];
+        bool kept = lines && (c == '\n' || c == '\t');
+        if ((c < ' ' && !kept) || c == 127) p[i] = '?';
         /* U+0080 to U+009F: terminals take U+009B for ESC [. */
-        if ((unsigned char)*s == 0xc2 && ((unsigned char)s[1] & 0xe0) == 0x80) s[0] = s[1] = '?';
+        if (c == 0xc2 && i + 1 < n && (p[i + 1] & 0xe0) == 0x80) p[i] = p[i + 1] = '?';
     }
 }
 
@@ -182,7 +183,7 @@ void log_say(enum log_level level, const char *endpoint, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(s, sizeof s, fmt, ap);
     va_end(ap);
-    one_line(s);
+    log_clean(s, strlen(s), false);
     log_begin(level, endpoint, s);
     log_end();
 }
@@ -212,7 +213,7 @@ int fault_set(struct fault *f, int exit_status, const char *fmt, ...)
     va_start(ap, fmt);
     vsnprintf(f->why, sizeof f->why, fmt, ap);
     va_end(ap);
-    one_line(f->why);
+    log_clean(f->why, strlen(f->why), false);
     f->exit = exit_status;
     return -1;
 }

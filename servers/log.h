@@ -33,6 +33,10 @@ void log_end(void);
 void log_say(enum log_level level, const char *endpoint, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 
+/* '?' for each control character of p[0..n), so that it begins no other line and commands no
+ * terminal; lines: those and tabs stay. */
+void log_clean(char *p, size_t n, bool lines);
+
 /* Write what gathered, as much as stderr takes without waiting. */
 void log_flush(void);
 

@@ -13,6 +13,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "servers/log.h"
 #include "servers/values.h"
 #include "ws.h"
 
@@ -113,16 +114,7 @@ static void room(size_t n)
     if (!(r.in = realloc(r.in, r.cap))) die(71, "out of memory");
 }
 
-void clean(struct slice s)
-{
-    for (size_t i = 0; i < s.len; i++) {
-        char *p = (char *)s.p + i;
-        unsigned char c = (unsigned char)*p;
-        if ((c < ' ' && c != '\n' && c != '\t') || c == 127) *p = '?';
-        /* U+0080 to U+009F: terminals take U+009B for ESC [. */
-        if (c == 0xc2 && i + 1 < s.len && (p[1] & 0xe0) == 0x80) p[0] = p[1] = '?';
-    }
-}
+void clean(struct slice s) { log_clean((char *)s.p, s.len, true); }
 
 /* ws://host[:port][/path], host perhaps an IPv6 address in brackets. */
 static void dial(const char *host, const char *port)
