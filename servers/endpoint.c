@@ -216,7 +216,7 @@ static void log_peer(struct conn *c, enum log_level level, const char *message)
     char peer[NET_TEXT];
     struct endpoint *ep = (struct endpoint *)(void *)conn_server(c);
     log_begin(level, ep->name, message);
-    log_text("peer", net_text(peer, conn_peer(c), true));
+    if (log_on(level)) log_text("peer", net_text(peer, conn_peer(c), true));
 }
 
 static void on_closed(struct conn *c, const struct conn_end *end)
