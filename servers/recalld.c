@@ -70,6 +70,8 @@ static int open_embedder(struct fault *f)
             return fault_set(f, o->adapters.bad, "--adapter %.100s: want NAME=DIR", s);
         memcpy(name, s, (size_t)(eq - s));
         name[eq - s] = 0;
+        if (embedder_adapter(d.embedder, (struct slice){ s, (size_t)(eq - s) }) >= 0)
+            return fault_set(f, o->adapters.bad, "--adapter %s: is there twice", name);
         if (embedder_load_adapter(d.embedder, name, eq + 1, f) < 0) return -1;
     }
     d.encoding.step = encode;

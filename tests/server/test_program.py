@@ -32,6 +32,18 @@ def test_wrong_usage_is_64_and_one_line():
         assert p.returncode == 64 and p.stderr.count("\n") == 1 and p.stderr.startswith("recalld: "), (args, p)
 
 
+def test_two_adapters_of_one_name_are_refused_where_they_were_given():
+    tiny = ROOT / "tests/models/tiny"
+    one, all_ = f"a={tiny}/adapters/qv", f"a={tiny}/adapters/all"
+    with scratch() as d:
+        command = ["--check", "--data", d, "--model", tiny]
+        p = recalld(*command, "--adapter", one, "--adapter", all_)
+        assert p.returncode == 64 and p.stderr == "recalld: --adapter a: is there twice\n", p
+        assert recalld(*command, env={"RECALLD_ADAPTER": f"{one},{all_}"}).returncode == 78
+        p = recalld(*command, "--adapter", one, env={"RECALLD_ADAPTER": all_})
+        assert p.returncode == 0 and "adapter: a, rank 4, alpha 8" in p.stdout, p
+
+
 def test_a_line_end_in_a_name_begins_no_line():
     with scratch() as d:
         odd = d / "two\nlines\x1b[31m"
