@@ -329,3 +329,23 @@ Test(lora, fingerprint_depends_on_weights_and_on_scale)
     lora_free(same);
     encoder_close(e);
 }
+
+Test(lora, fingerprint_tells_a_pattern_of_ranks_from_one_of_alphas)
+{
+    static const char *const kinds[2] = { "rank", "alpha" };
+    struct encoder *e = open_tiny();
+    struct fault f;
+    uint8_t found[2][ENCODER_FINGERPRINT];
+    for (int i = 0; i < 2; i++) {
+        char *dir = dir_copy(ADAPTERS "/qv", files), to[80];
+        snprintf(to, sizeof to, "\"r\": 4, \"%s_pattern\": {\"query\": 4}", kinds[i]);
+        dir_edit(dir, CONFIG, "\"r\": 4", to);
+        struct lora *l = lora_load(e, dir, &f);
+        cr_assert_not_null(l, "%s", f.why);
+        memcpy(found[i], lora_fingerprint(l), sizeof found[i]);
+        lora_free(l);
+        dir_remove(dir);
+    }
+    cr_assert(memcmp(found[0], found[1], sizeof found[0]) != 0);
+    encoder_close(e);
+}

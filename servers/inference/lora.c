@@ -119,10 +119,12 @@ static void begin_fingerprint(struct lora *l)
     fingerprint_number(fp, "rank", l->config.rank);
     fingerprint_number(fp, "alpha", (uint64_t)(l->config.alpha * 65536));
     fingerprint_number(fp, "root", l->config.root);
-    for (int i = 0; i < 2; i++)
+    for (int i = 0; i < 2; i++) {
+        if (both[i]->n) fingerprint_number(fp, i ? "alphas" : "ranks", both[i]->n);
         for (size_t k = 0; k < both[i]->n; k++)
             fingerprint_number(fp, both[i]->item[k].name,
                                (uint64_t)(both[i]->item[k].value * 65536));
+    }
 }
 
 /* Always whole pieces, so that the fingerprint does not depend on how read() falls short. */
