@@ -74,8 +74,9 @@ int config_open(struct config_file *c, const char *dir, const char *name, enum j
     memset(c, 0, sizeof *c);
     snprintf(c->path, sizeof c->path, "%s/%s", dir, name);
     if (!(c->text = config_read(dir, name, CONFIG_MAX, &len))) {
-        if (errno == ENOENT || errno == ENOTDIR) return 0;
-        return fault_set(f, 65, "%s: %s", c->path, strerror(errno));
+        bool missing = errno == ENOENT || errno == ENOTDIR;
+        fault_set(f, 65, "%s: %s", c->path, missing ? "no such file" : strerror(errno));
+        return missing ? 0 : -1;
     }
     config_text(c, c->text, len, type);
     return 1;

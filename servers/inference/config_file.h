@@ -22,7 +22,8 @@ struct config_file {
  * byte stands behind it. NULL: errno says why (ENOENT, EFBIG, ..). */
 char *config_read(const char *dir, const char *name, size_t cap, size_t *len);
 
-/* Open dir/name and enter its object or list: 1; 0 when there is none; -1 with f filled. */
+/* Open dir/name and enter its object or list: 1; 0 when there is none, -1 when it cannot be
+ * read, both with f filled. */
 int config_open(struct config_file *c, const char *dir, const char *name, enum json_type type,
                 struct fault *f);
 

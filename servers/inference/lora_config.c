@@ -131,9 +131,7 @@ int lora_config_read(struct lora_config *c, const char *dir, struct fault *f)
     struct config_file file;
     bool lora = false;
     memset(c, 0, sizeof *c);
-    int r = config_open(&file, dir, "adapter_config.json", JSON_OBJECT, f);
-    if (r == 0) return fault_set(f, 65, "%s: no such file", file.path);
-    if (r < 0) return -1;
+    if (config_open(&file, dir, "adapter_config.json", JSON_OBJECT, f) <= 0) return -1;
     while (config_next(&file)) read_member(&file, c, &lora);
     if (!lora) config_wrong(&file, "peft_type", "is missing, must be LORA");
     if (!c->rank) config_wrong(&file, "r", "is missing");

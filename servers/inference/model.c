@@ -45,9 +45,7 @@ static int read_config(struct model *m, const char *dir, struct fault *f)
 {
     struct config_file c;
     bool bert = false;
-    int r = config_open(&c, dir, "config.json", JSON_OBJECT, f);
-    if (r == 0) return fault_set(f, 65, "%s: no such file", c.path);
-    if (r < 0) return -1;
+    if (config_open(&c, dir, "config.json", JSON_OBJECT, f) <= 0) return -1;
     m->act = ACT_GELU;
     m->eps = 1e-12f;
     m->types = 2;
@@ -144,9 +142,7 @@ static int read_pooling(struct model *m, const char *dir, const char *module, st
     char name[160];
     int n = 0;
     snprintf(name, sizeof name, "%s/config.json", module);
-    int r = config_open(&c, dir, name, JSON_OBJECT, f);
-    if (r == 0) return fault_set(f, 65, "%s: no such file", c.path);
-    if (r < 0) return -1;
+    if (config_open(&c, dir, name, JSON_OBJECT, f) <= 0) return -1;
     while (config_next(&c)) {
         size_t i = 0;
         while (i < POOLS && !json_key(&c.in, pools[i].key)) i++;
