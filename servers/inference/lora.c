@@ -169,15 +169,6 @@ static bool ends(struct slice *s, const char *tail)
     return true;
 }
 
-static bool skip(struct slice *s, const char *head)
-{
-    size_t n = strlen(head);
-    if (s->len < n || memcmp(s->p, head, n) != 0) return false;
-    s->p += n;
-    s->len -= n;
-    return true;
-}
-
 /* The bias of a norm. */
 static bool parse_beta(const struct lora *l, struct slice s, struct name *out)
 {
@@ -212,13 +203,13 @@ static bool parse_part(const struct lora *l, struct slice s, struct name *out)
 static bool parse(const struct lora *l, struct slice s, struct name *out)
 {
     bool all = l->config.biases == BIASES_ALL;
-    skip(&s, "base_model.model.");
-    skip(&s, "bert.");
+    weights_skip(&s, "base_model.model.");
+    weights_skip(&s, "bert.");
     if (all && parse_beta(l, s, out)) return true;
     if (ends(&s, ".lora_A.weight")) out->kind = LORA_A;
     else if (ends(&s, ".lora_B.weight")) out->kind = LORA_B;
     else if (l->config.biases && (ends(&s, ".base_layer.bias") || ends(&s, ".bias")))
-        out->kind = all && skip(&s, "pooler.") ? UNUSED : BIAS;
+        out->kind = all && weights_skip(&s, "pooler.") ? UNUSED : BIAS;
     else return false;
     if (out->kind < BIAS && config_is(s, "pooler.dense")) out->kind = UNUSED;
     return out->kind == UNUSED || parse_part(l, s, out);

@@ -17,6 +17,15 @@ const char *const weights_part_name[PARTS] = {
 };
 const char *const weights_norm_name[2] = { "attention.output.LayerNorm", "output.LayerNorm" };
 
+bool weights_skip(struct slice *name, const char *head)
+{
+    size_t n = strlen(head);
+    if (name->len < n || memcmp(name->p, head, n) != 0) return false;
+    name->p += n;
+    name->len -= n;
+    return true;
+}
+
 uint32_t weights_in(const struct model *m, enum part part)
 {
     return part == DOWN ? m->intermediate : m->hidden;
@@ -211,19 +220,12 @@ static int read_all(struct reader *r)
  * belong together; heads of other tasks beside it do no harm. */
 static int check_unknown(struct reader *r)
 {
-    static const char *const ours[] = { "encoder.", "embeddings." };
     const struct safetensors *s = &r->w->file;
-    size_t plen = strlen(r->prefix), n = 0;
+    size_t n = 0;
     for (size_t i = 0; i < s->n; i++) {
         struct slice name = s->tensor[i].name;
-        if (name.len < plen || memcmp(name.p, r->prefix, plen) != 0) continue;
-        name.p += plen;
-        name.len -= plen;
-        bool mine = false;
-        for (int k = 0; k < 2; k++)
-            mine |= name.len >= strlen(ours[k]) && !memcmp(name.p, ours[k], strlen(ours[k]));
-        if (name.len == 23 && !memcmp(name.p, "embeddings.position_ids", 23)) continue;
-        n += mine;
+        if (!weights_skip(&name, r->prefix) || config_is(name, "embeddings.position_ids")) continue;
+        n += weights_skip(&name, "encoder.") || weights_skip(&name, "embeddings.");
     }
     if (n == r->seen) return 0;
     return fault_set(r->f, 65,

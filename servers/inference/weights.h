@@ -46,6 +46,9 @@ uint32_t weights_out(const struct model *m, enum part part);
 extern const char *const weights_part_name[PARTS];
 extern const char *const weights_norm_name[2];  /* of the norms gamma[2], beta[2] */
 
+/* Take head off the beginning of a name; false: it begins with something else. */
+bool weights_skip(struct slice *name, const char *head);
+
 static inline size_t weights_padded(size_t n)
 {
     return (n + KERNELS_PAD - 1) / KERNELS_PAD * KERNELS_PAD;
