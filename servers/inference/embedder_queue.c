@@ -66,6 +66,13 @@ static int gather(struct embedder *e, struct gather *g, struct embed_request *rq
     return EMBED_DONE;
 }
 
+/* Give back what tokenize() made. */
+static void forget(struct embed_request *rq)
+{
+    free(rq->seq);
+    free(rq->ids);
+}
+
 static int tokenize(struct embedder *e, struct embed_request *rq)
 {
     struct gather g = {0};
@@ -75,9 +82,7 @@ static int tokenize(struct embedder *e, struct embed_request *rq)
     for (size_t i = 0; r == EMBED_DONE && i < rq->n; i++) r = gather(e, &g, rq, i);
     free(g.token);
     rq->ids = g.ids;
-    if (r == EMBED_DONE) return r;
-    free(rq->ids);
-    free(rq->seq);
+    if (r != EMBED_DONE) forget(rq);
     return r;
 }
 
@@ -135,8 +140,7 @@ int queue_submit(struct embedder *e, struct embed_request *rq, int64_t now_us)
 /* Everything of it is computed, or it was dropped. */
 static void answer(struct embedder *e, struct embed_request *rq, int64_t now_us)
 {
-    free(rq->seq);
-    free(rq->ids);
+    forget(rq);
     adapter_release(e, rq->adapter);
     if (rq->status != EMBED_DROPPED) {
         if (rq->status == EMBED_QUEUED) rq->status = EMBED_DONE;
@@ -240,12 +244,6 @@ int queue_open(struct embedder *e)
     return e->entry && e->texts && e->ids && e->scratch ? 0 : -1;
 }
 
-static void forget(struct embed_request *rq)
-{
-    free(rq->seq);
-    free(rq->ids);
-}
-
 void queue_close(struct embedder *e)
 {
     /* One whose last texts are in the batch stands in no lane any more. */
@@ -253,15 +251,8 @@ void queue_close(struct embedder *e)
         struct embed_request *rq = e->entry[i].rq;
         if (rq->begun == rq->n && !--rq->running) forget(rq);
     }
-    while (e->lane) {
-        struct embed_request *rq = e->lane, *after = rq->after;
-        e->lane = rq->next;
-        forget(rq);
-        for (; after; after = rq) {
-            rq = after->after;
-            forget(after);
-        }
-    }
+    for (struct embed_request *lane = e->lane; lane; lane = lane->next)
+        for (struct embed_request *rq = lane; rq; rq = rq->after) forget(rq);
     free(e->entry);
     free(e->texts);
     free(e->ids);
