@@ -50,21 +50,16 @@ static size_t read_name(struct source *s, const char *key, char out[WORDPIECE_NA
     return name.len;
 }
 
-static const struct { const char *key; enum wordpiece_special which; } names[] = {
-    { "cls_token", WP_CLS }, { "sep_token", WP_SEP }, { "unk_token", WP_UNK },
-    { "pad_token", WP_PAD }, { "mask_token", WP_MASK },
-};
-
 static void read_special(struct source *s)
 {
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        if (!json_key(&s->c.in, names[i].key) || s->c.in.type == JSON_NULL) continue;
-        char name[WORDPIECE_NAME];
-        size_t len = read_name(s, names[i].key, name);
-        if (!len) return;
-        memcpy(s->t->wordpiece.special[names[i].which].name, name, len + 1);
-        s->t->wordpiece.special[names[i].which].len = len;
-    }
+    static const char *const keys[WP_SPECIALS] = {
+        [WP_CLS] = "cls_token", [WP_SEP] = "sep_token", [WP_UNK] = "unk_token",
+        [WP_PAD] = "pad_token", [WP_MASK] = "mask_token",
+    };
+    struct wordpiece *w = &s->t->wordpiece;
+    for (size_t i = 0; i < WP_SPECIALS; i++)
+        if (json_key(&s->c.in, keys[i]) && s->c.in.type != JSON_NULL)
+            w->special[i].len = read_name(s, keys[i], w->special[i].name);
 }
 
 /* The member of tokenizer_config.json that stands next. */
