@@ -10,6 +10,10 @@
 #include "asks.h"
 #include "model_dir.h"
 
+static const char *const files[] = { "config.json", "modules.json", "1_Pooling/config.json",
+                                     "sentence_bert_config.json", "vocab.txt",
+                                     "model.safetensors", NULL };
+
 /* ---- builtin */
 
 Test(embedder_builtin, answers_at_once_and_says_what_it_is)
@@ -119,8 +123,6 @@ Test(embedder_spans, parts_cover_the_text_in_windows)
 
 Test(embedder_spans, a_part_covers_marks_that_were_put_in_order)
 {
-    static const char *const files[] = { "config.json", "modules.json", "1_Pooling/config.json",
-                                         "vocab.txt", "model.safetensors", NULL };
     /* U+1D16D, U+302E and U+1D165: canonical order turns them round. */
     const char *text = "a\xf0\x9d\x85\xad\xe3\x80\xae\xf0\x9d\x85\xa5";
     char *dir = dir_copy(TINY, files);
@@ -334,24 +336,6 @@ Test(embedder_encoder, a_vector_does_not_depend_on_what_it_was_computed_beside)
 
 /* ---- what cannot be opened */
 
-static void put_file(const char *dir, const char *name, const char *text)
-{
-    char path[400];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    FILE *file = fopen(path, "w");
-    fputs(text, file);
-    fclose(file);
-}
-
-static void link_file(const char *dir, const char *model, const char *name)
-{
-    char from[1000], to[400], cwd[500];
-    cr_assert_not_null(getcwd(cwd, sizeof cwd));
-    snprintf(from, sizeof from, "%s/%s/%s", cwd, model, name);
-    snprintf(to, sizeof to, "%s/%s", dir, name);
-    cr_assert_eq(symlink(from, to), 0);
-}
-
 #define ODD "build/models/odd" /* 70 rows; made by tests/models/make.py, skipped where it is not   \
                                 */
 static const struct { const char *model; int tokens; const char *why;
@@ -368,17 +352,14 @@ static const struct { const char *model; int tokens; const char *why;
 
 Test(embedder_open, a_vocabulary_that_does_not_fit_the_table_is_refused)
 {
-    static const char *const files[] = {"config.json", "model.safetensors", "modules.json",
-                                        "1_Pooling", "sentence_bert_config.json"};
     for (size_t i = 0; i < COUNT(vocabs); i++) {
-        char dir[] = "/tmp/recalld-model-XXXXXX", text[12000] = "x\n", command[100];
+        char text[12000] = "x\n";
         if (access(vocabs[i].model, R_OK)) continue;
-        cr_assert_not_null(mkdtemp(dir));
-        for (size_t k = 0; k < COUNT(files); k++) link_file(dir, vocabs[i].model, files[k]);
+        char *dir = dir_copy(vocabs[i].model, files);
         size_t len =
             vocabs[i].tokens ? (size_t)sprintf(text, "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\n") : 2;
         for (int k = 5; k < vocabs[i].tokens; k++) len += (size_t)sprintf(text + len, "t%d\n", k);
-        put_file(dir, "vocab.txt", text);
+        dir_put(dir, "vocab.txt", text, len);
         struct fault f = {0};
         struct embedder_options o = { .model = dir, .max_queue = 1 };
         struct embedder *e = embedder_open(&o, &f);
@@ -388,8 +369,7 @@ Test(embedder_open, a_vocabulary_that_does_not_fit_the_table_is_refused)
                           f.exit == 65,
                       "row %zu: %s", i, f.why);
         if (e) embedder_close(e);
-        snprintf(command, sizeof command, "rm -r %s", dir);
-        cr_assert_eq(system(command), 0);
+        dir_remove(dir);
     }
 }
 

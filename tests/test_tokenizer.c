@@ -1,9 +1,7 @@
 // uses: servers/inference/tokenizer.c servers/inference/wordpiece.c servers/inference/vocab.c servers/inference/unicode.c servers/inference/config_file.c servers/log.c servers/values.c json.c number.c utf8.c base64.c
 #include "servers/inference/tokenizer.h"
 
-#include <stdio.h>
-#include <unistd.h>
-
+#include "model_dir.h"
 #include "test.h"
 #include "tokenizers.h"
 
@@ -114,44 +112,28 @@ Test(tokenizer_read, specials_and_prefix_have_other_names_where_the_files_say_so
     put_away(&m);
 }
 
-static void write_file(const char *dir, const char *name, const char *text)
-{
-    char path[300];
-    snprintf(path, sizeof path, "%s/%s", dir, name);
-    FILE *file = fopen(path, "w");
-    cr_assert_not_null(file);
-    fputs(text, file);
-    fclose(file);
-}
-
 Test(tokenizer_open, reads_a_directory_and_names_it_in_errors)
 {
-    char dir[] = "/tmp/recalld-test-XXXXXX", path[300];
-    cr_assert_not_null(mkdtemp(dir));
+    char *dir = dir_copy("", (const char *const[]){ NULL });
     struct tokenizer t;
     struct fault f;
     cr_assert_eq(tokenizer_open(&t, dir, &f), -1);
     cr_assert(!strncmp(f.why, dir, strlen(dir)) && strstr(f.why, "vocab.txt: No such file"), "%s",
               f.why);
     tokenizer_close(&t);
-    write_file(dir, "vocab.txt", SPECIALS "hello\n");
-    write_file(dir, "tokenizer_config.json", "{\"do_lower_case\": false}");
+    dir_edit(dir, "vocab.txt", NULL, SPECIALS "hello\n");
+    dir_edit(dir, "tokenizer_config.json", NULL, "{\"do_lower_case\": false}");
     cr_assert_eq(tokenizer_open(&t, dir, &f), 0, "%s", f.why);
     cr_assert(!t.wordpiece.lower);
     cr_assert_eq(vocab_id(&t.wordpiece.vocab, text_of("hello")), 5);
     tokenizer_close(&t);
-    write_file(dir, "sentence_bert_config.json", "{\"do_lower_case\": true}");
+    dir_edit(dir, "sentence_bert_config.json", NULL, "{\"do_lower_case\": true}");
     cr_assert_eq(tokenizer_open(&t, dir, &f), -1, "a text in lower case has other tokens here");
     cr_assert(strstr(f.why, "sentence_bert_config.json: do_lower_case is not supported"), "%s",
               f.why);
     tokenizer_close(&t);
-    write_file(dir, "tokenizer_config.json", "{\"do_lower_case\": true}");
+    dir_edit(dir, "tokenizer_config.json", NULL, "{\"do_lower_case\": true}");
     cr_assert_eq(tokenizer_open(&t, dir, &f), 0, "it says the same: %s", f.why);
     tokenizer_close(&t);
-    const char *names[] = { "vocab.txt", "tokenizer_config.json", "sentence_bert_config.json" };
-    for (size_t i = 0; i < COUNT(names); i++) {
-        snprintf(path, sizeof path, "%s/%s", dir, names[i]);
-        unlink(path);
-    }
-    rmdir(dir);
+    dir_remove(dir);
 }
