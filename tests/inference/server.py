@@ -3,49 +3,23 @@ import asyncio
 import base64
 import json
 import os
-import shutil
 import struct
-import subprocess
-import tempfile
-import time
+import sys
 
 import websockets
 
 TREE = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 TINY = os.path.join(TREE, "tests", "models", "tiny")
 
+sys.path.insert(0, os.path.join(TREE, "tests"))
+import harness  # noqa: E402
 
-class Server:
-    """with Server("--only", "inference") as s: ...; the program is $BUILD/recalld, ports are any free ones."""
+
+class Server(harness.Server):
+    """with Server("--only", "inference") as s: ...; connections are made by connect()."""
 
     def __init__(self, *flags):
-        program = os.path.join(TREE, os.environ.get("BUILD", "build"), "recalld")
-        self.dir = tempfile.mkdtemp(prefix="recalld-inference-")
-        self.command = [program, "--data", os.path.join(self.dir, "data"), "--memory-port", "0", "--inference-port",
-                        "0", "--port-file", os.path.join(self.dir, "ports"), "--log-level", "warn", *flags]
-
-    def __enter__(self):
-        self.log = open(os.path.join(self.dir, "log"), "w+")
-        self.process = subprocess.Popen(self.command, stderr=self.log, cwd=TREE)
-        end = time.monotonic() + 20
-        while not os.path.exists(os.path.join(self.dir, "ports")):
-            if self.process.poll() is not None or time.monotonic() > end:
-                self.log.seek(0)
-                raise RuntimeError(f"no server: {self.process.poll()} {self.log.read()}")
-            time.sleep(0.01)
-        with open(os.path.join(self.dir, "ports")) as f:
-            self.ports = {name: int(port) for name, port in (line.split() for line in f)}
-        return self
-
-    def __exit__(self, *_):
-        self.process.terminate()
-        code = self.process.wait(20)
-        self.log.seek(0)
-        text = self.log.read()
-        self.log.close()
-        shutil.rmtree(self.dir)
-        if code or "ERROR: AddressSanitizer" in text or "runtime error" in text:
-            raise RuntimeError(f"the server ended with {code}\n{text}")
+        super().__init__("--log-level", "warn", *flags)
 
     def connect(self, endpoint="inference"):
         return websockets.connect(f"ws://localhost:{self.ports[endpoint]}/", max_size=None)

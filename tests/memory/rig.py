@@ -6,19 +6,20 @@ flags that @flags(...) gives it.
 import asyncio
 import base64
 import json
-import os
-import shutil
+import pathlib
+import signal
 import struct
 import subprocess
 import sys
-import tempfile
 import time
 import traceback
 
 import websockets
 
-BUILD = os.environ.get("BUILD", "build")
-RECALLD = os.path.abspath(os.path.join(os.path.dirname(__file__), "..", "..", BUILD, "recalld"))
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+import harness  # noqa: E402
+
+RECALLD = harness.BUILD / "recalld"
 DIMENSION = 384
 
 
@@ -64,30 +65,13 @@ class Client:
         await self.ws.close()
 
 
-class Server:
-    def __init__(self, flags=(), data=None):
-        self.dir = tempfile.mkdtemp()
-        self.data = data or os.path.join(self.dir, "data")
-        self.flags, self.clients = list(flags), []
-        self.start()
-
-    def start(self):
-        ports = os.path.join(self.dir, "ports")
-        if os.path.exists(ports):
-            os.unlink(ports)
-        self.process = subprocess.Popen([RECALLD, "--memory-port", "0", "--inference-port", "0", "--data", self.data,
-                                         "--port-file", ports, "--log-level", "error", *self.flags])
-        for _ in range(2000):
-            if os.path.exists(ports):
-                break
-            if self.process.poll() is not None:
-                raise Exception("the server ended with %d" % self.process.returncode)
-            time.sleep(0.01)
-        lines = dict(line.split() for line in open(ports))
-        self.port, self.inference = int(lines["memory"]), int(lines["inference"])
+class Server(harness.Server):
+    def __init__(self, *flags):
+        super().__init__("--log-level", "error", *flags)
+        self.clients = []
 
     async def client(self, port=None):
-        ws = await websockets.connect("ws://127.0.0.1:%d" % (port or self.port), max_size=None, compression=None,
+        ws = await websockets.connect("ws://127.0.0.1:%d" % (port or self.memory), max_size=None, compression=None,
                                       ping_interval=None)
         self.clients.append(Client(ws))
         return self.clients[-1]
@@ -97,29 +81,15 @@ class Server:
             c.ws.transport.abort() if self.process.poll() is not None else await c.close()
         self.clients.clear()
 
-    def kill(self):
-        self.process.kill()
-        self.process.wait()
-
-    def stop(self):
-        if self.process.poll() is None:
-            self.process.terminate()
-        return self.process.wait(60)
-
     async def halt(self, kill=False):
         if kill:
-            self.kill()
+            self.stop(signal.SIGKILL)
         await self.close()
         assert kill or self.stop() == 0
 
     async def restart(self, kill=False):
         await self.halt(kill)
         self.start()
-
-    def end(self):
-        status = self.stop()
-        shutil.rmtree(self.dir, ignore_errors=True)
-        return status
 
 
 def run(args, text=None):
@@ -184,12 +154,9 @@ def main(module):
     for name, f in list(vars(module).items()):
         if not name.startswith("test_") or (wanted and not any(w in name for w in wanted)):
             continue
-        server = None
         try:
-            server = Server(getattr(f, "flags", ()))
-            asyncio.run(asyncio.wait_for(run_one(f, server), 300))
-            status = server.end()
-            assert status == 0, "the server ended with %d" % status
+            with Server(*getattr(f, "flags", ())) as server:
+                asyncio.run(asyncio.wait_for(run_one(f, server), 300))
             passed += 1
         except BaseException as e:
             if isinstance(e, KeyboardInterrupt):
@@ -197,7 +164,5 @@ def main(module):
             failed += 1
             print("FAIL %s" % name)
             traceback.print_exc(file=sys.stdout)
-            if server and server.process.poll() is None:
-                server.kill()
     print("%d passed, %d failed" % (passed, failed))
     sys.exit(1 if failed else 0)

@@ -127,17 +127,17 @@ async def test_export_and_import_are_each_the_others_inverse(server):
     await fill(c)
     before = await everything(c)
     await server.halt()
-    file, back = server.dir + "/out", server.dir + "/back"
+    file, back = server.home + "/out", server.home + "/back"
     assert run(["--data", server.data, "--export", file])[0] == 0
     lines = open(file).read().splitlines()
     assert [json.loads(line) for line in lines] == before
-    status, out, err = run(["--data", server.dir + "/other", "--import", file])
+    status, out, err = run(["--data", server.home + "/other", "--import", file])
     assert status == 0 and out == "imported %d memories, skipped 0 duplicates\n" % len(before), (out, err)
-    assert run(["--data", server.dir + "/other", "--export", back])[0] == 0
+    assert run(["--data", server.home + "/other", "--export", back])[0] == 0
     assert open(file).read() == open(back).read()
-    status, out, err = run(["--data", server.dir + "/other", "--import", "-"], open(file, "rb").read())
+    status, out, err = run(["--data", server.home + "/other", "--import", "-"], open(file, "rb").read())
     assert status == 0 and out == "imported 0 memories, skipped %d duplicates\n" % len(before)
-    status, out, err = run(["--data", server.dir + "/other", "--export", "-"])
+    status, out, err = run(["--data", server.home + "/other", "--export", "-"])
     assert out == open(file).read()
 
 
@@ -198,7 +198,7 @@ async def test_a_memory_of_the_greatest_size_is_kept_and_told_of(server):
     await server.halt()
     status, out, err = run(["--data", server.data, "--export", "-"])
     assert status == 0 and json.loads(out) == before[0]
-    status, out, err = run(["--data", server.dir + "/other", "--import", "-"], out.encode())
+    status, out, err = run(["--data", server.home + "/other", "--import", "-"], out.encode())
     assert status == 0, err
     server.start()
 

@@ -69,8 +69,8 @@ async def compare(c, v, times, sigma, query, who):
 async def large(server, kind, count):
     v = vectors(count, kind, 1)
     await server.halt()
-    times, sigma = write_lines(server.dir + "/in", v, now())
-    status, out, err = run(["--data", server.data, "--import", server.dir + "/in"])
+    times, sigma = write_lines(server.home + "/in", v, now())
+    status, out, err = run(["--data", server.data, "--import", server.home + "/in"])
     assert status == 0 and out == "imported %d memories, skipped 0 duplicates\n" % count, (out, err)
     server.start()
     return await server.client(), v, times, sigma, {"memory %d" % i: i for i in range(count)}
