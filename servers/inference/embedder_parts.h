@@ -27,11 +27,11 @@ struct embedder {
     struct embed_request *lane, *last_lane;
     size_t waiting, waiting_tokens;     /* in texts that no batch has taken */
 
-    /* The batch that is computed. */
-    struct { struct embed_request *rq; size_t i; } *entry;  /* [texts_cap] */
-    struct encoder_text *texts;         /* [texts_cap] */
+    /* The batch that is computed: n texts of so many tokens; 0: none. */
+    struct embed_request **entry;       /* [encoder_max_batch() / 2] whose each text is */
+    struct encoder_text *texts;         /* [encoder_max_batch() / 2] */
     uint32_t *ids;                      /* [encoder_max_batch()] */
-    size_t texts_cap, n, tokens;        /* n of entry, with so many tokens; 0: none */
+    size_t n, tokens;
     int64_t began_us;
     bool computed;                      /* its vectors are there */
 

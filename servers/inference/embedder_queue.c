@@ -168,8 +168,8 @@ static bool take(struct embedder *e)
     const struct wordpiece *w = &e->tokenizer.wordpiece;
     struct embed_request *rq = e->lane;
     struct embed_sequence seq = rq->seq[rq->begun];
-    size_t n = seq.n + 2, i = rq->begun;
-    if (e->n == e->texts_cap || e->tokens + n > encoder_max_batch(e->encoder)) return false;
+    size_t n = seq.n + 2;
+    if (e->tokens + n > encoder_max_batch(e->encoder)) return false;
     uint32_t *ids = e->ids + e->tokens;
     ids[0] = w->special[WP_CLS].id;
     if (seq.n) memcpy(ids + 1, rq->ids + seq.at, seq.n * sizeof *ids);
@@ -177,9 +177,8 @@ static bool take(struct embedder *e)
     e->texts[e->n] = (struct encoder_text){
         .ids = ids, .n = (uint32_t)n, .normalize = rq->normalize,
         .lora = adapter_lora(e, rq->adapter),
-        .vector = rq->vector + i * encoder_dimension(e->encoder) };
-    e->entry[e->n].rq = rq;
-    e->entry[e->n++].i = i;
+        .vector = rq->vector + rq->begun * encoder_dimension(e->encoder) };
+    e->entry[e->n++] = rq;
     e->tokens += n;
     rq->begun++;
     rq->running++;
@@ -217,7 +216,7 @@ static void end(struct embedder *e, int64_t now_us)
     e->n = 0;
     e->computed = false;
     for (size_t i = 0; i < n; i++) {
-        struct embed_request *rq = e->entry[i].rq;
+        struct embed_request *rq = e->entry[i];
         if (rq->status == EMBED_QUEUED &&
             !finite(e->texts[i].vector, encoder_dimension(e->encoder)))
             rq->status = EMBED_NOT_FINITE;
@@ -235,9 +234,9 @@ void queue_step(struct embedder *e, int64_t now_us)
 int queue_open(struct embedder *e)
 {
     size_t batch = encoder_max_batch(e->encoder);
-    e->texts_cap = batch / 2;   /* each has [CLS] and [SEP] at least */
-    e->entry = malloc(e->texts_cap * sizeof *e->entry);
-    e->texts = malloc(e->texts_cap * sizeof *e->texts);
+    size_t most = batch / 2;    /* texts: each has [CLS] and [SEP] at least */
+    e->entry = malloc(most * sizeof *e->entry);
+    e->texts = malloc(most * sizeof *e->texts);
     e->ids = malloc(batch * sizeof *e->ids);
     e->scratch = malloc(encoder_max_tokens(e->encoder) * sizeof *e->scratch);
     e->ms_per_token = 0.2;
@@ -248,7 +247,7 @@ void queue_close(struct embedder *e)
 {
     /* One whose last texts are in the batch stands in no lane any more. */
     for (size_t i = 0; i < e->n; i++) {
-        struct embed_request *rq = e->entry[i].rq;
+        struct embed_request *rq = e->entry[i];
         if (rq->begun == rq->n && !--rq->running) forget(rq);
     }
     for (struct embed_request *lane = e->lane; lane; lane = lane->next)
