@@ -255,6 +255,32 @@ Test(lora, one_matrix_without_the_other_is_refused)
     encoder_close(e);
 }
 
+Test(lora, a_large_matrix_takes_a_step_for_each_of_its_panels)
+{
+    enum { RANK = 4096, A = RANK * 40 * 4, B = 24 * RANK * 4 };
+    static const char json[] =
+        "{\"encoder.layer.0.output.dense.lora_A.weight\":{\"dtype\":\"F32\",\"shape\":[4096,40],"
+        "\"data_offsets\":[0,655360]},\"encoder.layer.0.output.dense.lora_B.weight\":{\"dtype\":"
+        "\"F32\",\"shape\":[24,4096],\"data_offsets\":[655360,1048576]}}";
+    static char file[8 + sizeof json - 1 + A + B];
+    struct encoder *e = open_tiny();
+    struct fault f;
+    int steps = 0, r;
+    file[0] = (char)((sizeof json - 1) & 0xff);
+    file[1] = (char)((sizeof json - 1) >> 8);
+    memcpy(file + 8, json, sizeof json - 1);
+    char *dir = dir_copy(ADAPTERS "/qv", files);
+    dir_put(dir, TENSORS, file, sizeof file);
+    dir_edit(dir, CONFIG, "\"r\": 4", "\"r\": 4096");
+    struct lora *l = lora_open(e, dir, &f);
+    while ((r = lora_step(l, &f)) == 1) steps++;
+    cr_assert_eq(r, 0, "%s", f.why);
+    cr_assert_geq(steps, RANK / (int)KERNELS_PAD, "%d steps", steps);
+    lora_free(l);
+    dir_remove(dir);
+    encoder_close(e);
+}
+
 Test(lora, what_is_the_pooler_s_plays_no_part)
 {
     struct encoder *e = open_tiny();

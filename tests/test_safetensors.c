@@ -361,7 +361,7 @@ Test(safetensors, a_tensor_that_is_not_finite_is_named)
     uint8_t *p = file_of(json, sizeof json - 1, 4, &size);
     memcpy(p + size - 4, "\0\0\x80\x7f", 4);
     cr_assert_eq(safetensors_read(&s, p, size, "f", &f), 0);
-    cr_assert_eq(tensor_read(&s, safetensors_find(&s, "a"), &x, &f), -1);
+    cr_assert_eq(tensor_read(&s, safetensors_find(&s, "a"), 0, 1, &x, &f), -1);
     cr_assert_str_eq(f.why, "f: tensor a: holds a number that is not finite");
     safetensors_close(&s);
     free(p);

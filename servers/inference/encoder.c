@@ -179,7 +179,7 @@ static size_t linear(struct encoder *e, int part)
                            .n = last - first, .bias = a && a->bias ? a->bias : l->bias,
                            .act = part == UP ? w->model.act : ACT_NONE };
         if (a && a->a.out) {
-            low.b = a->b;
+            low.b = a->b.weight;
             low.rank = a->a.out;
             p.low = &low;
         }

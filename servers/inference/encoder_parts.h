@@ -8,8 +8,7 @@
 
 /* An adapter's part of one linear layer: y += B (A x), the factor s is in B. */
 struct lora_part {
-    struct linear a;        /* [rank, in] packed, no bias; rank 0: untouched */
-    float *b;               /* [panels][rank][width] */
+    struct linear a, b;     /* [rank, in], [out, rank] packed, biases zero; rank 0: untouched */
     float *bias;            /* [panels * width] instead of the base's, or NULL */
 };
 

@@ -20,7 +20,8 @@
 #define PIECE    ((size_t)256 << 10)
 #define TWICE    "is there twice, under another prefix"
 
-/* What comes next: the file is read in pieces, its table checked, each tensor packed. */
+/* What comes next: the file is read in pieces, its table checked, each tensor packed panel by
+ * panel. */
 enum stage { READ, TABLE, PACK, READY };
 
 struct lora {
@@ -33,7 +34,8 @@ struct lora {
     uint8_t *file;              /* [size] while it is read and packed */
     size_t size, at;
     struct safetensors tensors;
-    size_t next;
+    size_t next;                /* tensor to be packed, */
+    uint32_t panel;             /* and panel of it */
     struct lora_part *part;     /* [layers][PARTS] */
     float **beta;               /* [norms] of lora_beta() */
     uint32_t greatest;
@@ -101,7 +103,8 @@ void lora_free(struct lora *l)
     for (size_t i = 0; l->part && i < (size_t)l->base->model.layers * PARTS; i++) {
         free(l->part[i].a.weight);
         free(l->part[i].a.bias);
-        free(l->part[i].b);
+        free(l->part[i].b.weight);
+        free(l->part[i].b.bias);
         free(l->part[i].bias);
     }
     free(l->part);
@@ -215,18 +218,6 @@ static bool parse(const struct lora *l, struct slice s, struct name *out)
     return out->kind == UNUSED || parse_part(l, s, out);
 }
 
-/* Panels of a matrix [out][in]. */
-static float *pack(const struct lora *l, const float *from, uint32_t out, uint32_t in)
-{
-    uint32_t width = l->base->kernels->width, panels = (out + width - 1) / width;
-    float *to = calloc((size_t)panels * in * width, sizeof *to);
-    for (uint32_t p = 0; to && p < panels; p++) {
-        uint32_t first = p * width, rows = out - first < width ? out - first : width;
-        weights_pack(from + (size_t)first * in, in, rows, in, width, to + (size_t)first * in);
-    }
-    return to;
-}
-
 /* Keep the last word of a module's path once. */
 static void add_target(struct lora *l, const char *module)
 {
@@ -246,37 +237,58 @@ static int keep_vector(struct lora *l, const struct tensor *t, uint32_t n, float
     if (tensor_check(&l->tensors, t, n, 0, f)) return -1;
     if (!(*to = calloc(weights_padded(n), sizeof **to)))
         return fault_set(f, 71, "%s: out of memory", l->path);
-    return tensor_read(&l->tensors, t, *to, f);
+    return tensor_read(&l->tensors, t, 0, n, *to, f);
 }
 
-static int pack_matrix(struct lora *l, const struct tensor *t, const struct name *n, float *from,
-                       struct fault *f)
+/* Check the tensor of a matrix and make room for its panels. */
+static int begin_matrix(struct lora *l, const struct tensor *t, const struct name *n,
+                        struct linear *to, struct fault *f)
 {
     const struct model *m = &l->base->model;
-    struct lora_part *p = &l->part[n->layer * PARTS + n->part];
-    uint32_t in = weights_in(m, n->part), out = weights_out(m, n->part);
-    uint32_t rank = lora_config_rank(&l->config, n->module);
-    uint64_t rows = n->kind == LORA_A ? rank : out, cols = n->kind == LORA_A ? in : rank;
-    if (n->kind == LORA_A ? p->a.weight != NULL : p->b != NULL)
-        return tensor_bad(&l->tensors, t, TWICE, f);
-    if (tensor_check(&l->tensors, t, rows, cols, f) || tensor_read(&l->tensors, t, from, f))
-        return -1;
+    uint32_t rank = lora_config_rank(&l->config, n->module), width = l->base->kernels->width;
+    uint32_t rows = n->kind == LORA_A ? rank : weights_out(m, n->part);
+    uint32_t cols = n->kind == LORA_A ? weights_in(m, n->part) : rank;
+    size_t padded = (rows + width - 1) / width * width;
+    if (to->weight) return tensor_bad(&l->tensors, t, TWICE, f);
+    if (tensor_check(&l->tensors, t, rows, cols, f)) return -1;
     add_target(l, n->module);
-    if (n->kind == LORA_A) {
-        p->a = (struct linear){ .in = in, .out = rank };
-        p->a.weight = pack(l, from, rank, in);
-        p->a.bias = calloc(weights_padded(rank), sizeof *p->a.bias);
-        l->greatest = rank > l->greatest ? rank : l->greatest;
-        return p->a.weight && p->a.bias ? 0 : fault_set(f, 71, "%s: out of memory", l->path);
+    *to = (struct linear){ .in = cols, .out = rows, .weight = calloc(padded, cols * sizeof(float)),
+                           .bias = calloc(padded, sizeof(float)) };
+    l->greatest = rank > l->greatest ? rank : l->greatest;
+    return to->weight && to->bias ? 0 : fault_set(f, 71, "%s: out of memory", l->path);
+}
+
+/* false: one of n numbers overflows. */
+static bool scale_all(float *v, size_t n, float scale)
+{
+    bool finite = true;
+    for (size_t i = 0; i < n; i++) {
+        v[i] *= scale;
+        finite &= isfinite(v[i]) != 0;
     }
-    float scale = (float)lora_config_scale(&l->config, n->module);
-    for (size_t i = 0; i < (size_t)out * rank; i++) {
-        from[i] *= scale;
-        if (!isfinite(from[i]))
-            return tensor_bad(&l->tensors, t, "overflows times alpha / rank", f);
-    }
-    p->b = pack(l, from, out, rank);
-    return p->b ? 0 : fault_set(f, 71, "%s: out of memory", l->path);
+    return finite;
+}
+
+/* The next panel of a matrix; behind the last one l->panel is 0 again. */
+static int pack_panel(struct lora *l, const struct tensor *t, const struct name *n,
+                      struct fault *f)
+{
+    struct lora_part *p = &l->part[n->layer * PARTS + n->part];
+    struct linear *to = n->kind == LORA_A ? &p->a : &p->b;
+    if (!l->panel && begin_matrix(l, t, n, to, f)) return -1;
+    uint32_t width = l->base->kernels->width, first = l->panel * width;
+    uint32_t rows = to->out - first < width ? to->out - first : width;
+    size_t at = (size_t)first * to->in, floats = (size_t)rows * to->in;
+    float scale = n->kind == LORA_A ? 1 : (float)lora_config_scale(&l->config, n->module);
+    float *from = malloc(floats * sizeof *from);
+    int r = from ? tensor_read(&l->tensors, t, at, floats, from, f)
+                 : fault_set(f, 71, "%s: out of memory", l->path);
+    if (!r && !scale_all(from, floats, scale))
+        r = tensor_bad(&l->tensors, t, "overflows times alpha / rank", f);
+    if (!r) weights_pack(from, to->in, rows, to->in, width, (float *)to->weight + at);
+    l->panel = first + width < to->out ? l->panel + 1 : 0;
+    free(from);
+    return r;
 }
 
 static int pack_tensor(struct lora *l, const struct tensor *t, const struct name *n,
@@ -288,11 +300,7 @@ static int pack_tensor(struct lora *l, const struct tensor *t, const struct name
     if (n->kind == BIAS)
         return keep_vector(l, t, weights_out(m, n->part),
                            &l->part[n->layer * PARTS + n->part].bias, f);
-    float *from = malloc((size_t)(t->end - t->begin) / t->element_bytes * sizeof *from + 1);
-    if (!from) return fault_set(f, 71, "%s: out of memory", l->path);
-    int r = pack_matrix(l, t, n, from, f);
-    free(from);
-    return r;
+    return pack_panel(l, t, n, f);
 }
 
 /* Every A has its B. */
@@ -300,10 +308,10 @@ static int check_pairs(struct lora *l, struct fault *f)
 {
     bool any = false;
     for (size_t i = 0; i < (size_t)l->base->model.layers * PARTS; i++) {
-        if (!l->part[i].a.weight != !l->part[i].b)
+        if (!l->part[i].a.weight != !l->part[i].b.weight)
             return fault_set(f, 65, "%s: encoder.layer.%zu.%s has only one of lora_A and lora_B",
                              l->path, i / PARTS, weights_part_name[i % PARTS]);
-        any |= l->part[i].b != NULL;
+        any |= l->part[i].b.weight != NULL;
     }
     return any ? 0 : fault_set(f, 65, "%s: holds no lora_A and lora_B", l->path);
 }
@@ -319,10 +327,12 @@ static int pack_next(struct lora *l, struct fault *f)
         l->stage = READY;
         return 0;
     }
-    const struct tensor *t = &l->tensors.tensor[l->next++];
+    const struct tensor *t = &l->tensors.tensor[l->next];
     if (!parse(l, t->name, &name))
         return tensor_bad(&l->tensors, t, "is no LoRA of a linear layer of this model", f);
-    return pack_tensor(l, t, &name, f) ? -1 : 1;
+    if (pack_tensor(l, t, &name, f)) return -1;
+    if (!l->panel) l->next++;
+    return 1;
 }
 
 int lora_step(struct lora *l, struct fault *f)
@@ -348,7 +358,7 @@ struct lora *lora_load(struct encoder *e, const char *dir, struct fault *f)
 const struct lora_part *lora_part(const struct lora *l, uint32_t layer, enum part part)
 {
     const struct lora_part *p = &l->part[layer * PARTS + part];
-    return p->b || p->bias ? p : NULL;
+    return p->b.weight || p->bias ? p : NULL;
 }
 
 const float *lora_beta(const struct lora *l, uint32_t norm) { return l->beta[norm]; }

@@ -15,7 +15,7 @@ struct lora;
  * usable once lora_step() has said 0. */
 struct lora *lora_open(struct encoder *e, const char *dir, struct fault *f);
 
-/* Read a piece of the file, or check and pack one tensor: well below 1 ms.
+/* Read a piece of the file, or check and pack some rows of one tensor: well below 1 ms.
  * 1: go on; 0: ready; -1: failed, f filled. */
 int lora_step(struct lora *l, struct fault *f);
 

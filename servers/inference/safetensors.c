@@ -409,9 +409,9 @@ bool tensor_floats(const struct tensor *t, uint64_t first, size_t n, float *out)
     return !infinite(out, n);
 }
 
-int tensor_read(const struct safetensors *s, const struct tensor *t, float *out, struct fault *f)
+int tensor_read(const struct safetensors *s, const struct tensor *t, uint64_t first, size_t n,
+                float *out, struct fault *f)
 {
-    uint64_t n = (t->end - t->begin) / t->element_bytes;
-    if (tensor_floats(t, 0, (size_t)n, out)) return 0;
+    if (tensor_floats(t, first, n, out)) return 0;
     return tensor_bad(s, t, "holds a number that is not finite", f);
 }

@@ -70,7 +70,8 @@ bool tensor_floats(const struct tensor *t, uint64_t first, size_t n, float *out)
 /* Are they finite? */
 bool tensor_finite(const struct tensor *t, uint64_t first, size_t n);
 
-/* tensor_floats() for a whole checked tensor, with f filled when something is not finite. */
-int tensor_read(const struct safetensors *s, const struct tensor *t, float *out, struct fault *f);
+/* tensor_floats() of a checked tensor: 0, or -1 with f filled when something is not finite. */
+int tensor_read(const struct safetensors *s, const struct tensor *t, uint64_t first, size_t n,
+                float *out, struct fault *f);
 
 #endif
