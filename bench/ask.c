@@ -10,19 +10,11 @@
  * is over. --every-ms: a request is sent so long after the one before was answered.
  * --ping: pings in place of messages. --replies: prints each reply instead, to be
  * read by others. */
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/tcp.h>
 #include <poll.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "bench/bench.h"
 #include "ws.h"
 
 #define ROOM  262144
@@ -54,28 +46,6 @@ static struct ws_masks masks = { .seed = "load generator" };
 static struct ws_config config = { .max_message = ROOM, .close_timeout_ms = 5000 };
 static int64_t end_us = INT64_MAX;
 
-static int64_t now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-static void die(const char *what)
-{
-    fprintf(stderr, "ask: %s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
-/* CPU time of the server, all its threads, in microseconds: the clock of another process. */
-static double cpu_us(void)
-{
-    struct timespec t;
-    clockid_t clock;
-    if (!o.pid || clock_getcpuclockid((pid_t)o.pid, &clock) || clock_gettime(clock, &t)) return 0;
-    return (double)t.tv_sec * 1e6 + (double)t.tv_nsec / 1e3;
-}
-
 static void read_lines(void)
 {
     FILE *f = fopen(o.lines, "r");
@@ -103,11 +73,7 @@ static int dial(struct client *c)
 {
     char request[512];
     uint8_t nonce[16] = "one of this host";
-    int one = 1, fd = socket(AF_INET, SOCK_STREAM, 0);
-    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)o.port),
-                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (fd < 0 || connect(fd, (struct sockaddr *)&to, sizeof to)) die("connect");
+    int fd = dial_port(o.port);
     size_t n = ws_request(request, sizeof request, "localhost", "/", nonce, ""), have = 0;
     if (send(fd, request, n, MSG_NOSIGNAL) != (ssize_t)n) die("send");
     while (have < 4 || memcmp(c->buf + have - 4, "\r\n\r\n", 4)) {   /* a server speaks when asked */
@@ -166,12 +132,6 @@ static void take(struct client *c, int fd)
     if (c->kept) memmove(c->buf, p, c->kept);
 }
 
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 static void flags(int argc, char **argv)
 {
     for (int i = 1; i < argc; i++) {
@@ -223,8 +183,8 @@ int main(int argc, char **argv)
     struct pollfd *fds = calloc(o.connections, sizeof *fds);
     if (!all || !fds) die("memory");
     for (unsigned i = 0; i < o.connections; i++) fds[i] = (struct pollfd){ .fd = dial(&all[i]), .events = POLLIN };
-    double cpu = cpu_us(), took = run(all, fds);
-    cpu = cpu_us() - cpu;
+    double cpu = cpu_us_of(o.pid), took = run(all, fds);
+    cpu = cpu_us_of(o.pid) - cpu;
     if (o.replies) return errors > 0;
     qsort(taken_us, n_taken, sizeof *taken_us, by_value);
     double n = n_taken ? (double)n_taken : 1;

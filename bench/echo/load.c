@@ -1,7 +1,7 @@
 /* Load for echo servers, on the client role of ws.c: keeps `depth` messages
  * under way on each of `connections`, beside `idle` ones that say nothing, and
  * prints one line of key=value: messages, rate, latency, and the CPU time of
- * the server (utime + stime of /proc/PID/stat) per message.
+ * the server per message.
  *
  *     load --port N [--connections 100] [--depth 16] [--size 125]
  *          [--kind binary|text|utf8] [--idle 0] [--seconds 2] [--warmup 0.3]
@@ -9,20 +9,12 @@
  *
  * --storm: instead of messages, connections that shake hands and close at once.
  * --bare: the server's answer to the handshake is not checked. */
-#include <arpa/inet.h>
-#include <errno.h>
-#include <netinet/tcp.h>
 #include <stdbool.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/epoll.h>
 #include <sys/resource.h>
-#include <sys/socket.h>
-#include <time.h>
 #include <unistd.h>
 
+#include "bench/bench.h"
 #include "ws.h"
 
 #define IN      1048576
@@ -57,36 +49,6 @@ static struct ws_masks masks = { .seed = "load generator" };
 static struct ws_config config = { .max_message = 1u << 30, .close_timeout_ms = 5000 };
 static int epoll;
 static uint64_t messages, latency[BUCKETS], storms, failures, bytes;
-
-static int64_t now_us(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000000 + t.tv_nsec / 1000;
-}
-
-static void die(const char *what)
-{
-    fprintf(stderr, "load: %s: %s\n", what, strerror(errno));
-    exit(1);
-}
-
-/* CPU time of the server, all its threads, in microseconds. */
-static double cpu_us(void)
-{
-    char path[64], text[1024];
-    unsigned long user, sys;
-    snprintf(path, sizeof path, "/proc/%u/stat", o.pid);
-    FILE *f = o.pid ? fopen(path, "r") : NULL;
-    if (!f) return 0;
-    size_t n = fread(text, 1, sizeof text - 1, f);
-    fclose(f);
-    text[n] = '\0';
-    char *p = strrchr(text, ')');
-    if (!p || sscanf(p + 1, " %*c %*d %*d %*d %*d %*d %*u %*u %*u %*u %*u %lu %lu", &user, &sys) != 2)
-        return 0;
-    return (double)(user + sys) * 1e6 / (double)sysconf(_SC_CLK_TCK);
-}
 
 /* Memory of its own, counted page by page: statm is off by what each core keeps
  * back, and how much of its file is resident is chance. */
@@ -164,13 +126,7 @@ static void dial(struct client *c)
 {
     static unsigned serial;
     char request[512];
-    int one = 1;
-    struct sockaddr_in to = { .sin_family = AF_INET, .sin_port = htons((uint16_t)o.port),
-                              .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
-    c->fd = socket(AF_INET, SOCK_STREAM, 0);
-    if (c->fd < 0) die("socket");
-    setsockopt(c->fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    if (connect(c->fd, (struct sockaddr *)&to, sizeof to)) die("connect");
+    c->fd = dial_port(o.port);
     serial++;
     memcpy(c->nonce, &serial, sizeof serial);
     size_t n = ws_request(request, sizeof request, "localhost", "/", c->nonce, "");
@@ -364,10 +320,10 @@ int main(int argc, char **argv)
     run(o.warmup);
     messages = storms = bytes = 0;
     memset(latency, 0, sizeof latency);
-    double cpu = cpu_us();
+    double cpu = cpu_us_of(o.pid);
     int64_t began = now_us();
     run(o.seconds);
-    double took = (double)(now_us() - began) / 1e6, used = cpu_us() - cpu;
+    double took = (double)(now_us() - began) / 1e6, used = cpu_us_of(o.pid) - cpu;
     uint64_t n = o.storm ? storms : messages;
     printf("n=%llu rate=%.0f cpu_us=%.4f busy=%.2f p50_us=%.0f p99_us=%.0f max_us=%.0f mb_s=%.1f "
            "anonymous_kib=%lu idle_bytes=%.0f failures=%llu\n",

@@ -6,31 +6,12 @@
  *   batch N T                  -> CPU ms of one batch of N texts of T tokens
  *   vector T                   -> the vector
  *   peak                       -> GFLOP/s of fused multiply-add that this core can do */
-#include <math.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
+#include "bench/bench.h"
 #include "../../servers/inference/encoder.h"
 #include "../../servers/inference/kernels.h"
 #include "../../servers/log.h"
 
-static double clock_ms(clockid_t id)
-{
-    struct timespec t;
-    clock_gettime(id, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec * 1e-6;
-}
-
 static double now_ms(void) { return clock_ms(CLOCK_MONOTONIC); }
-static double cpu_ms(void) { return clock_ms(CLOCK_PROCESS_CPUTIME_ID); }
-
-static int by_value(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 /* VmRSS in MB: what is anonymous, what is file. */
 static void resident(double *anonymous, double *file)

@@ -1,39 +1,22 @@
 /* Exact search and the comparison of a store with all that is stored, on one core:
  * scan COUNT [DIM [QUERIES]] prints medians in milliseconds of CPU time. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
-
+#include "bench/bench.h"
 #include "servers/memory/store.h"
 #include "tests/memories.h"
-
-static double now_ms(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t); /* a busy neighbour disturbs it least */
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
-
-static int by_size(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
 
 static double run(struct store *st, struct scan_config *c, float *queries, uint32_t dim, int n)
 {
     double *ms = malloc((size_t)n * sizeof *ms);
     for (int i = 0; i < n; i++) {
         struct scan sc;
-        double begin = now_ms();
+        double begin = cpu_ms();
         c->vector = queries + (size_t)i * dim;
         store_scan(st, &sc, c);
         store_scan_finish(st, &sc);
         scan_end(&sc);
-        ms[i] = now_ms() - begin;
+        ms[i] = cpu_ms() - begin;
     }
-    qsort(ms, (size_t)n, sizeof *ms, by_size);
+    qsort(ms, (size_t)n, sizeof *ms, by_value);
     double median = ms[n / 2];
     free(ms);
     return median;
@@ -49,7 +32,7 @@ int main(int argc, char **argv)
         struct store *st = store_new(&(struct store_config){ .dimension = dim, .max_memories = count + 100, .seed = { 1, 2 } });
         uint64_t seed = 1, seq;
         store_clock(st, INT64_C(1700000000000), 0);
-        double begin = now_ms();
+        double begin = cpu_ms();
         for (size_t i = 0; i < count; i++) {
             char text[64];
             int len = snprintf(text, sizeof text, "memory number %zu about topic %zu", i, i % 100);
@@ -60,7 +43,7 @@ int main(int argc, char **argv)
             m.f.time_ms = INT64_C(1700000000000) - (int64_t)(random_next(&seed) % 8640000) * 1000;
             if (store_import(st, &m, &seq)) return 1;
         }
-        double made = now_ms() - begin;
+        double made = cpu_ms() - begin;
         store_durable(st, UINT64_MAX);
         for (int i = 0; i < n; i++) {
             if (clustered) clustered_vector(&seed, queries + (size_t)i * dim, dim, 200);
@@ -82,7 +65,7 @@ int main(int argc, char **argv)
                    run(st, &near, queries, dim, n), run(st, &recent, queries, dim, n));
         }
         cosine_use(0);
-        double stored = now_ms();
+        double stored = cpu_ms();
         int stores = 50;
         for (int i = 0; i < stores; i++) {
             char text[64];
@@ -94,7 +77,7 @@ int main(int argc, char **argv)
             number_id(t.id, count + 10 + (size_t)i);
             if (store_add(st, &t, NULL, &a)) return 1;
         }
-        printf("  store %.0f/s\n", stores / (now_ms() - stored) * 1e3);
+        printf("  store %.0f/s\n", stores / (cpu_ms() - stored) * 1e3);
         store_free(st);
     }
     free(queries);

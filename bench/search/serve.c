@@ -1,19 +1,9 @@
 /* The search of the store for run.py: serve FILE COUNT DIM loads vectors,
  * then answers each line "i", the number of a query (they stand behind the vectors),
  * with milliseconds passed, milliseconds of CPU, and the ten best rows. */
-#include <stdio.h>
-#include <stdlib.h>
-#include <time.h>
-
+#include "bench/bench.h"
 #include "servers/memory/store.h"
 #include "tests/memories.h"
-
-static double ms(clockid_t clock)
-{
-    struct timespec t;
-    clock_gettime(clock, &t);
-    return (double)t.tv_sec * 1e3 + (double)t.tv_nsec / 1e6;
-}
 
 int main(int argc, char **argv)
 {
@@ -39,9 +29,9 @@ int main(int argc, char **argv)
         if (fseek(file, (long)((count + query) * dim * sizeof *v), SEEK_SET) || fread(v, sizeof *v, dim, file) != dim) return 65;
         struct scan_config c = { .filter = scan_any(), .vector = v, .min_similarity = -2, .k = 10 };
         struct scan sc;
-        double wall = ms(CLOCK_MONOTONIC), cpu = ms(CLOCK_PROCESS_CPUTIME_ID);
+        double wall = clock_ms(CLOCK_MONOTONIC), cpu = cpu_ms();
         if (store_scan(st, &sc, &c) || store_scan_finish(st, &sc)) return 71;
-        printf("%.4f %.4f", ms(CLOCK_MONOTONIC) - wall, ms(CLOCK_PROCESS_CPUTIME_ID) - cpu);
+        printf("%.4f %.4f", clock_ms(CLOCK_MONOTONIC) - wall, cpu_ms() - cpu);
         for (size_t i = 0; i < sc.n; i++) {
             struct memory m;
             store_view(st, sc.hits[i].row, &m);

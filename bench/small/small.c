@@ -4,12 +4,9 @@
  * (-DHAVE_JANSSON -ljansson) its figures stand beside, measured in turn.
  * `small --csv` prints "name",median,low,high,unit,peer,goal, for run.py. */
 #include <locale.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <time.h>
 
 #include "base64.h"
+#include "bench/bench.h"
 #include "json.h"
 #include "sha1.h"
 #include "utf8.h"
@@ -24,12 +21,7 @@ static size_t coded_len, store_len;
 static float vector[DIMENSION], floats[DIMENSION];
 static volatile size_t sink;
 
-static double now_s(void)
-{
-    struct timespec t;
-    clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t); /* a busy neighbour disturbs it least */
-    return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
-}
+static double now_s(void) { return cpu_ms() / 1e3; }
 
 static void run_sha1(void)       { sha1(out, bytes, BIG); }
 static void run_sha1_key(void)   { sha1(out, bytes, 60); }
@@ -96,12 +88,6 @@ static void peer_print(void)
 #define peer_print NULL
 #endif
 
-static int compare(const void *a, const void *b)
-{
-    double x = *(const double *)a, y = *(const double *)b;
-    return (x > y) - (x < y);
-}
-
 /* Seconds a call, one round of about 2 ms. */
 static double round_of(void (*run)(void))
 {
@@ -132,8 +118,8 @@ static void measure(const struct row *r, int csv)
         ours[i] = figure(r, round_of(r->run));
         theirs[i] = r->peer ? figure(r, round_of(r->peer)) : 0;
     }
-    qsort(ours, ROUNDS, sizeof *ours, compare);
-    qsort(theirs, ROUNDS, sizeof *theirs, compare);
+    qsort(ours, ROUNDS, sizeof *ours, by_value);
+    qsort(theirs, ROUNDS, sizeof *theirs, by_value);
     double mid = ours[ROUNDS / 2], low = ours[ROUNDS / 4], high = ours[ROUNDS * 3 / 4], peer = theirs[ROUNDS / 2];
     const char *unit = r->bytes ? "MB/s" : "us";
     if (csv) {
