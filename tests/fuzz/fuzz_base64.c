@@ -2,12 +2,7 @@
 /* Base64: what decodes encodes to the same text; everything encoded decodes. */
 #include "base64.h"
 
-#include <stdlib.h>
-#include <string.h>
-
-#define CHECK(c) do { if (!(c)) abort(); } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -4,13 +4,10 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <math.h>
-#include <stdint.h>
-#include <stdlib.h>
-#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define CHECK(c) do { if (!(c)) abort(); } while (0)
+#include "fuzz.h"
 
 static const char *const names[] = { "d/config.json", "d/modules.json", "d/1_Pooling/config.json",
                                      "d/sentence_bert_config.json", "d/tokenizer_config.json",
@@ -66,8 +63,6 @@ static ssize_t memory_read(int fd, void *to, size_t n)
 
 #include "../../servers/inference/lora_config.h"
 #include "../../servers/inference/model.h"
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

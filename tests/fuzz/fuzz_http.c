@@ -3,13 +3,7 @@
  * its bounds, and the same when it is written out and read again. */
 #include "../../ws.h"
 #include "../wire.h"
-
-static void require(bool held, const char *what)
-{
-    if (held) return;
-    fprintf(stderr, "does not hold: %s\n", what);
-    abort();
-}
+#include "fuzz.h"
 
 static void within(struct slice s, const char *p, size_t n)
 {

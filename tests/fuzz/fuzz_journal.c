@@ -19,6 +19,7 @@ static void *areas(void);
 /* What plays the file system is not what is explored. */
 #pragma clang attribute push(__attribute__((no_sanitize("coverage"))), apply_to = function)
 #include "sim_fs.h"
+#include "fuzz.h"
 
 #include "../journal_log.h"
 #include "../../servers/crc32c.c"
@@ -120,7 +121,6 @@ static void write_log(const uint8_t *data, size_t size)
 
 #pragma clang attribute pop
 
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct fault f = { 0 };

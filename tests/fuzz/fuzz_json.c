@@ -5,11 +5,9 @@
 #include "json.h"
 
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 #include "../jansson_beside.h"
 
-#define CHECK(c) do { if (!(c)) abort(); } while (0)
+#include "fuzz.h"
 
 static char *copy(const void *p, size_t n)
 {
@@ -134,8 +132,6 @@ static void against_jansson(const uint8_t *data, size_t size, const char *err)
     json_decref(tree);
 }
 #endif
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

@@ -5,10 +5,8 @@
 
 #include <errno.h>
 #include <math.h>
-#include <stdlib.h>
-#include <string.h>
 
-#define CHECK(c) do { if (!(c)) abort(); } while (0)
+#include "fuzz.h"
 
 static void read_as_text(const uint8_t *data, size_t size)
 {
@@ -52,8 +50,6 @@ static void print_bits(const uint8_t *data)
         CHECK(number_read(&n, text, len) == len && number_float(&n, &g) && !memcmp(&f, &g, 4));
     }
 }
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

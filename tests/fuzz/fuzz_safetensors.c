@@ -5,9 +5,7 @@
  * is the file as it stands. */
 #include "../../servers/inference/safetensors.c"
 
-#define CHECK(c) do { if (!(c)) abort(); } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 static void check_tensor(const struct safetensors *s, const struct tensor *t, uint8_t *seen)
 {

@@ -38,6 +38,7 @@ static void mask(uint8_t *to, const uint8_t *from, size_t n, const uint8_t key[4
 /* What plays the peers is not what is explored, nor what has its own target. */
 #pragma clang attribute push(__attribute__((no_sanitize("coverage"))), apply_to = function)
 #include "sim_net.h"
+#include "fuzz.h"
 #include "../wire.h"
 #include "../../base64.c"
 #include "../../http.c"
@@ -75,13 +76,6 @@ const char *__asan_default_options(void);
 const char *__asan_default_options(void)
 {
     return "quarantine_size_mb=8:thread_local_quarantine_size_kb=512:allocator_release_to_os_interval_ms=-1";
-}
-
-static void require(bool held, const char *what)
-{
-    if (held) return;
-    fprintf(stderr, "does not hold: %s\n", what);
-    abort();
 }
 
 static unsigned next(void)

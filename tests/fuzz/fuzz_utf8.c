@@ -4,9 +4,6 @@
  * where to split, the second how to align. */
 #include "utf8.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #define UTF8_PORTABLE
 #define utf8_check portable_check
 #define utf8_valid portable_valid
@@ -18,9 +15,7 @@
 #undef utf8_put
 #undef utf8_get
 
-#define CHECK(c) do { if (!(c)) abort(); } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {

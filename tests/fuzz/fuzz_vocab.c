@@ -4,14 +4,9 @@
  * by bytes 0xff; an empty JSON file is absent. */
 #include "servers/inference/tokenizer.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "servers/log.h"
 
-#define CHECK(c) do { if (!(c)) abort(); } while (0)
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+#include "fuzz.h"
 
 /* The next part, copied to a block of its own. */
 static struct tokenizer_text part(const uint8_t **p, const uint8_t *end, size_t first)

@@ -5,12 +5,9 @@
  * and whether the plain search is made. */
 #include "servers/inference/wordpiece.h"
 
-#include <stdlib.h>
-#include <string.h>
-
 #include "servers/log.h"
 
-#define CHECK(c) do { if (!(c)) abort(); } while (0)
+#include "fuzz.h"
 
 static const char tokens[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n##a\nb\n##b\nab\n##ab\nabc\n##"
                              "c\n!\n[\n]\ncls\n##\n \n\n"
@@ -18,8 +15,6 @@ static const char tokens[] = "[PAD]\n[UNK]\n[CLS]\n[SEP]\n[MASK]\na\n##a\nb\n##b
                              "\xe6\x9c\xac\n\xe6\x9c\xac\n\xe1\x84\x92\n##\xe1\x85\xa1\n"
                              "##\xe1\x86\xab\n\xcf\x83\n##\xcf\x83\n##\xe1\xad\x84\n##"
                              "\xf0\x9d\x85\xad\n\xf0\xa0\x80\x80\n##\xcc\x87\ni\n";
-
-int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
 /* A word of ASCII letters against a search without hashes. */
 static void check_word(const struct wordpiece *w, const char *word, size_t len)

@@ -14,6 +14,7 @@ static void mask(uint8_t *to, const uint8_t *from, size_t n, const uint8_t key[4
 /* What plays the peer is not what is explored. */
 #pragma clang attribute push(__attribute__((no_sanitize("coverage"))), apply_to = function)
 #include "../ws_session.h"
+#include "fuzz.h"
 #include "../../base64.c"
 #include "../../sha1.c"
 
@@ -23,13 +24,6 @@ static size_t pick(size_t n)
 {
     seed = seed * 1664525 + 1013904223;
     return (seed >> 8) % n;
-}
-
-static void require(bool held, const char *what)
-{
-    if (held) return;
-    fprintf(stderr, "does not hold: %s\n", what);
-    abort();
 }
 
 /* RFC 3629 by its table, for comparison. */
