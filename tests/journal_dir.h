@@ -1,41 +1,18 @@
-/* Directories and whole files for tests of what lies on disk. */
+/* Directories for tests of what lies on disk. */
 #ifndef JOURNAL_DIR_H
 #define JOURNAL_DIR_H
 
 #include <dirent.h>
-#include <stdint.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
+
+#include "files.h"
 
 /* A new directory, in memory where the machine has a place for that. */
 static char *temporary(char dir[64])
 {
     snprintf(dir, 64, "%s/recalld-test-XXXXXX", access("/dev/shm", W_OK) ? "/tmp" : "/dev/shm");
     return mkdtemp(dir) ? dir : NULL;
-}
-
-static uint8_t *read_file(const char *name, size_t *n)
-{
-    FILE *in = fopen(name, "rb");
-    *n = 0;
-    if (!in) return NULL;
-    fseek(in, 0, SEEK_END);
-    long size = ftell(in);
-    rewind(in);
-    uint8_t *p = malloc((size_t)size + 1);
-    if (p) *n = fread(p, 1, (size_t)size, in);
-    fclose(in);
-    return p;
-}
-
-static int write_file(const char *name, const uint8_t *p, size_t n)
-{
-    FILE *out = fopen(name, "wb");
-    if (!out) return -1;
-    size_t k = fwrite(p, 1, n, out);
-    return fclose(out) == 0 && k == n ? 0 : -1;
 }
 
 __attribute__((unused)) static void copy_file(const char *from, const char *to)

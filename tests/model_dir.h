@@ -3,34 +3,25 @@
 #define MODEL_DIR_H
 
 #include <dirent.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "files.h"
 #include "test.h"
 
 static inline char *dir_read(const char *dir, const char *name, size_t *len)
 {
     char path[600];
     snprintf(path, sizeof path, "%.290s/%.290s", dir, name);
-    FILE *f = fopen(path, "rb");
-    if (!f) return NULL;
-    char *text = malloc(1 << 20);
-    *len = fread(text, 1, (1 << 20) - 1, f);
-    text[*len] = 0;
-    fclose(f);
-    return text;
+    return (char *)read_file(path, len);
 }
 
 static inline void dir_put(const char *dir, const char *name, const void *p, size_t len)
 {
     char path[600];
     snprintf(path, sizeof path, "%.290s/%.290s", dir, name);
-    FILE *f = fopen(path, "wb");
-    cr_assert(f != NULL && fwrite(p, 1, len, f) == len, "%s", path);
-    fclose(f);
+    cr_assert_eq(write_file(path, p, len), 0, "%s", path);
 }
 
 /* Copy these files of a directory into a new one below /tmp. */

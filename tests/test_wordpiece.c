@@ -5,6 +5,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "files.h"
 #include "test.h"
 #include "tokenizers.h"
 
@@ -304,20 +305,6 @@ static size_t write_text(char *out, size_t script, const struct vocab *v)
     return len;
 }
 
-static char *slurp(const char *path, size_t *len)
-{
-    FILE *file = fopen(path, "rb");
-    if (!file) return NULL;
-    fseek(file, 0, SEEK_END);
-    *len = (size_t)ftell(file);
-    rewind(file);
-    char *p = malloc(*len + 1);
-    *len = fread(p, 1, *len, file);
-    p[*len] = 0;
-    fclose(file);
-    return p;
-}
-
 static const char *vocab_path(void)
 {
     const char *path = getenv("RECALLD_VOCAB");
@@ -372,7 +359,7 @@ static void against_npm(const char *config)
     struct fault f;
     struct tokenizer t = {0};
     struct tokenizer_text file = {0}, none = {0};
-    file.p = slurp(vocab_path(), &file.len);
+    file.p = (char *)read_file(vocab_path(), &file.len);
     if (!file.p) cr_skip_test("no vocabulary at %s", vocab_path());
     struct tokenizer_text options_text = copy(config);
     cr_assert_eq(tokenizer_read(&t, file, options_text, none, &f), 0, "%s", f.why);
@@ -405,11 +392,11 @@ Test(wordpiece_speed, english_is_cut_at_20_megabytes_a_second)
     struct fault f;
     struct tokenizer t = {0};
     struct tokenizer_text file = {0}, none = {0};
-    file.p = slurp(vocab_path(), &file.len);
+    file.p = (char *)read_file(vocab_path(), &file.len);
     if (!file.p) cr_skip_test("no vocabulary at %s", vocab_path());
     cr_assert_eq(tokenizer_read(&t, file, none, none, &f), 0);
     size_t len = 0, pieces = 0;
-    char *text = slurp("tests/data/sentences.txt", &len);
+    char *text = (char *)read_file("tests/data/sentences.txt", &len);
     struct wordpiece_token *out = malloc(len * sizeof *out);
     clock_t begin = clock();
     int rounds = 200;
