@@ -74,7 +74,7 @@ void embedder_close(struct embedder *e)
     queue_close(e);
     adapters_close(e);
     tokenizer_close(&e->tokenizer);
-    if (e->encoder) encoder_close(e->encoder);
+    encoder_close(e->encoder);
     free(e);
 }
 

@@ -99,10 +99,10 @@ int embedder_begin_load(struct embedder *e, struct embed_load *l, const char *di
 {
     bool idle = embedder_idle(e);
     if (!check(e, l->name, f) || !(l->lora = lora_open(e->encoder, dir, f))) return -1;
+    struct embed_load **end = &e->load;
+    while (*end) end = &(*end)->next;
     l->next = NULL;
-    if (e->load) e->last_load->next = l;
-    else e->load = l;
-    e->last_load = l;
+    *end = l;
     if (idle) embedder_wake(e);
     return 0;
 }
@@ -123,6 +123,5 @@ void adapters_step(struct embedder *e)
 void adapters_close(struct embedder *e)
 {
     for (; e->load; e->load = e->load->next) lora_free(e->load->lora);
-    for (int i = 0; i < EMBED_ADAPTERS; i++)
-        if (e->adapter[i].lora) lora_free(e->adapter[i].lora);
+    for (int i = 0; i < EMBED_ADAPTERS; i++) lora_free(e->adapter[i].lora);
 }

@@ -20,7 +20,7 @@ struct embedder {
     /* embedder_adapters.c. A slot is free when lora is NULL; one that was unloaded or
      * replaced has no name and goes when nobody uses it any more. */
     struct { char name[EMBED_NAME + 1]; struct lora *lora; unsigned uses; } adapter[EMBED_ADAPTERS];
-    struct embed_load *load, *last_load;    /* oldest first */
+    struct embed_load *load;            /* oldest first */
 
     /* embedder_queue.c. A lane holds the requests of one client, joined by `after`; lanes
      * are joined by `next` of their first, and take turns a text at a time. */
