@@ -152,11 +152,12 @@ static void free_layer(struct layer *l)
     free(l->packed.sum);
 }
 
-static void run_layer(struct layer *l, const struct kernels *k, const struct low_rank *low,
+static void run_layer(struct layer *l, const struct kernels *k, const struct linear *b,
                       enum activation act, struct rows in)
 {
     for (uint32_t p = 0; p * k->width < l->out; p++) {
-        struct panel job = { &l->packed, p, in, l->n, l->bias, low, act, l->y + p * k->width, LD };
+        struct panel job = { &l->packed, p, in, l->n, l->bias, b, l->t, 48,
+                             act, l->y + p * k->width, LD };
         (l->packed.scale ? k->panel_int8 : k->panel)(&job);
     }
 }
@@ -183,7 +184,7 @@ Test(kernels, panels_are_products_for_every_number_of_rows)
                 struct layer l;
                 make_layer(&l, *k, shapes[s].out, shapes[s].in, n);
                 float *b = pack(*k, l.b, l.out, RANK);
-                struct low_rank low = { l.t, 48, b, RANK };
+                struct linear low = { .in = RANK, .out = l.out, .weight = b };
                 for (int with = 0; with < 2; with++) {
                     run_layer(&l, *k, with ? &low : NULL, ACT_RELU,
                               (struct rows){ .x = l.x, .ld = LD });

@@ -174,15 +174,11 @@ static size_t linear(struct encoder *e, int part)
         uint32_t last = r->first + r->n < end ? r->first + r->n : end;
         if (first >= last) continue;
         const struct lora_part *a = adapter(e, r, part);
-        struct low_rank low = { .t = e->low + first * e->ld_low, .ld = e->ld_low };
         struct panel p = { .linear = l, .index = e->panel, .in = input(e, part, first),
                            .n = last - first, .bias = a && a->bias ? a->bias : l->bias,
+                           .b = a && a->b.weight ? &a->b : NULL,
+                           .t = e->low + first * e->ld_low, .ld_t = e->ld_low,
                            .act = part == UP ? w->model.act : ACT_NONE };
-        if (a && a->a.out) {
-            low.b = a->b.weight;
-            low.rank = a->a.out;
-            p.low = &low;
-        }
         p.y = output(e, part, first, &p.ld);
         p.y += e->panel * width;
         (w->int8 ? w->kernels->panel_int8 : w->kernels->panel)(&p);

@@ -24,10 +24,10 @@ static uint32_t next_rows(uint32_t n)
 /* B t of some rows of a panel, for finish(). */
 static const float *low_rank(const struct panel *p, uint32_t first, uint32_t rows, float *low)
 {
-    const struct low_rank *l = p->low;
-    if (!l) return NULL;
-    product((struct tile){ low, l->t + first * l->ld, l->b + (size_t)p->index * l->rank * WIDTH,
-                           WIDTH, l->ld, WIDTH, l->rank }, rows, WIDTH);
+    if (!p->b) return NULL;
+    const float *b = (const float *)p->b->weight + (size_t)p->index * p->b->in * WIDTH;
+    product((struct tile){ low, p->t + first * p->ld_t, b, WIDTH, p->ld_t, WIDTH, p->b->in }, rows,
+            WIDTH);
     return low;
 }
 

@@ -42,14 +42,6 @@ struct rows {
     const float *zero;      /* [n] a whole number */
 };
 
-/* A low-rank part of one layer for some rows: y += B t. */
-struct low_rank {
-    const float *t;         /* [n][ld] A x of these rows */
-    size_t ld;
-    const float *b;         /* [panels][rank][width] */
-    uint32_t rank;
-};
-
 /* Some rows of one panel of y = act(Wx + b + B t). */
 struct panel {
     const struct linear *linear;
@@ -57,7 +49,9 @@ struct panel {
     struct rows in;
     uint32_t n;
     const float *bias;      /* [panels * width] */
-    const struct low_rank *low; /* or NULL */
+    const struct linear *b; /* [out, rank] float, or NULL: there is no B t */
+    const float *t;         /* [n][ld_t] rank numbers for each row */
+    size_t ld_t;
     enum activation act;
     float *y;               /* [n][ld] */
     size_t ld;
