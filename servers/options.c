@@ -217,8 +217,8 @@ static int assign(struct options *o, const struct flag *f, const char *s, const 
     if (f->kind == LIST) snprintf(range, sizeof range, ", at most %d times", OPTIONS_LIST);
     return fault_set(ft, o->source == COMMAND_LINE ? 64 : 78,
                      "%s: bad value '%.100s' (want %s%s)", where, s ? s : "",
-                     f->value ? f->value
-                     : f->kind == SWITCH ? "true or false" : "one kind of maintenance", range);
+                     f->kind == MODE ? "one kind of maintenance"
+                     : f->value ? f->value : "true or false", range);
 }
 
 static void defaults(struct options *o)

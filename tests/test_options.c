@@ -101,6 +101,8 @@ Test(options_flags, maintenance_is_one_kind_at_a_time)
     cr_assert(o.mode == EXPORT && !strcmp(o.file, "-") && !strcmp(o.data, "/d"));
     cr_assert_eq(read_line("--check --check"), 0);
     cr_assert_eq(o.mode, CHECK);
+    cr_assert_eq(read_line("--repair --export -"), 64);
+    cr_assert_str_eq(f.why, "--export: bad value '-' (want one kind of maintenance)");
 }
 
 static void write_config(char path[], const char *text, size_t len)
