@@ -70,9 +70,12 @@ static void log_refusal(const struct visit *v, const struct verdict *why)
 {
     char peer[NET_TEXT];
     struct slice value = why->value;
-    /* What a client copies from its URL, "TOKEN@host", is told without the token. */
+    /* What a client copies from its URL, "TOKEN@host" or "host?token=TOKEN", is told without
+     * the token. */
     const char *at = value.len ? memrchr(value.p, '@', value.len) : NULL;
     if (at) value = (struct slice){ at + 1, (size_t)(value.p + value.len - at - 1) };
+    const char *query = value.len ? memchr(value.p, '?', value.len) : NULL;
+    if (query) value.len = (size_t)(query - value.p);
     log_begin(LOG_INFO, v->ep->name, "connection refused");
     log_text("peer", net_text(peer, conn_peer(v->c), true));
     log_int("status", why->status);

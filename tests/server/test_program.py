@@ -347,14 +347,17 @@ def test_log_lines_say_what_happened_and_never_a_text():
         assert "secret" not in log
 
 
-def test_a_token_before_the_host_is_not_logged():
+def test_a_token_before_or_behind_the_host_is_not_logged():
     with Server() as s:
         assert get(s.memory, "/stats", host="sesame@localhost")[0] == 400
         assert get(s.memory, "http://a:sesame@b@localhost/stats")[0] == 400
         assert get(s.memory, "/stats", "Origin: http://:sesame@evil.example")[0] == 403
+        assert get(s.memory, "/stats", "Origin: http://evil.example/?token=sesame")[0] == 403
+        assert get(s.memory, "/stats", host="localhost?token=sesame")[0] == 400
         s.stop()
         refused = [line for line in s.log().splitlines() if "connection refused" in line]
-        assert [line.rpartition(" value=")[2] for line in refused] == ["localhost", "localhost", "evil.example"], refused
+        assert [line.rpartition(" value=")[2] for line in refused] == \
+            ["localhost", "localhost", "evil.example", "http://evil.example/", "localhost"], refused
 
 
 def test_json_log_lines_are_objects():
