@@ -211,12 +211,22 @@ static bool same_text(const char *a, const char *b)
     return a && b ? !strcmp(a, b) : a == b;
 }
 
+/* To open a pipe again is to wait until somebody writes into it. */
+static bool is_pipe(const char *path)
+{
+    struct stat st;
+    return path && !stat(path, &st) && S_ISFIFO(st.st_mode);
+}
+
 /* Token and origins; these may stand in the file given by --config. */
 static int reread(struct fault *f)
 {
     static struct options last;              /* owns the origins in force */
     struct options fresh, *o = &d.options;
     struct options_list before = o->origins;
+    if (is_pipe(o->config) || is_pipe(o->token_file))
+        return fault_set(f, 78, "--%s names a pipe: that is read at the start only",
+                         is_pipe(o->config) ? "config" : "token-file");
     if (options_read(&fresh, d.argc, d.argv, f)) {
         /* said already */
     } else if (!same_text(fresh.token_file, o->token_file)) {

@@ -330,6 +330,24 @@ def test_sighup_says_that_another_token_file_wants_a_restart():
                     assert let_in("new") and not let_in("one")
 
 
+def test_sighup_waits_for_nobody_who_would_write_into_a_pipe():
+    with scratch() as d:
+        for name in ("token-file", "config"):
+            (d / "token-file").write_text("one\n")
+            (d / "config").write_text("max-queue = 7\n")
+            with Server("--token-file", d / "token-file", "--config", d / "config") as s:
+                (d / name).unlink()
+                os.mkfifo(d / name)
+                s.process.send_signal(signal.SIGHUP)
+                try:
+                    assert logged(s, f"reload failed: --{name} names a pipe: that is read at the start only", 1), s.log()
+                    with Client(s.memory, headers=["Authorization: Bearer one"]) as c:
+                        assert c.status == 101 and c.ok("ping")["pong"]
+                finally:
+                    os.close(os.open(d / name, os.O_RDWR))   # whoever waits does so no longer
+            (d / name).unlink()
+
+
 def test_log_lines_say_what_happened_and_never_a_text():
     with Server() as s:
         with Client(s.memory) as c:
