@@ -179,11 +179,17 @@ static bool add(const struct options *o, struct options_list *l, const char *s)
     return true;
 }
 
-/* Two kinds of maintenance at once contradict each other. */
+/* Two kinds of maintenance from one source contradict each other; a flag wins over the
+ * environment. */
 static bool set_mode(struct options *o, const struct flag *f, const char *s)
 {
-    if (o->mode != RUN && o->mode != (enum maintenance)f->initial) return false;
-    o->mode = (enum maintenance)f->initial;
+    enum maintenance mode = (enum maintenance)f->initial;
+    bool on = true;
+    if (f->value ? !*s : !set_switch(&on, s)) return false;
+    if (!on) return true;
+    if (o->mode != RUN && o->mode != mode && o->mode_source == o->source) return false;
+    o->mode = mode;
+    o->mode_source = o->source;
     if (f->value) o->file = s;
     return true;
 }
@@ -209,16 +215,17 @@ static int assign(struct options *o, const struct flag *f, const char *s, const 
                   struct fault *ft)
 {
     char range[80] = "";
+    int status = o->source == COMMAND_LINE ? 64 : 78;
     if (set(o, f, s)) return 0;
+    if (f->kind == MODE && o->mode != RUN)
+        return fault_set(ft, status, "%s: one of the flags from --check on at a time", where);
     if (f->kind == SYNC) snprintf(range, sizeof range, ", above 0 and at most %.15g", f->max);
     if (f->kind == NUMBER || f->kind == REAL || f->kind == BYTES)
         snprintf(range, sizeof range, ", a number from %.15g to %.15g", f->min, f->max);
     if (f->kind == TEXT) snprintf(range, sizeof range, " of at most %d bytes", OPTIONS_TEXT);
     if (f->kind == LIST) snprintf(range, sizeof range, ", at most %d times", OPTIONS_LIST);
-    return fault_set(ft, o->source == COMMAND_LINE ? 64 : 78,
-                     "%s: bad value '%.100s' (want %s%s)", where, s ? s : "",
-                     f->kind == MODE ? "one kind of maintenance"
-                     : f->value ? f->value : "true or false", range);
+    return fault_set(ft, status, "%s: bad value '%.100s' (want %s%s)", where, s ? s : "",
+                     f->value ? f->value : "true or false", range);
 }
 
 static void defaults(struct options *o)
@@ -253,16 +260,17 @@ void options_free(struct options *o)
 }
 
 /* The environment: RECALLD_MAX_QUEUE for --max-queue; several values of a list
- * separated by commas. */
+ * separated by commas. Not --help and --version: images of containers set RECALLD_VERSION. */
 static int read_environment(struct options *o, struct fault *ft)
 {
     for (size_t i = 0; i < N_FLAGS; i++) {
         const struct flag *f = &flags[i];
+        if (f->kind == MODE && (f->initial == HELP || f->initial == VERSION)) continue;
         char where[80] = "environment: RECALLD_", *name = strchr(where, 'R'), *end = name + 8;
         for (const char *p = f->name; *p; p++)
             *end++ = *p == '-' ? '_' : (char)toupper((unsigned char)*p);
         const char *s = getenv(name);
-        if (!s || f->kind == MODE) continue;
+        if (!s) continue;
         if (f->kind != LIST) {
             if (assign(o, f, s, where, ft)) return -1;
             continue;
@@ -369,8 +377,8 @@ void options_help(void)
 {
     puts("usage: recalld [flags]\n\n"
          "Two WebSocket servers in one process: memory (5000) and inference (5005).\n"
-         "Each flag above --check also as RECALLD_NAME in the environment, or `name = value` in\n"
-         "--config.\n");
+         "Each flag down to --sandbox-selftest also as RECALLD_NAME in the environment, those\n"
+         "above --check as `name = value` in --config.\n");
     for (size_t i = 0; i < N_FLAGS; i++) {
         char left[64];
         snprintf(left, sizeof left, "--%s %s", flags[i].name, flags[i].value ? flags[i].value : "");

@@ -36,8 +36,8 @@ struct options {
     int64_t     log_level;                   /* enum log_level */
     enum maintenance mode;
     const char *file;                        /* of EXPORT and IMPORT */
-    int         source;                      /* what is being read: file, environment,
-                                                command line */
+    int         source, mode_source;         /* what is being read: file, environment,
+                                                command line; where mode is from */
     struct owned *owned;                     /* what strings point into that stand elsewhere */
 };
 

@@ -102,7 +102,7 @@ Test(options_flags, maintenance_is_one_kind_at_a_time)
     cr_assert_eq(read_line("--check --check"), 0);
     cr_assert_eq(o.mode, CHECK);
     cr_assert_eq(read_line("--repair --export -"), 64);
-    cr_assert_str_eq(f.why, "--export: bad value '-' (want one kind of maintenance)");
+    cr_assert_str_eq(f.why, "--export: one of the flags from --check on at a time");
 }
 
 static void write_config(char path[], const char *text, size_t len)
@@ -132,6 +132,38 @@ Test(options_sources, a_flag_wins_over_the_environment_and_that_over_the_file)
     setenv("RECALLD_MAX_QUEUE", "many", 1);
     cr_assert_eq(read_line(""), 78);
     unsetenv("RECALLD_MAX_QUEUE");
+}
+
+Test(options_sources, maintenance_too_and_a_flag_wins)
+{
+    setenv("RECALLD_CHECK", "yes", 1);
+    cr_assert_eq(read_line(""), 0);
+    cr_assert_eq(o.mode, CHECK);
+    cr_assert_eq(read_line("--import -"), 0);
+    cr_assert(o.mode == IMPORT && !strcmp(o.file, "-"));
+    setenv("RECALLD_EXPORT", "lines", 1);
+    cr_assert_eq(read_line(""), 78, "two of one source contradict each other");
+    cr_assert(strstr(f.why, "RECALLD_EXPORT: one of the flags"), "%s", f.why);
+    setenv("RECALLD_CHECK", "no", 1);
+    cr_assert_eq(read_line(""), 0);
+    cr_assert(o.mode == EXPORT && !strcmp(o.file, "lines"));
+    setenv("RECALLD_EXPORT", "", 1);
+    cr_assert_eq(read_line(""), 78);
+    unsetenv("RECALLD_EXPORT");
+    cr_assert_eq(read_line(""), 0);
+    cr_assert_eq(o.mode, RUN);
+    setenv("RECALLD_CHECK", "perhaps", 1);
+    cr_assert_eq(read_line(""), 78);
+    cr_assert(strstr(f.why, "RECALLD_CHECK: bad value 'perhaps' (want true or false)"), "%s", f.why);
+    unsetenv("RECALLD_CHECK");
+    setenv("RECALLD_SANDBOX_SELFTEST", "1", 1);
+    cr_assert_eq(read_line(""), 0);
+    cr_assert_eq(o.mode, SELFTEST);
+    unsetenv("RECALLD_SANDBOX_SELFTEST");
+    setenv("RECALLD_VERSION", "1.0", 1);
+    cr_assert_eq(read_line(""), 0, "images of containers set it");
+    cr_assert_eq(o.mode, RUN);
+    unsetenv("RECALLD_VERSION");
 }
 
 Test(options_sources, a_list_of_a_later_source_replaces_the_earlier)
