@@ -220,6 +220,7 @@ static int assign(struct options *o, const struct flag *f, const char *s, const 
     if (f->kind == MODE && o->mode != RUN)
         return fault_set(ft, status, "%s: one of the flags from --check on at a time", where);
     if (f->kind == SYNC) snprintf(range, sizeof range, ", above 0 and at most %.15g", f->max);
+    if (f->kind == PORTS) snprintf(range, sizeof range, ", up to %.15g and N not above M", f->max);
     if (f->kind == NUMBER || f->kind == REAL || f->kind == BYTES)
         snprintf(range, sizeof range, ", a number from %.15g to %.15g", f->min, f->max);
     if (f->kind == TEXT) snprintf(range, sizeof range, " of at most %d bytes", OPTIONS_TEXT);

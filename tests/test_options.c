@@ -95,6 +95,15 @@ Test(options_flags, wrong_ones_are_refused_with_a_sentence)
     }
 }
 
+Test(options_flags, a_range_of_ports_is_told_its_bounds)
+{
+    const char *const lines[] = { "--inference-port 70000", "--inference-port 10-5", "--inference-port x" };
+    for (size_t i = 0; i < sizeof lines / sizeof *lines; i++) {
+        cr_assert_eq(read_line(lines[i]), 64);
+        cr_assert(strstr(f.why, "(want N|N-M, up to 65535 and N not above M)"), "%s", f.why);
+    }
+}
+
 Test(options_flags, maintenance_is_one_kind_at_a_time)
 {
     cr_assert_eq(read_line("--export - --data /d"), 0);
