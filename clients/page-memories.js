@@ -72,7 +72,7 @@ export class Memories {
     if (memory.state !== 'open') return;
     try {
       if (this.question) {
-        const found = await this.run('memory', 'search', { text: this.question, limit: Math.min(100, this.count) });
+        const found = await this.run('memory', 'search', { text: this.question, limit: PAGE });
         this.show(found.results);
         const took = duration(found.processing_time_ms);
         $('memories-count').textContent = `${found.count} of ${found.searched} fit, in ${took}`;
@@ -82,7 +82,7 @@ export class Memories {
         const { memories, total } = await memory.retrieve({ count: Math.min(1000, this.count), sort: $('sort').value });
         this.show(memories);
         $('memories-count').textContent = total.toLocaleString('en');
-        $('more').hidden = memories.length < this.count || total === this.count;
+        $('more').hidden = memories.length < this.count || this.count >= Math.min(1000, total);
         if (!total) this.say('Nothing is stored yet. Store a sentence above, or run the tests.');
       }
     } catch (why) {

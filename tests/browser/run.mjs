@@ -574,6 +574,23 @@ test('no button to show more where a reply holds no more', async () => {
   await server.stop();
 });
 
+test('no button to show more where the list is as long as a reply may be', async () => {
+  const server = await Server.start(['--sync', 'never']);
+  const page = await open(server.page);
+  await page.evaluate(async () => {
+    const store = (n) => window.recalld.memory.store(`number ${n}`);
+    for (let i = 0; i < 1010; i += 10) await Promise.all(Array.from({ length: 10 }, (_, k) => store(i + k)));
+  });
+  await until(page, () => document.querySelector('#memories-count').textContent === '1,010');
+  for (let rows = 20; rows < 1000; rows += 20) {
+    await page.click('#more');
+    await until(page, (n) => document.querySelectorAll('#memory-list li').length === n, rows + 20);
+  }
+  assert.ok(await page.locator('#more').isHidden());
+  await page.done();
+  await server.stop();
+});
+
 test('the charts live', async () => {
   const page = await open(shared.page);
   await until(page, () => [...document.querySelectorAll('.chart path.first')].every((p) => (p.getAttribute('d').match(/L/g) ?? []).length >= 2));
