@@ -75,7 +75,7 @@ export class Memories {
         const found = await this.run('memory', 'search', { text: this.question, limit: PAGE });
         this.show(found.results);
         const took = duration(found.processing_time_ms);
-        $('memories-count').textContent = `${found.count} of ${found.searched} fit, in ${took}`;
+        $('memories-count').textContent = `${found.count} of ${found.searched}, in ${took}`;
         $('more').hidden = true;
         if (!found.count) this.say(`Nothing is similar enough to “${this.question}”.`);
       } else {

@@ -587,6 +587,10 @@ test('no button to show more where the list is as long as a reply may be', async
     await until(page, (n) => document.querySelectorAll('#memory-list li').length === n, rows + 20);
   }
   assert.ok(await page.locator('#more').isHidden());
+  await page.fill('#search-text', 'number');
+  await page.keyboard.press('Enter');
+  await until(page, () => document.querySelector('#memory-list .similarity'));
+  assert.match(await text(page, '#memories-count'), /^20 of 1010, in /, 'those that fit are more');
   await page.done();
   await server.stop();
 });
