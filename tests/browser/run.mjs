@@ -406,6 +406,16 @@ test('texts and tags of any length and kind break nothing apart', async () => {
   const over = await page.evaluate(() =>
     document.documentElement.scrollWidth - document.documentElement.clientWidth);
   assert.equal(over, 0);
+  const ends = await page.locator('#memory-list .text', { hasText: 'مرحبا' }).evaluate(({ firstChild: t }) => {
+    const left = (i) => { // of one character
+      const r = document.createRange();
+      r.setStart(t, i);
+      r.setEnd(t, i + 1);
+      return r.getBoundingClientRect().left;
+    };
+    return [left(0), left(t.length - 1)];
+  });
+  assert.ok(ends[0] > ends[1] + 20, `a text from right to left begins at the right: ${ends}`);
   const heights = await page.locator('#memory-list .text, #watch-list li')
     .evaluateAll((all) => all.map((e) => e.clientHeight));
   assert.ok(heights.every((px) => px <= 80), heights.join());
