@@ -66,15 +66,15 @@ class Chart {
       this.area.setAttribute('d', d && `${d.replaceAll('M', 'L').replace('L', 'M')}V${H}H${first}Z`);
     });
     this.top.textContent = this.series[0].length ? figure(ceiling) : '';
-    const seconds = 2 * this.shown();
-    this.span.textContent = seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} min`;
-    if (this.cursor.getAttribute('visibility') === 'hidden') this.show(-1);
+    if (this.cursor.getAttribute('visibility') === 'hidden') this.show();
   }
 
-  /** @param {number} back which value, counted from the end */
-  show(back) {
-    const text = this.series[0].length ? this.series.map((v) => figure(v.at(back), 2)).join('/') : '–';
-    this.now.textContent = `${text} ${this.unit}${back < -1 ? `, ${(-1 - back) * 2} s ago` : ''}`;
+  /** @param {number} ago which value, counted from the end */
+  show(ago = 0) {
+    const text = this.series[0].length ? this.series.map((v) => figure(v.at(-1 - ago), 2)).join('/') : '–';
+    const seconds = 2 * (ago || this.shown());
+    this.span.textContent = (seconds < 120 ? `${seconds} s` : `${Math.round(seconds / 60)} min`) + (ago ? ' ago' : '');
+    this.now.textContent = `${text} ${this.unit}`;
     this.svg.setAttribute('aria-label', `${this.title}: ${text} ${this.unit}`);
   }
 
@@ -82,13 +82,13 @@ class Chart {
   point(e) {
     if (!e || !this.series[0].length) {
       this.cursor.setAttribute('visibility', 'hidden');
-      return this.show(-1);
+      return this.show();
     }
     const n = this.series[0].length;
     const i = Math.min(n - 1, Math.max(0, Math.round((e.offsetX / this.svg.clientWidth) * (this.shown() - 1))));
     for (const k of ['x1', 'x2']) this.cursor.setAttribute(k, this.x(i).toFixed(1));
     this.cursor.setAttribute('visibility', 'visible');
-    this.show(i - n);
+    this.show(n - 1 - i);
   }
 }
 

@@ -571,6 +571,22 @@ test('a chart of which nothing is left is empty', async () => {
   await page.done();
 });
 
+test('a chart that is pointed at keeps its words within its card', async () => {
+  const page = await open(shared.page, { width: 1280 });
+  await page.evaluate(async () => {
+    const { charts } = await import('/clients/page-charts.js');
+    for (let i = 0; i < 30; i++) charts.latency.push([123, 98.7]);
+  });
+  const chart = page.locator('.chart').first();
+  await chart.locator('svg').hover({ position: { x: 5, y: 20 } });
+  assert.match(await chart.textContent(), /[5-9]\d s ago/);
+  const over = await chart.evaluate((e) => e.querySelector('.now').getBoundingClientRect().right - e.getBoundingClientRect().right);
+  assert.ok(over <= 0, `${over} px too far`);
+  await page.mouse.move(0, 0);
+  assert.doesNotMatch(await chart.textContent(), /ago/);
+  await page.done();
+});
+
 test('no button to show more where a reply holds no more', async () => {
   const server = await Server.start(['--max-reply', '65536']);
   const page = await open(server.page);
