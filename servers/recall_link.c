@@ -162,7 +162,9 @@ static void shake_hands(const char *url, const char *authority, const char *path
     }
     int status = http_response(&h, (char *)r.in, scan.at);
     status = status == 200 ? ws_check_response(&h, nonce, &why) : 400;
-    if (status == 401) die(77, "a token is wanted: set RECALLD_TOKEN");
+    if (status == 401)
+        die(77, token ? "another token is wanted than that in RECALLD_TOKEN"
+                      : "a token is wanted: set RECALLD_TOKEN");
     if (status != 101) {
         struct slice body = trim_ascii((struct slice){ (char *)r.in + scan.at, r.kept - scan.at });
         clean(body);

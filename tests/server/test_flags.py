@@ -369,10 +369,11 @@ def test_echo_names_what_is_wrong_with_its_flags():
 def test_recall_with_a_token():
     with token_file() as path, Server("--token-file", path) as s:
         memory, inference = f"--url=ws://localhost:{s.memory}", f"--url=ws://localhost:{s.inference}"
-        for env in ({}, {"RECALLD_TOKEN": "alpha-t0ke"}):
+        for env, why in (({}, "a token is wanted: set RECALLD_TOKEN"),
+                         ({"RECALLD_TOKEN": "alpha-t0ke"}, "another token is wanted than that in RECALLD_TOKEN")):
             for args in (["store", "kept", memory], ["embed", "kept", inference]):
                 p = recalld(*args, program="recall", env=env)
-                assert p.returncode == 77 and not p.stdout and p.stderr.count("\n") == 1 and "RECALLD_TOKEN" in p.stderr, (args, p)
+                assert p.returncode == 77 and not p.stdout and p.stderr == f"recall: {why}\n", (args, p)
         env = {"RECALLD_TOKEN": "alpha-t0ken"}
         p = recalld("stats", memory, program="recall", env=env)
         assert p.returncode == 0 and "memory_count  0\n" in p.stdout, p
