@@ -154,6 +154,34 @@ Test(journal_tools, a_lost_end_that_was_acknowledged_is_damage)
     remove_all(dir);
 }
 
+/* No number is lost, but there is a close record behind what does not belong there. */
+Test(journal_tools, what_stops_a_start_is_damage_here_too)
+{
+    char dir[64], kept[64];
+    struct model s, got = { 0 };
+    struct told t;
+    struct fault f = { 0 };
+    struct places places = { 0 };
+    struct journal_report r = { .damage = on_damage, .user = &places };
+    make_log(temporary(dir), 30, true, &s);
+    struct log l = load(dir);
+    l.p = realloc(l.p, l.n + 64);
+    memcpy(l.p + l.n, l.p + l.at[30], 64);
+    write_file(l.name, l.p, l.n + 64);
+    cr_assert_null(open_at(&got, &t, dir, &f), "a record that stands twice");
+    cr_assert(f.exit == 65 && strstr(f.why, "--repair"), "%s", f.why);
+    cr_assert_eq(journal_check(dir, &r, &f), 1, "%s", f.why);
+    cr_assert(places.n == 1 && places.offset[0] == l.n && places.bytes[0] == 64, "told by place");
+    cr_assert(!r.lost && !r.torn_bytes, "nothing is lost by it");
+    cr_assert_eq(journal_repair(dir, &r, kept, &f), 1, "%s", f.why);
+    struct journal *j = open_at(&got, &t, dir, &f);
+    cr_assert_not_null(j, "%s", f.why);
+    cr_assert_eq(model_digest(&got), model_digest(&s), "all is there");
+    journal_close(j, 0, &f);
+    free(l.p);
+    remove_all(dir);
+}
+
 Test(journal_tools, second_header_stands_in_for_the_first)
 {
     char dir[64], kept[64];

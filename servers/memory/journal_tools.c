@@ -87,7 +87,7 @@ static enum walk_found pass(struct walk *w, struct journal_report *r)
     enum walk_found found = walk_skip(w);
     if (found == WALK_RECORD) {
         damage(r, from, w->at - RECORD_HEAD_BYTES - w->r.payload_bytes, seq, w->r.seq);
-    } else if (found == WALK_END && w->watermark > seq) {
+    } else if (found == WALK_END && !walk_torn(w)) {
         damage(r, from, w->size, seq, w->watermark + 1);
     } else if (found == WALK_END) {
         r->torn_bytes = w->size - from;
