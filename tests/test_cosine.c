@@ -167,3 +167,14 @@ Test(cosine, normalise_gives_length_one_or_refuses)
         cr_assert_float_eq(plain_cosine(out, out, 3), 1, 1e-6, "%s", normal_rows[i].name);
     }
 }
+
+/* The longest and the shortest that a rounding of each element can make of length 1. */
+Test(cosine, what_is_shown_is_1_where_rounding_is_all_that_is_missing)
+{
+    static const double rows[][2] = { /* computed, shown */
+        { 1 - 0x1p-23, 1 }, { 1 + 0x1p-23, 1 }, { -1 + 0x1p-23, -1 }, { -1 - 0x1p-23, -1 }, { 1, 1 }, { -1, -1 },
+        { 1 - 0x1.1p-23, 1 - 0x1.1p-23 }, { -1 + 0x1.1p-23, -1 + 0x1.1p-23 }, { 0, 0 }, { 0.5, 0.5 }, { -0.5, -0.5 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++)
+        cr_assert_eq(cosine_clamp(rows[i][0]), rows[i][1], "row %zu", i);
+}

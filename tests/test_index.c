@@ -84,7 +84,7 @@ static void compare(const struct records *rs, const struct scan_config *c, const
         records_view(rs, row, &m);
         double cosine = c->order <= SCAN_SCORE ? plain_cosine(c->vector, m.vector, DIM) : 0;
         double strength = significance_strength(m.f.significance, now - m.f.time_ms);
-        if (c->order <= SCAN_SCORE && cosine < c->min_similarity) { below++; continue; }
+        if (c->order <= SCAN_SCORE && cosine_clamp(cosine) < c->min_similarity) { below++; continue; }
         double keys[] = { cosine, 0.7 * fmax(0, cosine) + 0.3 * strength, strength, m.f.significance, (double)m.f.time_ms };
         double k = c->ascending ? -keys[c->order] : keys[c->order];
         all[n++] = (struct plain){ k, cosine, m.f.time_ms, records_at(rs, row)->id, row };
@@ -192,6 +192,39 @@ Test(index, opposite_vectors_are_not_below_the_least_similarity)
         scan_end(&sc);
         records_close(&rs);
     }
+}
+
+Test(index, like_vectors_reach_the_greatest_similarity_and_others_do_not)
+{
+    uint64_t seed = 53;
+    int short_of_1 = 0;
+    for (int round = 0; round < 100; round++) {
+        struct records rs;
+        float v[DIM], other[DIM];
+        random_vector(&seed, v, DIM);
+        records_open(&rs, DIM, key);
+        memcpy(other, v, sizeof other);
+        other[round % DIM] += other[round % DIM] < 0 ? 1e-3f : -1e-3f;
+        cosine_normalise(other, other, DIM);
+        cr_assert_lt(plain_cosine(v, other, DIM), 1 - 2.5e-7, "far enough apart for floats");
+        struct memory m = memory_of(1, (struct slice){ "other", 5 }, other);
+        cr_assert_neq(records_put(&rs, &m, ROW_NONE), ROW_NONE);
+        m = memory_of(2, (struct slice){ "like", 4 }, v);
+        cr_assert_neq(records_put(&rs, &m, ROW_NONE), ROW_NONE);
+        short_of_1 += plain_cosine(v, v, DIM) < 1;
+        for (int order = SCAN_COSINE; order <= SCAN_SCORE; order++) {
+            struct scan_config c = { .filter = scan_any(), .vector = v, .min_similarity = 1,
+                                     .order = (enum scan_order)order, .k = 10, .now_ms = now };
+            struct scan sc;
+            cr_assert_eq(scan_begin(&sc, &rs, &c), 0);
+            scan_finish(&sc);
+            cr_assert(sc.n == 1 && sc.searched == 2 && sc.below == 1, "round %d: %zu", round, sc.n);
+            cr_assert_eq(cosine_clamp(sc.hits[0].cosine), 1, "and is told of as 1");
+            scan_end(&sc);
+        }
+        records_close(&rs);
+    }
+    cr_assert_gt(short_of_1, 0, "rounding matters");
 }
 
 Test(index, every_kernel_gives_the_same_hits)

@@ -259,7 +259,10 @@ double cosine_exact(const float *a, const float *b, size_t dimension)
     return best()->exact(a, b, dimension);
 }
 
-double cosine_clamp(double cosine) { return cosine > 1 ? 1 : cosine < -1 ? -1 : cosine; }
+double cosine_clamp(double cosine)
+{
+    return 1 - fabs(cosine) > COSINE_ROUNDING ? cosine : cosine > 0 ? 1 : -1;
+}
 
 void cosine_rows(const struct cosine_query *q, const int8_t *codes, size_t n, int32_t *out)
 {

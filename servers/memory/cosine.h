@@ -20,7 +20,11 @@
 /* Product of two vectors, the same on every processor. */
 double cosine_exact(const float *a, const float *b, size_t dimension);
 
-/* To be shown: the rounding of vectors of unit length does not lead out of [-1, 1]. */
+/* Elements of a vector of unit length are rounded once, by at most 2^-24 of themselves: so
+ * far may the product of one with itself be from 1. */
+#define COSINE_ROUNDING 1.2e-7
+
+/* To be shown: what rounding cannot tell from 1 or -1, or leads beyond, is that. */
 double cosine_clamp(double cosine);
 
 /* Length 1, out may be in. 0, or -1 when there is nothing to normalise (zeros, not finite). */

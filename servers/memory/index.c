@@ -213,7 +213,9 @@ int scan_begin(struct scan *sc, const struct records *rs, const struct scan_conf
     *sc = (struct scan){ .rs = rs, .c = *config, .end = rs->used };
     const struct scan_filter *f = &config->filter;
     if (config->order > SCAN_SCORE) sc->c.vector = NULL;
-    /* No cosine is below -1, but the computed one of opposite vectors may be, by rounding. */
+    /* By rounding the computed cosine of like vectors may be below 1, that of opposite ones
+     * below -1. */
+    if (config->min_similarity > 1 - COSINE_ROUNDING) sc->c.min_similarity = 1 - COSINE_ROUNDING;
     if (config->min_similarity <= -1) sc->c.min_similarity = -2;
     sc->type_hash = records_hash(rs, f->type);
     sc->filtered = !sc->c.vector || f->type.p || f->n_tags || f->since_ms != INT64_MIN ||

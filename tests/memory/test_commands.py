@@ -250,6 +250,16 @@ async def test_retrieve_sorts_filters_and_pages(server):
     assert "similarity" in r["memories"][0]
 
 
+async def test_the_same_text_reaches_the_greatest_similarity(server):
+    c = await server.client()
+    for i in range(30):
+        text = " ".join("word%d" % (i * k) for k in range(1, i + 2))
+        await c.store(text)
+        r = await c.ask("search", {"text": text, "min_similarity": 1})
+        assert [m["text"] for m in r["results"]] == [text] and r["results"][0]["similarity"] == 1, r
+        assert r["below_threshold"] == i
+
+
 async def test_search_reinforces_only_when_asked(server):
     c = await server.client()
     r = await c.store("the red apple")

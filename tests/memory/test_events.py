@@ -44,6 +44,16 @@ async def test_events_of_forgetting(server):
     assert (await c.event())["data"] == {"id": a["id"], "reason": "forgotten"}
 
 
+async def test_standing_queries_for_the_same_text_match_it(server):
+    c, other = await server.client(), await server.client()
+    for i in range(15):
+        text = " ".join("word%d" % (i * k) for k in range(1, i + 2))
+        await other.ask("subscribe", {"events": ["match"], "query": {"text": text, "min_similarity": 1}})
+        await c.store(text)
+        e = await other.event()
+        assert e["data"]["memory"]["text"] == text and e["data"]["similarity"] == 1, e
+
+
 async def test_standing_queries_match_what_is_new(server):
     c, other = await server.client(), await server.client()
     await c.store("a red apple of before")
