@@ -301,7 +301,9 @@ Test(journal_faults, without_a_reserve_the_log_goes_on_and_asks_once)
 static const struct { enum call call; int skip, error; const char *why; bool stops; } compactions[] = {
     { GETRANDOM, 0, ENOSYS, "compaction cannot begin", false },
     { OPENAT, 0, EMFILE, "open: Too many open files", false },
-    { PWRITE, 0, ENOSPC, "write: No space left on device", false },
+    { OPENAT, 0, EDQUOT, "disk full", false },
+    { PWRITE, 0, ENOSPC, "disk full", false },
+    { PWRITE, 1, ENOSPC, "disk full", false },
     { PWRITE, 1, EIO, "write: Input/output error", false },
     { FSYNC, 0, EIO, "sync: Input/output error", false },
     { RENAMEAT, 0, EIO, "rename: Input/output error", false },

@@ -5,13 +5,15 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "servers/memory/disk_work.h"
 #include "servers/memory/journal_parts.h"
 
 #define IDLE_MS 1000 /* without a batch, then the last watermark is written */
 
 void journal_say_why(char why[120], const struct disk_answer *a)
 {
-    if (a->state == DISK_FULL) snprintf(why, 120, "disk full");
+    bool no_room = a->state == DISK_FAILED && disk_no_room(a->error); /* for the new log */
+    if (a->state == DISK_FULL || no_room) snprintf(why, 120, "disk full");
     else snprintf(why, 120, "%s: %s", a->call, strerror(a->error));
 }
 
