@@ -154,6 +154,56 @@ Test(journal_tools, a_lost_end_that_was_acknowledged_is_damage)
     remove_all(dir);
 }
 
+/* Three changes in one batch, of which nothing later tells, and the first of them broken; with
+ * that alone it is a torn tail. */
+Test(journal_tools, a_repair_keeps_what_is_whole_behind_a_torn_place_too)
+{
+    static const struct { const char *name; int second; int want; uint64_t lost; } rows[] = {
+        { "a torn tail", -1, 0, 0 }, { "and damage", 5, 1, 2 }, { "and the header", 0, 1, 1 },
+    };
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char dir[64], kept[64];
+        struct model s = { 0 }, got = { 0 };
+        struct told t;
+        struct fault f = { 0 };
+        struct journal_report r = { 0 };
+        struct item item;
+        uint64_t seq;
+        struct journal *j = open_at(&s, &t, temporary(dir), &f);
+        run(j, &s, 7, 0, 20);
+        for (uint32_t k = 20; k < 23; k++) {
+            (void)model_op(&s, 7, k, &item);
+            cr_assert_eq(journal_append(j, MEMORY_PUT, &item.m, &seq), 0);
+        }
+        cr_assert_eq(journal_wait(j, 20), 0);
+        struct log l = load(dir);
+        cr_assert_eq(l.records, 23);
+        journal_close(j, 20, &f);
+        l.p[l.at[20] + 70] ^= 1;
+        if (rows[i].second > 0) l.p[l.at[rows[i].second] + 20] ^= 1;
+        if (rows[i].second == 0) l.p[0] ^= 1;
+        write_file(l.name, l.p, l.n);
+        cr_assert_eq(journal_check(dir, &r, &f), rows[i].want, "%s: %s", rows[i].name, f.why);
+        cr_assert_eq(r.lost, rows[i].lost, "%s: %llu lost", rows[i].name, (unsigned long long)r.lost);
+        cr_assert_eq(r.torn_bytes, rows[i].want ? 0 : l.n - l.at[20], "%s", rows[i].name);
+        uint64_t orphans = r.orphans;
+        cr_assert_eq(journal_repair(dir, &r, kept, &f), rows[i].want, "%s: %s", rows[i].name, f.why);
+        if (rows[i].want) cr_assert_str_eq(kept, "memory.damaged-23", "%s: the highest number seen", rows[i].name);
+        cr_assert_eq(journal_check(dir, &r, &f), 0, "%s: %s", rows[i].name, f.why);
+        cr_assert_eq(r.records, rows[i].want ? 23 - rows[i].lost : 20, "%s: %llu records", rows[i].name,
+                     (unsigned long long)r.records);
+        cr_assert_eq(r.orphans, orphans, "%s", rows[i].name);
+        j = open_at(&got, &t, dir, &f);
+        cr_assert_not_null(j, "%s: %s", rows[i].name, f.why);
+        struct journal_state st;
+        journal_state(j, &st);
+        cr_assert_eq(st.seq, rows[i].want ? 23 : 20, "%s", rows[i].name);
+        journal_close(j, 0, &f);
+        free(l.p);
+        remove_all(dir);
+    }
+}
+
 /* No number is lost, but there is a close record behind what does not belong there. */
 Test(journal_tools, what_stops_a_start_is_damage_here_too)
 {

@@ -80,14 +80,16 @@ static void damage(struct journal_report *r, uint64_t from, uint64_t to, uint64_
     if (r->damage) r->damage(r->user, from, to - from, seq + 1, next - 1);
 }
 
-/* At a broken place. RECORD when there is one behind it, END at the end. */
+/* At a broken place. RECORD when there is one behind it, END at the end. A torn tail is left
+ * to the next start, unless the log is to be repaired: then what is whole in it is kept. */
 static enum walk_found pass(struct walk *w, struct journal_report *r)
 {
     uint64_t from = w->at, seq = w->seq;
-    enum walk_found found = walk_skip(w);
+    bool torn = walk_torn(w), whole = !r->damaged && !r->head_damaged;
+    enum walk_found found = w->error ? WALK_ERROR : torn && whole ? WALK_END : walk_skip(w);
     if (found == WALK_RECORD) {
         damage(r, from, w->at - RECORD_HEAD_BYTES - w->r.payload_bytes, seq, w->r.seq);
-    } else if (found == WALK_END && !walk_torn(w)) {
+    } else if (found == WALK_END && !torn) {
         damage(r, from, w->size, seq, w->watermark + 1);
     } else if (found == WALK_END) {
         r->torn_bytes = w->size - from;
@@ -204,7 +206,7 @@ static int mend_one(void *user, struct walk *w)
 static int mend(int dir, int log, struct mending *m, const struct journal_report *found)
 {
     struct walk w;
-    struct journal_report again = { .records = 0 };
+    struct journal_report again = { .head_damaged = found->head_damaged };
     struct journal_head h = found->head;
     uint64_t top = found->watermark > found->seq ? found->watermark : found->seq;
     h.base = top - found->records;

@@ -90,8 +90,7 @@ bool walk_torn(struct walk *w)
 
 enum walk_found walk_skip(struct walk *w)
 {
-    bool torn = walk_torn(w);
-    for (uint64_t at = w->at; !torn && at + RECORD_HEAD_BYTES <= w->size && !w->error; at += 64)
+    for (uint64_t at = w->at; at + RECORD_HEAD_BYTES <= w->size && !w->error; at += 64)
         if (whole(w, at) && w->r.seq > w->seq) return take(w, at);
     return w->error ? WALK_ERROR : WALK_END;
 }

@@ -45,9 +45,8 @@ enum walk_found walk_next(struct walk *w);
  * behind it, which makes it a torn tail; else it is damage. Check w->error. */
 bool walk_torn(struct walk *w);
 
-/* From a broken place that is damage, go to the next whole record of a higher number:
- * RECORD, as walk_next() gives it, whose r.seq tells what is missing; END: there is
- * none, or only a torn tail; ERROR. */
+/* From a broken place go to the next whole record of a higher number: RECORD, as
+ * walk_next() gives it, whose r.seq tells what is missing; END: there is none; ERROR. */
 enum walk_found walk_skip(struct walk *w);
 
 #endif
