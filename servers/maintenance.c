@@ -176,11 +176,13 @@ static int reembed(const struct options *o, struct embedder *e, struct fault *f)
     struct journal *from = journal_open(&jc, f), *to = NULL;
     int bad = from ? 0 : -1;
     if (!bad) {
+        struct journal_state was;
+        journal_state(from, &was);
         snprintf(passing, sizeof passing, "%.4000s/" PASSING, o->data);
         remove_passing(passing);
         jc = (struct journal_config){ .dir = passing, .dimension = embedder_dimension(e),
                                       .in_process = true, .fingerprint = embedder_fingerprint(e),
-                                      .sync_ms = JOURNAL_SYNC_NEVER };
+                                      .base = was.seq, .sync_ms = JOURNAL_SYNC_NEVER };
         bad = (to = journal_open(&jc, f)) ? write_anew(old, e, to, f) : -1;
     }
     struct fault later;                  /* the first fault is the one to tell */

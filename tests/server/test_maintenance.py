@@ -107,6 +107,20 @@ def test_another_embedder_is_refused_and_reembed_is_the_way_out():
         assert back[:2500] == before and again[:2500] == vectors, "and back"
 
 
+def test_reembed_goes_on_with_the_numbers():
+    with scratch() as d:
+        filled(d / "a", 20)
+        with Server(data=str(d / "a")) as s, Client(s.memory) as c:
+            for m in c.ok("retrieve", {"count": 15})["memories"]:
+                last = c.ok("delete", {"id": m["id"]})["seq"]
+        for flags in (["--model", TINY], []):
+            assert recalld("--reembed", "--data", d / "a", *flags).returncode == 0
+            with Server(*flags, data=str(d / "a")) as s, Client(s.memory) as c:
+                seq = c.ok("store", {"text": f"behind {last}"})["seq"]
+                assert seq > last, (seq, last)
+                last = seq
+
+
 def test_reembed_without_a_log_or_with_a_damaged_one_is_65():
     with scratch() as d:
         p = recalld("--reembed", "--data", d / "none")
