@@ -157,12 +157,18 @@ static void remove_passing(const char *passing)
     rmdir(passing);
 }
 
+/* A slip in the name of a directory must not look like a store without memories. */
+static int need_log(const struct options *o, struct journal_head *head, struct fault *f)
+{
+    int found = journal_peek(o->data, head, f);
+    return found > 0 ? fault_set(f, 65, "no log in %.200s", o->data) : found;
+}
+
 static int reembed(const struct options *o, struct embedder *e, struct fault *f)
 {
     struct journal_head head;
     char passing[4096];
-    int found = journal_peek(o->data, &head, f);
-    if (found) return found > 0 ? fault_set(f, 65, "no log in %.200s", o->data) : -1;
+    if (need_log(o, &head, f)) return -1;
     if (!memcmp(head.fingerprint, embedder_fingerprint(e), 32)) {
         puts("made with this embedder already");
         return 0;
@@ -209,6 +215,8 @@ static bool is_log(const char *data, const char *path)
 static int with_memories(const struct options *o, struct embedder *e, struct fault *f)
 {
     static struct memory_service ms;
+    struct journal_head head;
+    if (o->mode != IMPORT && need_log(o, &head, f)) return -1;
     if (memory_open(&ms, o, e, f)) return -1;
     int bad = o->mode == COMPACT ? compact(&ms, f)
             : o->mode == IMPORT  ? lines_import(&ms, o->file, f)
