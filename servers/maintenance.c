@@ -92,13 +92,11 @@ static int check(const struct options *o, struct embedder *e, struct fault *f)
 
 static int compact(struct memory_service *ms, struct fault *f)
 {
-    struct journal_state before, after;
     struct journal_living living = { store_living(ms->store), store_living_next, ms->store };
-    journal_state(ms->journal, &before);
+    uint64_t before = journal_state(ms->journal).bytes;
     if (journal_compact_all(ms->journal, &living, loop_clock(), f)) return -1;
-    journal_state(ms->journal, &after);
-    printf("compacted: %llu bytes, were %llu\n", (unsigned long long)after.bytes,
-           (unsigned long long)before.bytes);
+    printf("compacted: %llu bytes, were %llu\n",
+           (unsigned long long)journal_state(ms->journal).bytes, (unsigned long long)before);
     return 0;
 }
 
@@ -182,13 +180,11 @@ static int reembed(const struct options *o, struct embedder *e, struct fault *f)
     struct journal *from = journal_open(&jc, f), *to = NULL;
     int bad = from ? 0 : -1;
     if (!bad) {
-        struct journal_state was;
-        journal_state(from, &was);
         snprintf(passing, sizeof passing, "%.4000s/" PASSING, o->data);
         remove_passing(passing);
         jc = (struct journal_config){ .dir = passing, .dimension = embedder_dimension(e),
                                       .in_process = true, .fingerprint = embedder_fingerprint(e),
-                                      .base = was.seq, .sync_ms = JOURNAL_SYNC_NEVER };
+                                      .base = journal_state(from).seq, .sync_ms = JOURNAL_SYNC_NEVER };
         bad = (to = journal_open(&jc, f)) ? write_anew(old, e, to, f) : -1;
     }
     struct fault later;                  /* the first fault is the one to tell */

@@ -16,8 +16,7 @@ Test(journal, what_was_appended_is_replayed_after_a_clean_stop)
     struct journal *j = open_at(&again, &t, dir, &f);
     cr_assert_not_null(j, "%s", f.why);
     cr_assert_eq(model_digest(&again), model_digest(&s), "the same memories in the same order");
-    struct journal_state st;
-    journal_state(j, &st);
+    struct journal_state st = journal_state(j);
     cr_assert_eq(st.seq, 201, "200 operations and the close record, not %llu", (unsigned long long)st.seq);
     cr_assert_eq(st.durable, 201, "what was read is on disk");
     cr_assert_eq(again.unknown, 0, "no change without its memory");
@@ -237,8 +236,7 @@ Test(journal, helper_keeps_the_lock_until_its_batch_is_done)
     struct model got = { 0 };
     struct journal *j = open_at(&got, &t, dir, &f);
     cr_assert_not_null(j, "%s", f.why);
-    struct journal_state st;
-    journal_state(j, &st);
+    struct journal_state st = journal_state(j);
     cr_assert_eq(st.seq, 30, "the batch that was handed over is there, %llu", (unsigned long long)st.seq);
     journal_close(j, 0, &f);
     remove_all(dir);
@@ -415,8 +413,7 @@ Test(journal, a_record_that_hangs_on_another_chain_ends_the_log)
     write_file(log, p, n + 192);
     struct journal *j = open_at(&got, &t, dir, &f);
     cr_assert_not_null(j, "%s", f.why);
-    struct journal_state st;
-    journal_state(j, &st);
+    struct journal_state st = journal_state(j);
     cr_assert_eq(st.seq, 1, "only the first counts");
     cr_assert_eq(st.orphans, 1, "and deletes what is not there");
     journal_close(j, 0, &f);
@@ -498,13 +495,13 @@ Test(journal, an_idle_log_gets_one_last_watermark)
     run(j, &s, 7, 0, 5);
     cr_assert_eq(journal_due(j), 1005, "due a second after");
     journal_flush(j, 1004);
-    journal_state(j, &st);
+    st = journal_state(j);
     cr_assert_eq(st.seq, 5, "not yet");
     journal_flush(j, 1005);
-    journal_state(j, &st);
+    st = journal_state(j);
     cr_assert(st.seq == 6 && st.durable == 6, "now, and on disk");
     for (int64_t now = 3000; now < 20000; now += 1000) journal_flush(j, now);
-    journal_state(j, &st);
+    st = journal_state(j);
     cr_assert_eq(st.seq, 6, "and never again while nothing is stored");
     cr_assert_eq(journal_due(j), INT64_MAX, "nothing more is due");
     journal_close(j, 0, &f);
@@ -553,7 +550,7 @@ Test(journal, numbers_can_be_spent_on_marks)
     struct journal *j = open_at(&s, &t, temporary(dir), &f);
     model_op(&s, 1, 1, &one);
     cr_assert_eq(journal_pad(j, 1), 0, "the next number needs none");
-    journal_state(j, &st);
+    st = journal_state(j);
     cr_assert_eq(st.seq, 0);
     cr_assert_eq(journal_pad(j, 5), 0);
     cr_assert_eq(journal_append(j, MEMORY_PUT, &one.m, &seq), 0);

@@ -55,10 +55,10 @@ Test(journal_compact, new_log_holds_what_lives_and_ends_at_the_same_number)
         struct journal_state before, after;
         struct journal *j = open_as(&s, &t, temporary(dir), inlined, &f);
         run(j, &s, 7, 0, 300);
-        journal_state(j, &before);
+        before = journal_state(j);
         struct journal_living living = model_flag(&s);
         cr_assert_eq(journal_compact_all(j, &living, 0, &f), 0, "%s", f.why);
-        journal_state(j, &after);
+        after = journal_state(j);
         uint64_t live = 0;
         for (int i = 0; i < s.n; i++) live += record_bytes(RECORD_PUT, DIM, &s.items[i].m);
         cr_assert_eq(after.bytes, JOURNAL_HEAD_BYTES + live, "not a byte of garbage");
@@ -127,8 +127,7 @@ Test(journal_compact, nothing_alive_gives_an_empty_log_that_counts_on)
     }
     struct journal_living living = model_flag(&s);
     cr_assert_eq(journal_compact_all(j, &living, 0, &f), 0, "%s", f.why);
-    struct journal_state st;
-    journal_state(j, &st);
+    struct journal_state st = journal_state(j);
     cr_assert(st.bytes == JOURNAL_HEAD_BYTES && st.seq > 30, "only the header");
     uint64_t seq = st.seq;
     journal_close(j, 0, &f);
@@ -213,7 +212,7 @@ Test(journal_compact, due_above_half_and_a_mebibyte)
     for (int i = 0; i < 40; i++) {
         journal_append(j, MEMORY_PUT, &m, &seq);
         journal_flush(j, 0);
-        journal_state(j, &st);
+        st = journal_state(j);
         uint64_t garbage = st.bytes - JOURNAL_HEAD_BYTES - each;
         cr_assert_eq(journal_compact_due(j, each, 0), garbage >= least && garbage > st.bytes / 2,
                      "%llu bytes of garbage", (unsigned long long)garbage);

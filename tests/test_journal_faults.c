@@ -241,12 +241,12 @@ Test(journal_faults, a_batch_fails_for_once_on_a_full_disk_and_else_for_good)
         cr_assert_str_eq(t.why, batches[i].why, "%s: %s", what, t.why);
         cr_assert_eq(t.full, batches[i].full, "%s: full", what);
         cr_assert_eq(t.failed_from, (uint64_t)k, "%s: from %llu", what, (unsigned long long)t.failed_from);
-        journal_state(j, &st);
+        st = journal_state(j);
         cr_assert(st.seq == (uint64_t)k - 1 && st.durable == st.seq, "%s: numbers go back", what);
         if (batches[i].full) {
             cr_assert(st.full && !st.why, "%s: state", what);
             run(j, &s, 7, (uint32_t)k, (uint32_t)k + 5);
-            journal_state(j, &st);
+            st = journal_state(j);
             cr_assert(!st.full && st.seq == (uint64_t)k + 4, "%s: goes on", what);
             cr_assert_eq(journal_close(j, k, &f), 0, "%s: %s", what, f.why);
         } else {
@@ -266,7 +266,7 @@ Test(journal_faults, a_batch_fails_for_once_on_a_full_disk_and_else_for_good)
         struct model got = { 0 };
         j = open_at(&got, &t, dir, &f);
         cr_assert_not_null(j, "%s: %s", what, f.why);
-        journal_state(j, &st);
+        st = journal_state(j);
         if (st.seq == (uint64_t)k) { /* it stood in the file though its sync failed */
             struct item it;
             enum memory_change kind = model_op(&s, 7, (uint32_t)k - 1, &it);
@@ -433,7 +433,7 @@ Test(journal_faults, a_compaction_may_be_met_at_any_stage)
             if (deed == SYNC) {
                 journal_sync(j);
                 cr_assert_eq(journal_wait(j, 100), 0, "%s: waits", what);
-                journal_state(j, &st);
+                st = journal_state(j);
                 cr_assert_eq(st.durable, 60, "%s: all is on disk", what);
             } else if (deed != CLOSE) {
                 struct item it;
@@ -479,12 +479,11 @@ Test(journal_faults, a_sync_asked_for_holds_for_what_a_failed_batch_leaves)
     call_fault(PWRITE, 0, ENOSPC);
     journal_flush(j, 11);
     cr_assert(calls_mended(), "the call was made");
-    struct journal_state st;
-    journal_state(j, &st);
+    struct journal_state st = journal_state(j);
     cr_assert(st.full && st.seq == 10, "it is undone");
     cr_assert(!st.durable && journal_due(j) == 0, "a sync of the rest is due");
     journal_flush(j, 12);
-    journal_state(j, &st);
+    st = journal_state(j);
     cr_assert(st.durable == 10 && journal_due(j) == INT64_MAX, "and is done");
     journal_close(j, 12, &f);
     expect_opens("later", dir, &s);

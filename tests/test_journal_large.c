@@ -181,8 +181,7 @@ Test(journal_large, a_long_tail_is_copied_in_pieces)
         cr_assert_eq(journal_close(j, 0, &f), 0, "%s", f.why);
         j = start(true, &f);
         cr_assert_not_null(j, "%s", f.why);
-        struct journal_state s;
-        journal_state(j, &s);
+        struct journal_state s = journal_state(j);
         cr_assert(got.n == k && !got.wrong && s.seq == n + k + 1, "%llu there, %u stored, %llu the last",
                   (unsigned long long)got.n, k, (unsigned long long)s.seq);
         cr_assert_lt(s.bytes, (uint64_t)k * (BYTES + 400), "the garbage is gone");

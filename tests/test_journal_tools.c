@@ -122,8 +122,7 @@ Test(journal_tools, damage_is_told_by_place_and_the_rest_is_kept)
         cr_assert(r.seq == 31 && r.orphans == orphans, "%s: it ends at the old number", rows[i].name);
         struct journal *j = open_at(&got, &t, dir, &f);
         cr_assert_not_null(j, "%s: %s", rows[i].name, f.why);
-        struct journal_state st;
-        journal_state(j, &st);
+        struct journal_state st = journal_state(j);
         cr_assert_eq(st.orphans, orphans, "%s: changes without their memory are skipped", rows[i].name);
         journal_close(j, 0, &f);
         free(old), free(l.p);
@@ -195,9 +194,7 @@ Test(journal_tools, a_repair_keeps_what_is_whole_behind_a_torn_place_too)
         cr_assert_eq(r.orphans, orphans, "%s", rows[i].name);
         j = open_at(&got, &t, dir, &f);
         cr_assert_not_null(j, "%s: %s", rows[i].name, f.why);
-        struct journal_state st;
-        journal_state(j, &st);
-        cr_assert_eq(st.seq, rows[i].want ? 23 : 20, "%s", rows[i].name);
+        cr_assert_eq(journal_state(j).seq, rows[i].want ? 23 : 20, "%s", rows[i].name);
         journal_close(j, 0, &f);
         free(l.p);
         remove_all(dir);

@@ -392,9 +392,8 @@ static void reply_synced(struct request *rq, uint64_t seq)
 static void on_sync(struct request *rq)
 {
     struct memory_service *ms = service(rq);
-    struct journal_state s;
     if (task_storage_failed(rq)) return;
-    journal_state(ms->journal, &s);
+    struct journal_state s = journal_state(ms->journal);
     if (s.durable >= s.seq) {
         reply_synced(rq, s.seq);
         return;
@@ -430,9 +429,8 @@ void memory_stats(struct endpoint *ep, struct json_out *out)
     static const char *const fifths[] = { "0.0-0.2", "0.2-0.4", "0.4-0.6", "0.6-0.8", "0.8-1.0" };
     const struct memory_service *ms = ep->app;
     struct store_counts n;
-    struct journal_state s;
+    struct journal_state s = journal_state(ms->journal);
     store_count(ms->store, &n);
-    journal_state(ms->journal, &s);
     uint64_t used = store_log_bytes(ms->store) + 4096;
     member_count(out, "memory_count", n.memories);
     member_int(out, "max_size", ms->ep.options->max_memories);

@@ -239,10 +239,10 @@ int journal_close(struct journal *j, int64_t now, struct fault *f)
     return r;
 }
 
-void journal_state(const struct journal *j, struct journal_state *s)
+struct journal_state journal_state(const struct journal *j)
 {
-    *s = (struct journal_state){ .bytes = j->end, .seq = j->seq, .written = j->seal.seq,
-                                 .durable = j->seal.watermark, .last_sync_ms = j->last_sync_ms,
-                                 .full = j->full, .why = j->why[0] ? j->why : NULL,
-                                 .orphans = j->orphans };
+    return (struct journal_state){ .bytes = j->end, .seq = j->seq, .written = j->seal.seq,
+                                   .durable = j->seal.watermark, .last_sync_ms = j->last_sync_ms,
+                                   .full = j->full, .why = j->why[0] ? j->why : NULL,
+                                   .orphans = j->orphans };
 }

@@ -158,6 +158,6 @@ struct journal_state {
     const char *why;          /* NULL, or why nothing can be written any more */
     uint64_t    orphans;      /* changes whose put was lost, skipped when it was opened */
 };
-void journal_state(const struct journal *j, struct journal_state *s);
+struct journal_state journal_state(const struct journal *j);
 
 #endif

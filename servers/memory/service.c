@@ -26,9 +26,7 @@ bool memory_busy(const struct memory_service *ms)
 bool memory_ready(struct endpoint *ep)
 {
     struct memory_service *ms = ep->app;
-    struct journal_state s;
-    journal_state(ms->journal, &s);
-    return !s.why;
+    return !journal_state(ms->journal).why;
 }
 
 /* The log on behalf of the store. */
@@ -139,11 +137,9 @@ static void on_failed(void *user, uint64_t from, bool full, const char *why)
 static void on_compacted(void *user, const char *why)
 {
     struct memory_service *ms = user;
-    struct journal_state s;
-    journal_state(ms->journal, &s);
     log_begin(why ? LOG_ERROR : LOG_INFO, "memory", why ? "compaction failed" : "log compacted");
     if (why) log_text("reason", why);
-    log_int("log_bytes", (int64_t)s.bytes);
+    log_int("log_bytes", (int64_t)journal_state(ms->journal).bytes);
     log_end();
     memory_compacted(ms, why);
     /* Told by a job: a reply lets the next command run, and this may be amid a change. */
@@ -210,8 +206,7 @@ static void on_due(struct timer *t, int64_t now)
 
 static void log_disk(const struct memory_service *ms)
 {
-    struct journal_state s;
-    journal_state(ms->journal, &s);
+    struct journal_state s = journal_state(ms->journal);
     log_begin(LOG_DEBUG, "memory", "disk answered");
     log_int("written_seq", (int64_t)s.written);
     log_int("durable_seq", (int64_t)s.durable);
@@ -265,9 +260,7 @@ int memory_open(struct memory_service *ms, const struct options *o, struct embed
 
 void memory_attach(struct memory_service *ms, struct loop *loop)
 {
-    struct journal_state s;
-    journal_state(ms->journal, &s);
-    ms->ep.durable = s.seq;
+    ms->ep.durable = journal_state(ms->journal).seq;
     ms->flush.run = on_flush;
     ms->due.fire = on_due;
     ms->compaction.step = step_compaction;

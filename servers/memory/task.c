@@ -27,8 +27,7 @@ void task_error(struct task *t, enum reply_code code, const char *text)
 static void storage_failed(struct request *rq)
 {
     struct memory_service *ms = rq->ep->app;
-    struct journal_state s;
-    journal_state(ms->journal, &s);
+    struct journal_state s = journal_state(ms->journal);
     reply_error(rq, REPLY_STORAGE, "Storage failed: %s",
                 s.why    ? s.why
                 : s.full ? "disk full"
@@ -38,10 +37,9 @@ static void storage_failed(struct request *rq)
 bool task_storage_failed(struct request *rq)
 {
     struct memory_service *ms = rq->ep->app;
-    struct journal_state s;
-    journal_state(ms->journal, &s);
-    if (s.why) storage_failed(rq);
-    return s.why != NULL;
+    bool stopped = journal_state(ms->journal).why != NULL;
+    if (stopped) storage_failed(rq);
+    return stopped;
 }
 
 bool task_stopped(struct task *t)

@@ -113,8 +113,7 @@ int life_start(struct life *l, int64_t sync_ms, int least, struct fault *f)
     uint64_t got = model_digest(&found);
     int k = l->sent;
     while (k >= 0 && l->digest[k] != got) k--;
-    struct journal_state st;
-    journal_state(l->j, &st);
+    struct journal_state st = journal_state(l->j);
     if (k < 0) violated(l, "recovered what never was: %d memories", found.n);
     else if (k < least) violated(l, "recovered %d of %d operations, %d were acknowledged", k,
                                  l->sent, least);

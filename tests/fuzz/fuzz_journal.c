@@ -66,7 +66,7 @@ static bool open_once(struct seen *s, struct journal_state *st, struct fault *f)
                                 .replay = { on_record, s } };
     struct journal *j = journal_open(&c, f);
     if (!j) return false;
-    journal_state(j, st);
+    *st = journal_state(j);
     /* as a kill: no close record */
     size_t n = sim_name[sim_find(name)].file->n;
     journal_close(j, 0, f);
