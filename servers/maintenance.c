@@ -111,9 +111,8 @@ static int write_anew(struct store *old, struct embedder *e, struct journal *j, 
     size_t n = 0, all = store_records(old)->live;
     int bad = vector ? 0 : fault_set(f, 71, "out of memory");
     for (uint32_t row = store_oldest(old); !bad && row != ROW_NONE; row = store_younger(old, row)) {
-        struct memory m;
+        struct memory m = store_view(old, row);
         uint64_t seq;
-        store_view(old, row, &m);
         if (embedder_text(e, m.text, vector)) {
             bad = fault_set(f, 65, "a text cannot be embedded");
             break;

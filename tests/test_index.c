@@ -63,7 +63,7 @@ static bool plain_passes(const struct records *rs, uint32_t row, const struct sc
 {
     struct memory m;
     const struct scan_filter *f = &c->filter;
-    records_view(rs, row, &m);
+    m = records_view(rs, row);
     if (records_at(rs, row)->state != ROW_LIVE) return false;
     if (m.f.significance < f->min_significance || m.f.time_ms < f->since_ms || m.f.time_ms > f->until_ms) return false;
     if (significance_strength(m.f.significance, now - m.f.time_ms) < f->min_strength) return false;
@@ -81,7 +81,7 @@ static void compare(const struct records *rs, const struct scan_config *c, const
         struct memory m;
         if (!plain_passes(rs, row, c)) continue;
         searched++;
-        records_view(rs, row, &m);
+        m = records_view(rs, row);
         double cosine = c->order <= SCAN_SCORE ? plain_cosine(c->vector, m.vector, DIM) : 0;
         double strength = significance_strength(m.f.significance, now - m.f.time_ms);
         if (c->order <= SCAN_SCORE && cosine_clamp(cosine) < c->min_similarity) { below++; continue; }

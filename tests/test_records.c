@@ -24,7 +24,7 @@ static void same_memory(const struct records *rs, uint32_t row, uint64_t n)
     char text[32];
     float vector[4];
     struct memory want = nth(n, text, vector), is;
-    records_view(rs, row, &is);
+    is = records_view(rs, row);
     cr_assert_arr_eq(is.id, want.id, MEMORY_ID, "id of %llu", (unsigned long long)n);
     cr_assert_arr_eq(is.vector, want.vector, sizeof vector, "vector of %llu", (unsigned long long)n);
     cr_assert_eq(is.text.len, want.text.len);

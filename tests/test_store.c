@@ -107,8 +107,7 @@ Test(store, check_values_hold_to_six_digits)
     cr_assert_eq(sc.searched, 4);
     cr_assert_eq(sc.below, 1, "the bicycle");
     for (size_t i = 0; i < 3; i++) {
-        struct memory m;
-        store_view(st, sc.hits[i].row, &m);
+        struct memory m = store_view(st, sc.hits[i].row);
         cr_assert(!strncmp(m.text.p, want[i].text, m.text.len), "place %zu", i);
         cr_assert_float_eq(sc.hits[i].key, want[i].score, 5e-7, "place %zu: %.7f", i, sc.hits[i].key);
     }
@@ -243,8 +242,7 @@ Test(store, a_full_store_evicts_the_weakest_that_is_not_pinned)
     store_durable(st, log.seq);
     cr_assert_str_eq(log.events, "added(pinned) added(old) added(weak) added(new) removed evicted(old) added(newer) "
                      "removed evicted(new) added(newest) removed evicted(newer) ");
-    struct store_counts n;
-    store_count(st, &n);
+    struct store_counts n = store_count(st);
     cr_assert_eq(n.evicted, 3);
     cr_assert_neq(store_find(st, pinned.id), ROW_NONE);
     store_free(st);
@@ -297,8 +295,7 @@ Test(store, weak_ones_are_forgotten_once_a_minute)
     cr_assert_eq(store_forget(st, false, &seq), 1);
     store_durable(st, log.seq);
     cr_assert_not_null(strstr(log.events, "removed forgotten(weak) "));
-    struct store_counts n;
-    store_count(st, &n);
+    struct store_counts n = store_count(st);
     cr_assert_eq(n.forgotten, 4);
     cr_assert_eq(n.memories, 2);
     store_free(st);
@@ -380,8 +377,7 @@ static struct store_update no_update(void) { return (struct store_update){ .sign
 static const char *text_at(struct store *st, const uint8_t *id)
 {
     static char text[64];
-    struct memory m;
-    store_view(st, store_find(st, id), &m);
+    struct memory m = store_view(st, store_find(st, id));
     snprintf(text, sizeof text, "%.*s %.*s %.*s", (int)m.text.len, m.text.p, (int)m.metadata.len, m.metadata.p,
              (int)m.tags.len, m.tags.p);
     return text;
@@ -398,7 +394,7 @@ Test(store, an_update_changes_what_it_names_and_keeps_the_place)
     u.significance = 0.25;
     u.pinned = 1;
     cr_assert_eq(store_update(st, a.id, &u, &seq), 0);
-    store_view(st, store_find(st, a.id), &m);
+    m = store_view(st, store_find(st, a.id));
     cr_assert_float_eq(m.f.significance, 0.25, 0);
     cr_assert_eq(m.f.pinned, 1);
     u = no_update();
@@ -411,7 +407,7 @@ Test(store, an_update_changes_what_it_names_and_keeps_the_place)
     u.vector = Z;
     cr_assert_eq(store_update(st, a.id, &u, &seq), 0);
     cr_assert_str_eq(text_at(st, a.id), "three {\"type\":\"user\"} [\"t\"]");
-    store_view(st, store_find(st, a.id), &m);
+    m = store_view(st, store_find(st, a.id));
     cr_assert_arr_eq(m.vector, Z, sizeof Z);
     cr_assert_float_eq(m.f.significance, 0.25, 0, "stays");
     cr_assert_eq(store_oldest(st), store_find(st, a.id));
@@ -574,8 +570,7 @@ Test(store, what_the_log_refuses_changes_nothing)
     cr_assert_eq(store_clear(st, &seq), STORE_LOG);
     cr_assert_eq(store_forget(st, true, &seq), STORE_LOG);
     struct memory m = memory_of(4711, S("imported"), Y);
-    struct store_counts n;
-    store_count(st, &n);
+    struct store_counts n = store_count(st);
     cr_assert_eq(n.memories, 2);
     cr_assert_eq(n.pending, 2);
     cr_assert_str_eq(text_at(st, a.id), "one {} []");
@@ -596,7 +591,7 @@ Test(store, import_keeps_every_field_and_skips_duplicates)
     struct store *st = open_store(&log, 2, false, 0);
     m.f = (struct memory_fields){ 1, 2, 3, 0.4, 0.5f, 0.6f, 0.7f, 0.8f, 9, 1 };
     cr_assert_eq(store_import(st, &m, &seq), 0);
-    store_view(st, store_find(st, m.id), &is);
+    is = store_view(st, store_find(st, m.id));
     cr_assert_eq(is.f.time_ms, 1);
     cr_assert_eq(is.f.stored_ms, 2);
     cr_assert_eq(is.f.access_count, 9);

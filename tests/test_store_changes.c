@@ -57,8 +57,7 @@ static void describe(struct store *st, char *out, size_t cap, bool streams)
 {
     size_t len = 0;
     for (uint32_t row = store_oldest(st); row != ROW_NONE; row = store_younger(st, row)) {
-        struct memory m;
-        store_view(st, row, &m);
+        struct memory m = store_view(st, row);
         len += (size_t)snprintf(out + len, cap - len, "%02x%02x %.*s %.*s %.*s %a %d %d %lld %a\n", m.id[0], m.id[8],
             (int)m.text.len, m.text.p, (int)m.metadata.len, m.metadata.p, (int)m.tags.len, m.tags.p, m.f.significance,
             (int)m.f.access_count, m.f.pinned, (long long)m.f.last_access_ms, (double)m.vector[0]);
@@ -147,8 +146,7 @@ Test(store_changes, undone_in_reverse_they_leave_no_trace)
             describe(st, after, sizeof after, true);
             cr_assert_str_eq(after, before[back], "round %d, back to step %d", (int)round, back);
         }
-        struct store_counts n;
-        store_count(st, &n);
+        struct store_counts n = store_count(st);
         cr_assert(n.pending <= seq[STEPS - 1]);
         store_free(st);
         free(log.all);
@@ -318,10 +316,10 @@ Test(store_changes, a_compaction_fed_in_slices_gives_the_same_store)
         /* What was handed over late stands later in the order of storing; nothing else differs. */
         for (uint32_t row = store_oldest(st); row != ROW_NONE; row = store_younger(st, row)) {
             struct memory is;
-            store_view(st, row, &m);
+            m = store_view(st, row);
             uint32_t other = store_find(again, m.id);
             cr_assert_neq(other, ROW_NONE);
-            store_view(again, other, &is);
+            is = store_view(again, other);
             cr_assert_eq(is.text.len, m.text.len);
             cr_assert_arr_eq(is.text.p, m.text.p, m.text.len);
             cr_assert_float_eq(is.f.significance, m.f.significance, 0);

@@ -82,8 +82,7 @@ static void describe(struct store *st, char *out, size_t cap)
     struct memory_fields f;
     struct memory t = { .text = S("text more1 more7 another"), .metadata = S("{\"session_id\":\"s1\"}"), .vector = x, .f.significance = -1 };
     for (uint32_t row = store_oldest(st); row != ROW_NONE; row = store_younger(st, row)) {
-        struct memory m;
-        store_view(st, row, &m);
+        struct memory m = store_view(st, row);
         len += (size_t)snprintf(out + len, cap - len, "%.20s %a\n", m.text.p, m.f.significance);
     }
     store_score(st, &t, NULL, &f);

@@ -49,8 +49,7 @@ int main(int argc, char **argv)
             if (clustered) clustered_vector(&seed, queries + (size_t)i * dim, dim, 200);
             else random_vector(&seed, queries + (size_t)i * dim, dim);
         }
-        struct store_counts counts;
-        store_count(st, &counts);
+        struct store_counts counts = store_count(st);
         printf("%zu x %u, %s: %.0f bytes each, made in %.0f ms\n", count, dim, clustered ? "clustered" : "random",
                (double)counts.bytes / (double)count, made);
         for (unsigned k = 0; cosine_kernel(k); k++) {

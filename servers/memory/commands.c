@@ -246,8 +246,7 @@ static bool has_id(struct task *t, uint8_t id[MEMORY_ID])
 /* Is there room for the reply to this update? It is written to see, as if that were done. */
 static bool reply_fits(struct task *t, const uint8_t *id, const struct store_update *u)
 {
-    struct memory m;
-    store_view(t->ms->store, store_find(t->ms->store, id), &m);
+    struct memory m = store_view(t->ms->store, store_find(t->ms->store, id));
     if (u->text.p) m.text = u->text;
     if (u->metadata.p) m.metadata = u->metadata;
     if (u->tags.p) m.tags = u->tags;
@@ -261,7 +260,6 @@ static bool reply_fits(struct task *t, const uint8_t *id, const struct store_upd
 static void update_ready(struct task *t)
 {
     struct request *rq = t->rq;
-    struct memory m;
     struct call *c = &t->c;
     uint8_t id[MEMORY_ID];
     uint64_t seq;
@@ -279,7 +277,7 @@ static void update_ready(struct task *t)
     }
     if (task_over(t, store_update(t->ms->store, id, &u, &seq))) return;
     struct json_out *out = reply_begin(rq);
-    store_view(t->ms->store, store_find(t->ms->store, id), &m);
+    struct memory m = store_view(t->ms->store, store_find(t->ms->store, id));
     memory_member(t->ms, &m, MEMORY_PLAIN, out);
     put_durable(rq, out, seq);
     reply_end_durable(rq, seq);
@@ -428,9 +426,8 @@ void memory_stats(struct endpoint *ep, struct json_out *out)
 {
     static const char *const fifths[] = { "0.0-0.2", "0.2-0.4", "0.4-0.6", "0.6-0.8", "0.8-1.0" };
     const struct memory_service *ms = ep->app;
-    struct store_counts n;
+    struct store_counts n = store_count(ms->store);
     struct journal_state s = journal_state(ms->journal);
-    store_count(ms->store, &n);
     uint64_t used = store_log_bytes(ms->store) + 4096;
     member_count(out, "memory_count", n.memories);
     member_int(out, "max_size", ms->ep.options->max_memories);

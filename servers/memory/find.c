@@ -63,8 +63,7 @@ static size_t put_hits(struct task *t, struct list *l, size_t from, size_t to, b
     size_t n = 0;
     for (size_t i = from; i < to; i++, n++) {
         const struct hit *h = &t->scan.hits[i];
-        struct memory m;
-        store_view(st, h->row, &m);
+        struct memory m = store_view(st, h->row);
         l->before = *l->out;
         json_open(l->out, '{');
         memory_put(t->ms, &m, store_strength(st, h->row), form_of(&t->c), l->out);
@@ -235,10 +234,9 @@ void find_get(struct request *rq)
 {
     struct memory_service *ms = rq->ep->app;
     struct call c = { .count = 0 };
-    struct memory m;
     uint8_t id[MEMORY_ID];
     if (!params_read(rq, get_params, &c) || !task_id(rq, c.id, id)) return;
-    store_view(ms->store, store_find(ms->store, id), &m);
+    struct memory m = store_view(ms->store, store_find(ms->store, id));
     memory_member(ms, &m, form_of(&c), reply_begin(rq));
     reply_end(rq);
 }
@@ -254,8 +252,7 @@ static uint32_t put_rows(struct memory_service *ms, struct list *l, uint32_t row
 {
     uint32_t last = ROW_NONE;
     for (; count && row != ROW_NONE; count--, row = store_younger(ms->store, row)) {
-        struct memory m;
-        store_view(ms->store, row, &m);
+        struct memory m = store_view(ms->store, row);
         l->before = *l->out;
         json_open(l->out, '{');
         memory_put(ms, &m, 0, MEMORY_EXPORT, l->out);

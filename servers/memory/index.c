@@ -41,10 +41,10 @@ static bool passes(const struct scan *sc, uint32_t row)
     if (r->state != ROW_LIVE || r->f.significance < f->min_significance) return false;
     if (r->f.time_ms < f->since_ms || r->f.time_ms > f->until_ms) return false;
     if (f->type.p && r->type_hash != sc->type_hash) return false;
-    struct memory m;
-    if (f->n_tags) records_view(sc->rs, row, &m);
+    struct slice tags = { NULL, 0 };
+    if (f->n_tags) tags = records_view(sc->rs, row).tags;
     for (size_t i = 0; i < f->n_tags; i++) {
-        if (!has_tag(m.tags, f->tags[i])) return false;
+        if (!has_tag(tags, f->tags[i])) return false;
     }
     return f->min_strength <= 0 ||
            significance_strength(r->f.significance, sc->c.now_ms - r->f.time_ms) >= f->min_strength;

@@ -26,9 +26,8 @@ int lines_export(struct memory_service *ms, const char *path, struct fault *f)
     }
     for (uint32_t row = store_oldest(ms->store); row != ROW_NONE;
          row = store_younger(ms->store, row)) {
-        struct memory m;
+        struct memory m = store_view(ms->store, row);
         struct json_out out;
-        store_view(ms->store, row, &m);
         json_out(&out, line, LINE - 1);
         json_open(&out, '{');
         memory_put(ms, &m, 0, MEMORY_EXPORT, &out);

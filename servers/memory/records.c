@@ -339,15 +339,16 @@ void records_fields(struct records *rs, uint32_t row, const struct memory_fields
     chunk_of(rs, row)->weight[row % CHUNK_ROWS] = nextafterf((float)f->significance, 2);
 }
 
-void records_view(const struct records *rs, uint32_t row, struct memory *m)
+struct memory records_view(const struct records *rs, uint32_t row)
 {
     const struct record *r = records_at(rs, row);
-    memcpy(m->id, r->id, MEMORY_ID);
-    m->f = r->f;
-    m->vector = records_vector(rs, row);
-    m->text = (struct slice){ r->bytes, r->text_len };
-    m->metadata = (struct slice){ r->bytes + r->text_len, r->metadata_len };
-    m->tags = (struct slice){ m->metadata.p + r->metadata_len, r->tags_len };
+    const char *metadata = r->bytes + r->text_len;
+    struct memory m = { .f = r->f, .vector = records_vector(rs, row),
+                        .text = { r->bytes, r->text_len },
+                        .metadata = { metadata, r->metadata_len },
+                        .tags = { metadata + r->metadata_len, r->tags_len } };
+    memcpy(m.id, r->id, MEMORY_ID);
+    return m;
 }
 
 size_t records_bytes(const struct records *rs)

@@ -91,7 +91,7 @@ uint32_t records_same(const struct records *rs, struct slice text, struct slice 
 
 struct record *records_at(const struct records *rs, uint32_t row);
 const float   *records_vector(const struct records *rs, uint32_t row);
-void           records_view(const struct records *rs, uint32_t row, struct memory *m);
+struct memory  records_view(const struct records *rs, uint32_t row);
 uint64_t       records_hash(const struct records *rs, struct slice s); /* never 0; 0 for p NULL */
 
 /* Bytes held for all of it. */

@@ -29,10 +29,9 @@ uint32_t store_duplicate(const struct store *st, struct slice text, struct slice
 static int change_fields(struct store *st, uint32_t row, const struct memory_fields *f,
                          bool duplicate, uint64_t *seq)
 {
-    struct memory m;
     struct change *c = change_new(st, FIELDS, row);
     if (!c) return STORE_NO_ROOM;
-    records_view(&st->s->records, row, &m);
+    struct memory m = records_view(&st->s->records, row);
     c->fields = m.f;
     c->duplicate = duplicate;
     m.f = *f;
@@ -216,11 +215,10 @@ void hand_over(struct store *st, uint32_t row, const struct memory *m)
 
 int remove_logged(struct store *st, uint32_t row, enum store_reason why, uint64_t *seq)
 {
-    struct memory m;
     struct change *c = change_new(st, REMOVED, row);
     if (!c) return STORE_NO_ROOM;
     c->reason = why;
-    records_view(&st->s->records, row, &m);
+    struct memory m = records_view(&st->s->records, row);
     if (change_log(st, c, MEMORY_DELETE, &m)) {
         change_free(c);
         return STORE_LOG;
@@ -255,9 +253,8 @@ static int replace_row(struct store *st, uint32_t old, const struct memory *m, u
 int store_update(struct store *st, const uint8_t *id, const struct store_update *u, uint64_t *seq)
 {
     uint32_t row = records_find(&st->s->records, id);
-    struct memory m;
     if (row == ROW_NONE) return STORE_NOT_FOUND;
-    records_view(&st->s->records, row, &m);
+    struct memory m = records_view(&st->s->records, row);
     if (u->significance >= 0) m.f.significance = u->significance;
     if (u->pinned >= 0) m.f.pinned = u->pinned != 0;
     if (!u->text.p && !u->metadata.p && !u->tags.p) {

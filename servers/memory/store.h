@@ -161,11 +161,11 @@ struct store_counts {
     double   avg_significance;
     size_t   distribution[5];    /* significance in fifths */
 };
-void store_count(const struct store *st, struct store_counts *out);
+struct store_counts store_count(const struct store *st);
 uint64_t store_log_bytes(const struct store *st); /* that the log needs for what lives */
 
 const struct records *store_records(const struct store *st);
-void store_view(const struct store *st, uint32_t row, struct memory *m); /* until the next change */
+struct memory store_view(const struct store *st, uint32_t row);          /* until the next change */
 uint32_t store_find(const struct store *st, const uint8_t *id);          /* row or ROW_NONE */
 
 #endif

@@ -128,9 +128,8 @@ void change_undo(struct store *st, struct change *c)
 static void tell(const struct store *st, enum store_event what, const struct change *c,
                  uint32_t row)
 {
-    struct memory m;
     if (!st->c.event) return;
-    records_view(&c->state->records, row, &m);
+    struct memory m = records_view(&c->state->records, row);
     if (what != STORE_REMOVED) m.f = c->now;
     st->c.event(st->c.user, what, c->reason, &m);
 }

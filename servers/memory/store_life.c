@@ -61,9 +61,8 @@ void store_loaded(struct store *st)
         row = before;
     }
     for (; row != ROW_NONE; row = records_at(rs, row)->next) {
-        struct memory m;
+        struct memory m = records_view(rs, row);
         struct meta meta;
-        records_view(rs, row, &m);
         meta_read(&meta, m.metadata);
         struct stream *stream = streams_take(&st->s->streams, stream_key(st, &meta),
                                              st->c.dimension, &gone);
@@ -159,11 +158,10 @@ long store_clear(struct store *st, uint64_t *seq)
     long n = (long)rs->live;
     struct change *c = change_new(st, CLEARED, ROW_NONE);
     struct state *fresh = state_new(st);
-    struct memory m;
     int failed = c && fresh ? STORE_OK : STORE_NO_ROOM;
     *seq = 0;
     for (uint32_t row = rs->first; row != ROW_NONE && !failed; row = records_at(rs, row)->next) {
-        records_view(rs, row, &m);
+        struct memory m = records_view(rs, row);
         if (!st->c.append) *seq = ++st->seq;
         else if (st->c.append(st->c.user, MEMORY_DELETE, &m, seq)) failed = STORE_LOG;
         if (!failed) hand_over(st, row, &m);
@@ -266,9 +264,9 @@ uint32_t *store_replies(const struct store *st)
 
 const struct records *store_records(const struct store *st) { return &st->s->records; }
 
-void store_view(const struct store *st, uint32_t row, struct memory *m)
+struct memory store_view(const struct store *st, uint32_t row)
 {
-    records_view(&st->s->records, row, m);
+    return records_view(&st->s->records, row);
 }
 
 uint32_t store_find(const struct store *st, const uint8_t *id)
@@ -276,22 +274,23 @@ uint32_t store_find(const struct store *st, const uint8_t *id)
     return records_find(&st->s->records, id);
 }
 
-void store_count(const struct store *st, struct store_counts *out)
+struct store_counts store_count(const struct store *st)
 {
     const struct records *rs = &st->s->records;
     double sum = 0;
-    *out = (struct store_counts){ .memories = rs->live, .pending = st->pending,
-                                  .duplicates = st->duplicates, .forgotten = st->forgotten,
-                                  .evicted = st->evicted };
-    out->bytes = records_bytes(rs) + st->s->words.cap * (sizeof(uint64_t) + sizeof(uint32_t));
+    struct store_counts n = { .memories = rs->live, .pending = st->pending,
+                              .duplicates = st->duplicates, .forgotten = st->forgotten,
+                              .evicted = st->evicted };
+    n.bytes = records_bytes(rs) + st->s->words.cap * (sizeof(uint64_t) + sizeof(uint32_t));
     for (uint32_t row = 0; row < rs->used; row++) {
         const struct record *r = records_at(rs, row);
         if (r->state != ROW_LIVE) continue;
         int fifth = (int)(r->f.significance * 5);
-        out->distribution[fifth > 4 ? 4 : fifth]++;
+        n.distribution[fifth > 4 ? 4 : fifth]++;
         sum += r->f.significance;
     }
-    out->avg_significance = rs->live ? sum / (double)rs->live : 0;
+    n.avg_significance = rs->live ? sum / (double)rs->live : 0;
+    return n;
 }
 
 /* A header and the fixed fields of 64 bytes each, then the rest (FORMATS 4). */
@@ -321,7 +320,7 @@ bool store_living_next(void *store, struct memory *m)
         st->cursor = ROW_NONE;
         return false;
     }
-    records_view(&st->s->records, st->cursor, m);
+    *m = records_view(&st->s->records, st->cursor);
     st->handed = r->order;
     st->cursor = r->next;
     return true;
