@@ -74,8 +74,7 @@ static void put_traffic(const struct endpoint *ep, struct json_out *out)
 static void put_times(const struct endpoint *ep, struct json_out *out)
 {
     const struct histogram *h = &ep->metrics.latency;
-    struct loop_lag lag;
-    loop_lag(ep->server.loop, &lag);
+    struct loop_lag lag = loop_lag(ep->server.loop);
     member_open(out, "latency_ms", '{');
     put_num(out, "avg", histogram_avg_ms(h));
     put_num(out, "p50", histogram_ms(h, 0.50));
@@ -111,8 +110,7 @@ static const char no_gpu[] =
 
 static void put_machine(const struct endpoint *ep, struct json_out *out)
 {
-    struct usage u;
-    usage_read(&u, loop_now(ep->server.loop));
+    struct usage u = usage_read(loop_now(ep->server.loop));
     member_open(out, "memory", '{');
     put_num(out, "rss_mb", u.rss_mb);
     put_num(out, "peak_rss_mb", u.peak_rss_mb);
@@ -216,10 +214,8 @@ size_t endpoint_metrics(struct endpoint *ep, char *p, size_t cap)
     static const struct { double q; const char *name; } quantile[] = {
         { 0.5, "0.5" }, { 0.95, "0.95" }, { 0.99, "0.99" } };
     struct text t = { p, 0, cap, ep->name };
-    struct usage u;
-    struct loop_lag lag;
-    usage_read(&u, loop_now(ep->server.loop));
-    loop_lag(ep->server.loop, &lag);
+    struct usage u = usage_read(loop_now(ep->server.loop));
+    struct loop_lag lag = loop_lag(ep->server.loop);
     line(&t, "gauge", "uptime_seconds", uptime(ep));
     line(&t, "gauge", "resident_bytes", u.rss_mb * 1048576);
     line(&t, "gauge", "cpu_utilization", u.cpu);

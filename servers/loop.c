@@ -214,7 +214,7 @@ static void count_turn(struct loop *loop, int64_t us)
     for (unsigned i = 0; i < LAG_BUCKETS; i++) loop->lag_n += loop->lag[i] /= 2;
 }
 
-void loop_lag(const struct loop *loop, struct loop_lag *lag)
+struct loop_lag loop_lag(const struct loop *loop)
 {
     uint32_t above = loop->lag_n / 100, seen = 0;
     unsigned i = LAG_BUCKETS - 1;
@@ -222,9 +222,9 @@ void loop_lag(const struct loop *loop, struct loop_lag *lag)
     unsigned octave = i ? (i - 1) / LAG_STEPS : 0, step = i ? (i - 1) % LAG_STEPS + 1 : 0;
     double scale = (double)(1u << (octave < 31 ? octave : 31));
     double top_us = i ? scale * (1 + step / (double)LAG_STEPS) : 1;
-    *lag = (struct loop_lag){ .p99_ms = top_us / 1000, .max_ms = (double)loop->lag_max_us / 1000,
+    double max_ms = (double)loop->lag_max_us / 1000, p99_ms = top_us / 1000;
+    return (struct loop_lag){ .p99_ms = p99_ms < max_ms ? p99_ms : max_ms, .max_ms = max_ms,
                               .turns = loop->turns };
-    if (lag->p99_ms > lag->max_ms) lag->p99_ms = lag->max_ms;
 }
 
 /* One turn from loop->now on, which is when the last one ended. */

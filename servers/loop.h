@@ -97,6 +97,6 @@ int  loop_turn(struct loop *loop, int max_wait_ms);
 /* How long turns kept others waiting, from wait to wait: p99 of about the
  * last 65,000 turns, max since the start. */
 struct loop_lag { double p99_ms, max_ms; uint64_t turns; };
-void loop_lag(const struct loop *loop, struct loop_lag *lag);
+struct loop_lag loop_lag(const struct loop *loop);
 
 #endif

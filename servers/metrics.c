@@ -67,7 +67,7 @@ static double number_of(int fd, int n)
     return strtod(p, NULL);
 }
 
-void usage_read(struct usage *u, int64_t now_ms)
+struct usage usage_read(int64_t now_ms)
 {
     static int64_t last_ms;
     static double last_cpu, share;
@@ -80,9 +80,8 @@ void usage_read(struct usage *u, int64_t now_ms)
         last_ms = now_ms;
         last_cpu = cpu;
     }
-    u->cpu = share < 1 ? share : 1;
-    u->rss_mb = number_of(statm, 1) * (double)sysconf(_SC_PAGESIZE) / 1048576;
-    u->peak_rss_mb = (double)r.ru_maxrss / 1024;
-    if (u->peak_rss_mb < u->rss_mb) u->peak_rss_mb = u->rss_mb;
-    u->load1 = number_of(loadavg, 0);
+    double rss = number_of(statm, 1) * (double)sysconf(_SC_PAGESIZE) / 1048576;
+    double peak = (double)r.ru_maxrss / 1024;
+    return (struct usage){ .rss_mb = rss, .peak_rss_mb = peak > rss ? peak : rss,
+                           .cpu = share < 1 ? share : 1, .load1 = number_of(loadavg, 0) };
 }

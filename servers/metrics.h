@@ -34,6 +34,6 @@ struct usage {
 
 /* Opens what usage_read() needs, before a sandbox closes the file system. */
 void usage_open(void);
-void usage_read(struct usage *u, int64_t now_ms);
+struct usage usage_read(int64_t now_ms);
 
 #endif

@@ -314,8 +314,7 @@ static int block_signals(void)
 
 static void on_usage(struct timer *t, int64_t now)
 {
-    struct usage u;
-    usage_read(&u, now);
+    struct usage u = usage_read(now);
     log_begin(LOG_INFO, "", "memory usage");
     log_num("rss_mb", u.rss_mb, 1);
     log_num("peak_rss_mb", u.peak_rss_mb, 1);

@@ -820,10 +820,10 @@ Test(server_limit, used_up_descriptors_do_not_spin_and_accepting_goes_on_later)
     int fd = rig_upgrade(&r), waiting = rig_dial(&r);
     int last = rig_use_up_descriptors();
     rig_turn(&r, 10);
-    loop_lag(r.loop, &lag);
+    lag = loop_lag(r.loop);
     int64_t end = loop_clock() + 250;
     while (loop_clock() < end) loop_turn(r.loop, (int)(end - loop_clock()));
-    loop_lag(r.loop, &after);
+    after = loop_lag(r.loop);
     cr_assert(after.turns - lag.turns < 40, "%d turns", (int)(after.turns - lag.turns));
     rig_frame(&r, fd, 0x81, "x", 1);
     rig_read(&r, fd, 20);

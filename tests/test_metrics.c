@@ -50,9 +50,9 @@ Test(metrics_usage, a_process_takes_memory_and_time)
     struct usage u;
     volatile double x = 1;
     usage_open();
-    usage_read(&u, 1000);
+    u = usage_read(1000);
     for (int i = 0; i < 30000000; i++) x = x * 1.0000001;
-    usage_read(&u, 1200);
+    u = usage_read(1200);
     cr_assert(u.rss_mb > 0.1 && u.peak_rss_mb >= u.rss_mb);
     cr_assert(u.cpu > 0 && u.cpu <= 1);
     cr_assert(u.load1 >= 0);
