@@ -19,81 +19,74 @@ enum source { CONFIG_FILE, ENVIRONMENT, COMMAND_LINE };
 struct flag {
     const char *name;
     enum kind   kind;
+    const char *value, *help;
     size_t      at;          /* offsetof its field in struct options */
     double      initial, min, max;
-    const char *words;       /* WORD: "refuse|evict" */
-    const char *value, *help;
+    const char *words;       /* WORD: the words it knows, where value does not name them all */
 };
 
-#define AT(f) offsetof(struct options, f)
+#define AT(f) .at = offsetof(struct options, f)
 #define MAX_BYTES 1099511627776.0   /* 1 TiB */
 
 /* In the order of SPEC 1. */
 static const struct flag flags[] = {
-    { "host", TEXT, AT(host), 0, 0, 0, 0, "ADDR",
-      "address to serve (localhost: 127.0.0.1 and ::1)" },
-    { "memory-port", NUMBER, AT(memory_port), 5000, 0, 65535, 0, "N",
-      "port of the memory server; 0: any" },
-    { "inference-port", PORTS, AT(inference_port), 5005, 0, 65535, 0, "N|N-M",
-      "first free port of these (5005-5014)" },
-    { "only", WORD, AT(only), 0, 0, 0, "both|memory|inference", "memory|inference",
-      "run one endpoint" },
-    { "data", TEXT, AT(data), 0, 0, 0, 0, "DIR", "where memories live" },
-    { "model", TEXT, AT(model), 0, 0, 0, 0, "DIR|builtin", "sentence encoder directory" },
-    { "adapter", LIST, AT(adapters), 0, 0, 0, 0, "NAME=DIR", "LoRA adapter (repeatable)" },
-    { "allow-origin", LIST, AT(origins), 0, 0, 0, 0, "ORIGIN",
-      "let pages of this origin in (repeatable)" },
-    { "allow-host", LIST, AT(hosts), 0, 0, 0, 0, "HOST", "accept this Host header (repeatable)" },
-    { "token-file", TEXT, AT(token_file), 0, 0, 0, 0, "FILE", "clients must present this token" },
-    { "insecure", SWITCH, AT(insecure), 0, 0, 0, 0, 0, "serve a wider address without a token" },
-    { "buffer-memory", BYTES, AT(buffer_memory), 67108864, 65536, MAX_BYTES, 0, "BYTES",
-      "for unfinished messages and unsent replies" },
-    { "max-connections", NUMBER, AT(max_connections), 1024, 1, 1000000, 0, "N",
-      "per endpoint; above it 503" },
-    { "max-message", BYTES, AT(max_message), 1048576, 125, 1073741824, 0, "BYTES",
-      "above it close 1009" },
-    { "max-memories", NUMBER, AT(max_memories), 100000, 1, 100000000, 0, "N",
-      "above it see --when-full" },
-    { "when-full", WORD, AT(evict), 0, 0, 0, "refuse|evict", "refuse|evict",
-      "refuse new memories or evict the weakest" },
-    { "forget", REAL, AT(forget), 0, 0, 1, 0, "THRESHOLD",
-      "forget memories weaker than this; 0: never" },
-    { "sync", SYNC, AT(sync), 0, 0, 86400, 0, "always|SECONDS|never", "when a memory is on disk" },
-    { "rate", REAL, AT(rate), 0, 0, 1e9, 0, "N", "requests per minute and connection; 0: off" },
-    { "ping-interval", REAL, AT(ping_interval), 20, 0, 86400, 0, "S", "ping a quiet peer; 0: off" },
-    { "ping-timeout", REAL, AT(ping_timeout), 20, 0, 86400, 0, "S",
-      "close one that stays quiet; 0: off" },
-    { "close-timeout", REAL, AT(close_timeout), 10, 0.01, 86400, 0, "S",
-      "wait for the answer to a close" },
-    { "handshake-timeout", REAL, AT(handshake_timeout), 10, 0.01, 86400, 0, "S",
-      "a request must be whole by then" },
-    { "log-level", WORD, AT(log_level), LOG_INFO, 0, 0, "error|warn|info|debug",
-      "error|warn|info|debug", "how much is logged" },
-    { "log-format", WORD, AT(log_json), 0, 0, 0, "text|json", "text|json", "form of log lines" },
-    { "max-reply", BYTES, AT(max_reply), 4194304, 4096, 1073741824, 0, "BYTES",
-      "a larger reply is cut or refused" },
-    { "message-timeout", REAL, AT(message_timeout), 60, 0.01, 86400, 0, "S",
-      "a begun message must be whole by then" },
-    { "max-queue", NUMBER, AT(max_queue), 256, 1, 1000000, 0, "N",
-      "texts waiting for the encoder" },
-    { "quantize", WORD, AT(int8), 0, 0, 0, "none|int8", "int8", "encoder weights as int8" },
-    { "no-sandbox", SWITCH, AT(no_sandbox), 0, 0, 0, 0, 0, "do without seccomp and Landlock" },
-    { "require-sandbox", SWITCH, AT(require_sandbox), 0, 0, 0, 0, 0, "refuse to run without them" },
-    { "config", TEXT, AT(config), 0, 0, 0, 0, "FILE", "`name = value` lines, names as these" },
-    { "inline-sync", SWITCH, AT(inline_sync), 0, 0, 0, 0, 0,
-      "write in the loop, without a helper process" },
-    { "adapter-dir", TEXT, AT(adapter_dir), 0, 0, 0, 0, "DIR", "where load_adapter may load from" },
-    { "port-file", TEXT, AT(port_file), 0, 0, 0, 0, "FILE",
-      "write the ports there once both listen" },
-    { "check", MODE, AT(mode), CHECK, 0, 0, 0, 0, "verify data, model and adapters, then exit" },
-    { "repair", MODE, AT(mode), REPAIR, 0, 0, 0, 0, "write a new log with every whole record" },
-    { "compact", MODE, AT(mode), COMPACT, 0, 0, 0, 0, "drop the garbage of the log" },
-    { "reembed", MODE, AT(mode), REEMBED, 0, 0, 0, 0, "embed every stored text again" },
-    { "export", MODE, AT(mode), EXPORT, 0, 0, 0, "FILE", "write memories as JSON lines" },
-    { "import", MODE, AT(mode), IMPORT, 0, 0, 0, "FILE", "read memories from JSON lines" },
-    { "sandbox-selftest", MODE, AT(mode), SELFTEST, 0, 0, 0, 0, "try what the sandbox must deny" },
-    { "help", MODE, AT(mode), HELP, 0, 0, 0, 0, "this text" },
-    { "version", MODE, AT(mode), VERSION, 0, 0, 0, 0, "version and what the kernel offers" },
+    { "host", TEXT, "ADDR", "address to serve (localhost: 127.0.0.1 and ::1)", AT(host) },
+    { "memory-port", NUMBER, "N", "port of the memory server; 0: any",
+      AT(memory_port), 5000, 0, 65535 },
+    { "inference-port", PORTS, "N|N-M", "first free port of these (5005-5014)",
+      AT(inference_port), 5005, 0, 65535 },
+    { "only", WORD, "memory|inference", "run one endpoint",
+      AT(only), .words = "both|memory|inference" },
+    { "data", TEXT, "DIR", "where memories live", AT(data) },
+    { "model", TEXT, "DIR|builtin", "sentence encoder directory", AT(model) },
+    { "adapter", LIST, "NAME=DIR", "LoRA adapter (repeatable)", AT(adapters) },
+    { "allow-origin", LIST, "ORIGIN", "let pages of this origin in (repeatable)", AT(origins) },
+    { "allow-host", LIST, "HOST", "accept this Host header (repeatable)", AT(hosts) },
+    { "token-file", TEXT, "FILE", "clients must present this token", AT(token_file) },
+    { "insecure", SWITCH, NULL, "serve a wider address without a token", AT(insecure) },
+    { "buffer-memory", BYTES, "BYTES", "for unfinished messages and unsent replies",
+      AT(buffer_memory), 67108864, 65536, MAX_BYTES },
+    { "max-connections", NUMBER, "N", "per endpoint; above it 503",
+      AT(max_connections), 1024, 1, 1000000 },
+    { "max-message", BYTES, "BYTES", "above it close 1009",
+      AT(max_message), 1048576, 125, 1073741824 },
+    { "max-memories", NUMBER, "N", "above it see --when-full",
+      AT(max_memories), 100000, 1, 100000000 },
+    { "when-full", WORD, "refuse|evict", "refuse new memories or evict the weakest", AT(evict) },
+    { "forget", REAL, "THRESHOLD", "forget memories weaker than this; 0: never",
+      AT(forget), 0, 0, 1 },
+    { "sync", SYNC, "always|SECONDS|never", "when a memory is on disk", AT(sync), .max = 86400 },
+    { "rate", REAL, "N", "requests per minute and connection; 0: off", AT(rate), 0, 0, 1e9 },
+    { "ping-interval", REAL, "S", "ping a quiet peer; 0: off", AT(ping_interval), 20, 0, 86400 },
+    { "ping-timeout", REAL, "S", "close one that stays quiet; 0: off",
+      AT(ping_timeout), 20, 0, 86400 },
+    { "close-timeout", REAL, "S", "wait for the answer to a close",
+      AT(close_timeout), 10, 0.01, 86400 },
+    { "handshake-timeout", REAL, "S", "a request must be whole by then",
+      AT(handshake_timeout), 10, 0.01, 86400 },
+    { "log-level", WORD, "error|warn|info|debug", "how much is logged", AT(log_level), LOG_INFO },
+    { "log-format", WORD, "text|json", "form of log lines", AT(log_json) },
+    { "max-reply", BYTES, "BYTES", "a larger reply is cut or refused",
+      AT(max_reply), 4194304, 4096, 1073741824 },
+    { "message-timeout", REAL, "S", "a begun message must be whole by then",
+      AT(message_timeout), 60, 0.01, 86400 },
+    { "max-queue", NUMBER, "N", "texts waiting for the encoder", AT(max_queue), 256, 1, 1000000 },
+    { "quantize", WORD, "int8", "encoder weights as int8", AT(int8), .words = "none|int8" },
+    { "no-sandbox", SWITCH, NULL, "do without seccomp and Landlock", AT(no_sandbox) },
+    { "require-sandbox", SWITCH, NULL, "refuse to run without them", AT(require_sandbox) },
+    { "config", TEXT, "FILE", "`name = value` lines, names as these", AT(config) },
+    { "inline-sync", SWITCH, NULL, "write in the loop, without a helper process", AT(inline_sync) },
+    { "adapter-dir", TEXT, "DIR", "where load_adapter may load from", AT(adapter_dir) },
+    { "port-file", TEXT, "FILE", "write the ports there once both listen", AT(port_file) },
+    { "check", MODE, NULL, "verify data, model and adapters, then exit", AT(mode), CHECK },
+    { "repair", MODE, NULL, "write a new log with every whole record", AT(mode), REPAIR },
+    { "compact", MODE, NULL, "drop the garbage of the log", AT(mode), COMPACT },
+    { "reembed", MODE, NULL, "embed every stored text again", AT(mode), REEMBED },
+    { "export", MODE, "FILE", "write memories as JSON lines", AT(mode), EXPORT },
+    { "import", MODE, "FILE", "read memories from JSON lines", AT(mode), IMPORT },
+    { "sandbox-selftest", MODE, NULL, "try what the sandbox must deny", AT(mode), SELFTEST },
+    { "help", MODE, NULL, "this text", AT(mode), HELP },
+    { "version", MODE, NULL, "version and what the kernel offers", AT(mode), VERSION },
 };
 #define N_FLAGS (sizeof flags / sizeof *flags)
 
@@ -144,9 +137,11 @@ static bool set_ports(struct options *o, const char *s)
     return true;
 }
 
+static const char *words_of(const struct flag *f) { return f->words ? f->words : f->value; }
+
 static bool set_word(struct options *o, const struct flag *f, const char *s)
 {
-    long i = word_index(f->words, s, strlen(s));
+    long i = word_index(words_of(f), s, strlen(s));
     if (i >= 0) *(int64_t *)field(o, f) = i;
     return i >= 0;
 }
@@ -299,7 +294,7 @@ static int read_line(struct options *o, char *line, const char *where, struct fa
     if (eq) *eq = 0;
     char *name = strip(s), *copy;
     const struct flag *f = find(name, strlen(name));
-    if (!f || f->kind == MODE || f->at == AT(config))
+    if (!f || f->kind == MODE || f->at == offsetof(struct options, config))
         return fault_set(ft, 78, "%s: unknown name '%.100s'", where, name);
     if (!eq && f->kind != SWITCH)
         return fault_set(ft, 78, "%s: '%s' wants a value: %s = %s", where, name, name, f->value);
@@ -391,7 +386,7 @@ static void put_word(const struct options *o, const struct flag *f, struct json_
 {
     const void *at = (const char *)o + f->at;
     int64_t i = *(const int64_t *)at;
-    const char *w = f->words;
+    const char *w = words_of(f);
     while (i-- > 0) w += strcspn(w, "|") + 1;
     json_put_str(out, w, strcspn(w, "|"));
 }
