@@ -391,7 +391,7 @@ static void expire(struct conn *c, int64_t now)
         last_events(c);
     } else if (c->state == CONN_HEAD && c->held && c->held->in) {
         c->u.http.answered = false;      /* the request before this one was */
-        conn_refuse(c, 408, "", "request not whole in time");
+        conn_refuse(c, 408, NULL, "request not whole in time");
         conn_drain(c, true);
     } else {
         if (c->state == CONN_HEAD && !c->bytes_in && c->server->ops->refused)

@@ -120,7 +120,7 @@ void server_free(struct server *s);
 struct conn_answer {
     int          status;
     const char  *type;            /* Content-Type; NULL: none */
-    const char  *headers;         /* more lines, "Name: value\r\n" each; NULL: none */
+    const char  *headers, *more;  /* more lines, "Name: value\r\n" each; NULL: none */
     struct slice body;
     bool         head;            /* HEAD: length of body is told, body not sent */
 };

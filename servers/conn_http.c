@@ -1,3 +1,4 @@
+#include <assert.h>
 #include <string.h>
 
 #include "servers/conn_impl.h"
@@ -32,21 +33,6 @@ static const char *number(char room[21], size_t v)
     return p;
 }
 
-/* Texts, NULL behind the last, one behind the other in a buffer of `cap` bytes; cut where they
- * do not fit. Returns their bytes. */
-static size_t join(char *to, size_t cap, const char *const *text)
-{
-    size_t n = 0;
-    for (; *text; text++) {
-        size_t len = strlen(*text);
-        if (len > cap - 1 - n) len = cap - 1 - n;
-        memcpy(to + n, *text, len);
-        n += len;
-    }
-    to[n] = '\0';
-    return n;
-}
-
 void conn_answer(struct conn *c, const struct conn_answer *a)
 {
     if (c->state != CONN_HEAD || c->u.http.answered) return;
@@ -58,37 +44,37 @@ void conn_answer(struct conn *c, const struct conn_answer *a)
         "HTTP/1.1 ", number(status, (size_t)a->status), " ", phrase(a->status),
         body ? "\r\nContent-Length: " : "", body ? number(length, a->body.len) : "",
         a->type ? "\r\nContent-Type: " : "", a->type ? a->type : "", "\r\n",
-        a->headers ? a->headers : "",
+        a->headers ? a->headers : "", a->more ? a->more : "",
         c->keep ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n" };
     for (size_t i = 0; i < sizeof text / sizeof *text; i++) conn_put(c, text[i], strlen(text[i]));
     if (!a->head) conn_put(c, a->body.p, a->body.len);
 }
 
-static void told_refused(struct conn *c, int status, const char *why)
+/* With status, phrase and why as its text: a few constant words each. */
+static void refuse(struct conn *c, struct conn_answer *a, const char *why)
 {
     struct server *s = c->server;
-    s->n.rejected++;
-    if (s->ops->refused) s->ops->refused(c, status, why);
-}
-
-static void refuse(struct conn *c, int status, const char *headers, const char *why, bool head)
-{
     char body[256], code[21];
-    const char *const text[] = { number(code, (size_t)status), " ", phrase(status), ": ", why, "\n",
-                                 NULL };
-    size_t n = join(body, sizeof body, text);
-    struct conn_answer a = { .status = status, .type = "text/plain; charset=utf-8", .head = head,
-                             .headers = headers, .body = { body, n } };
-    told_refused(c, status, why);
-    conn_answer(c, &a);
+    const char *const text[] = { number(code, (size_t)a->status), " ", phrase(a->status), ": ", why,
+                                 "\n" };
+    size_t n = 0;
+    for (size_t i = 0; i < sizeof text / sizeof *text; i++) {
+        size_t len = strlen(text[i]);
+        assert(len <= sizeof body - n);
+        memcpy(body + n, text[i], len);
+        n += len;
+    }
+    a->type = "text/plain; charset=utf-8";
+    a->body = (struct slice){ body, n };
+    s->n.rejected++;
+    if (s->ops->refused) s->ops->refused(c, a->status, why);
+    conn_answer(c, a);
 }
 
 void conn_refuse(struct conn *c, int status, const char *more, const char *why)
 {
-    char lines[512];
-    const char *own = c->server->refusal_headers;
-    join(lines, sizeof lines, (const char *const[]){ own ? own : "", more, NULL });
-    refuse(c, status, lines, why, false);
+    refuse(c, &(struct conn_answer){ .status = status, .headers = c->server->refusal_headers,
+                                     .more = more }, why);
 }
 
 int conn_upgrade(struct conn *c, const struct http_head *h, struct slice protocol,
@@ -99,10 +85,9 @@ int conn_upgrade(struct conn *c, const struct http_head *h, struct slice protoco
     const char *why;
     int status = ws_check_request(h, &why);
     if (status != 101) {
-        char lines[512];
-        const char *more = status == 426 ? CONN_WANTED : status == 405 ? "Allow: GET\r\n" : "";
-        join(lines, sizeof lines, (const char *const[]){ headers ? headers : "", more, NULL });
-        refuse(c, status, lines, why, slice_is(h->method, "HEAD"));
+        const char *more = status == 426 ? CONN_WANTED : status == 405 ? "Allow: GET\r\n" : NULL;
+        refuse(c, &(struct conn_answer){ .status = status, .headers = headers, .more = more,
+                                         .head = slice_is(h->method, "HEAD") }, why);
         return status;
     }
     conn_cork(c);
@@ -124,7 +109,7 @@ static void default_request(struct conn *c, const struct http_head *h)
     else if (slice_is(h->path, "/") || slice_is(h->path, "/ws"))
         conn_refuse(c, 426, CONN_WANTED, "this is a WebSocket server");
     else
-        conn_refuse(c, 404, "", "no such page");
+        conn_refuse(c, 404, NULL, "no such page");
 }
 
 /* RFC 9112 9.3. A body is never read, so nothing can follow it. */
@@ -143,14 +128,14 @@ static void request(struct conn *c, const uint8_t *p, size_t size)
     c->u.http.answered = false;
     c->u.http.scan = (struct http_scan){ 0 };
     if (status != 200) {
-        conn_refuse(c, status, "", "malformed request");
+        conn_refuse(c, status, NULL, "malformed request");
         return;
     }
     c->keep = keeps_alive(&h);
     if (s->ops->request) s->ops->request(c, &h);
     else default_request(c, &h);
     if (c->state != CONN_HEAD) return;
-    if (!c->u.http.answered) conn_refuse(c, 500, "", "not answered");
+    if (!c->u.http.answered) conn_refuse(c, 500, NULL, "not answered");
     c->u.http.deadline = loop_now(s->loop) + s->handshake_timeout_ms;
 }
 
@@ -165,7 +150,7 @@ void conn_http(struct conn *c, uint8_t *p, size_t n)
             request(c, p, size);
         } else {
             c->u.http.answered = false;
-            conn_refuse(c, status, "", status == 431 ? "head too large" : "malformed request");
+            conn_refuse(c, status, NULL, status == 431 ? "head too large" : "malformed request");
         }
         if (c->state == CONN_OPEN) {
             conn_pump(c, p + size, n - size);

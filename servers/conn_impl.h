@@ -125,7 +125,7 @@ bool conn_stall(struct conn *c);               /* too much waits to be sent: loo
 
 /* conn_http.c */
 void conn_http(struct conn *c, uint8_t *p, size_t n);   /* bytes of request heads */
-void conn_refuse(struct conn *c, int status, const char *more,   /* more: header lines */
+void conn_refuse(struct conn *c, int status, const char *more,   /* header lines, or NULL */
                  const char *why);
 
 /* conn_out.c */
