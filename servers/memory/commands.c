@@ -45,24 +45,18 @@ static void put_significance(struct json_out *out, const struct memory_fields *f
     json_close(out, '}');
 }
 
-static void put_id(struct json_out *out, const uint8_t id[MEMORY_ID])
-{
-    char text[37];
-    memory_id_text(id, text);
-    json_put_str(out, text, 36);
-}
 
 /* The answer to a store; it leaves when the store is durable. */
 static void reply_added(struct task *t, const struct store_added *a)
 {
     struct json_out *out = reply_begin(t->rq);
-    memory_put_id(a->id, out);
+    json_put_key(out, "id"), memory_put_id(a->id, out);
     put_durable(t->rq, out, a->seq);
     put_significance(out, &a->f);
     json_put_key(out, "timestamp"), json_put_time(out, a->f.time_ms);
     member_bool(out, "duplicate", a->duplicate);
     member_open(out, "evicted", '[');
-    for (uint32_t i = 0; i < a->n_evicted; i++) put_id(out, a->evicted[i]);
+    for (uint32_t i = 0; i < a->n_evicted; i++) memory_put_id(a->evicted[i], out);
     json_close(out, ']');
     member_count(out, "memory_count", a->count);
     if (t->want_embedding)

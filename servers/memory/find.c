@@ -269,7 +269,6 @@ void find_export(struct request *rq)
     struct memory_service *ms = rq->ep->app;
     struct call c = { .count = 100 };
     uint8_t id[MEMORY_ID];
-    char text[37];
     if (!params_read(rq, export_params, &c) || (c.after.p && !task_id(rq, c.after, id))) return;
     uint32_t row =
         c.after.p ? store_younger(ms->store, store_find(ms->store, id)) : store_oldest(ms->store);
@@ -278,12 +277,8 @@ void find_export(struct request *rq)
     uint32_t last = put_rows(ms, &l, row, c.count);
     list_close(&l);
     json_put_key(out, "next");
-    if (last == ROW_NONE || store_younger(ms->store, last) == ROW_NONE) {
-        json_put_null(out);
-    } else {
-        memory_id_text(records_at(store_records(ms->store), last)->id, text);
-        json_put_str(out, text, 36);
-    }
+    if (last == ROW_NONE || store_younger(ms->store, last) == ROW_NONE) json_put_null(out);
+    else memory_put_id(records_at(store_records(ms->store), last)->id, out);
     put_cut(out, &l);
     reply_end(rq);
 }

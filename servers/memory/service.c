@@ -23,7 +23,7 @@ bool memory_busy(const struct memory_service *ms)
     return ms->scans || ms->parked || ms->clearing || ms->cleaning;
 }
 
-bool memory_ready(struct endpoint *ep)
+static bool ready(struct endpoint *ep)
 {
     struct memory_service *ms = ep->app;
     return !journal_state(ms->journal).why;
@@ -49,7 +49,7 @@ static void event(void *user, enum store_event what, enum store_reason why, cons
     json_out(&out, text, sizeof text);
     json_open(&out, '{');
     if (what == STORE_REMOVED) {
-        memory_put_id(m->id, &out);
+        json_put_key(&out, "id"), memory_put_id(m->id, &out);
         member_text(&out, "reason", reasons[why]);
     } else {
         memory_member(ms, m, MEMORY_PLAIN, &out);
@@ -220,7 +220,7 @@ static void on_disk(struct watch *w, unsigned events)
     (void)events;
     journal_ready(ms->journal, loop_now(ms->ep.server.loop));
     log_disk(ms);
-    if (!memory_ready(&ms->ep)) loop_unwatch(ms->ep.server.loop, w); /* readable for ever */
+    if (!ready(&ms->ep)) loop_unwatch(ms->ep.server.loop, w); /* readable for ever */
 }
 
 int memory_open(struct memory_service *ms, const struct options *o, struct embedder *e,
@@ -241,7 +241,7 @@ int memory_open(struct memory_service *ms, const struct options *o, struct embed
     ms->ep.embedder = e;
     ms->ep.app = ms;
     ms->ep.wall = memory_wall;
-    ms->ep.ready = memory_ready;
+    ms->ep.ready = ready;
     ms->ep.commands = memory_commands;
     ms->ep.stats = memory_stats;
     ms->ep.watch = memory_watch;

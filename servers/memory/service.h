@@ -50,7 +50,6 @@ int  memory_close(struct memory_service *ms, struct fault *f);
 
 bool memory_busy(const struct memory_service *ms);   /* commands under way, their clients or not */
 int64_t memory_wall(struct endpoint *ep);            /* the clock of SPEC 5.5 */
-bool    memory_ready(struct endpoint *ep);
 /* Has --sync always, so that success means on disk? */
 bool    memory_durable(const struct memory_service *ms);
 
@@ -91,8 +90,7 @@ void memory_put(const struct memory_service *ms, const struct memory *m, double 
                 enum memory_form form, struct json_out *out);
 void memory_member(struct memory_service *ms, const struct memory *m, enum memory_form form,
                    struct json_out *out);      /* "memory":{…}, with its strength now */
-void memory_put_id(const uint8_t id[MEMORY_ID], struct json_out *out);     /* "id":"…" */
-void memory_id_text(const uint8_t id[MEMORY_ID], char text[37]);
+void memory_put_id(const uint8_t id[MEMORY_ID], struct json_out *out);
 bool memory_id_parse(struct slice text, uint8_t id[MEMORY_ID]);   /* false: not of that form */
 bool memory_id_new(uint8_t id[MEMORY_ID]);                        /* random, RFC 9562 version 4;
                                                                      false: the system has none */

@@ -6,30 +6,23 @@
 #include "servers/memory/service.h"
 #include "servers/values.h"
 
-void memory_id_text(const uint8_t id[MEMORY_ID], char text[37])
+void memory_put_id(const uint8_t id[MEMORY_ID], struct json_out *out)
 {
     static const char hex[] = "0123456789abcdef";
-    char *p = text;
+    char text[36], *p = text;
     for (int i = 0; i < MEMORY_ID; i++) {
         if (i == 4 || i == 6 || i == 8 || i == 10) *p++ = '-';
         *p++ = hex[id[i] >> 4];
         *p++ = hex[id[i] & 15];
     }
-    *p = 0;
-}
-
-void memory_put_id(const uint8_t id[MEMORY_ID], struct json_out *out)
-{
-    char text[37];
-    memory_id_text(id, text);
-    json_put_key(out, "id"), json_put_str(out, text, 36);
+    json_put_str(out, text, sizeof text);
 }
 
 void memory_put(const struct memory_service *ms, const struct memory *m, double strength,
                 enum memory_form form, struct json_out *out)
 {
     const struct memory_fields *f = &m->f;
-    memory_put_id(m->id, out);
+    json_put_key(out, "id"), memory_put_id(m->id, out);
     json_put_key(out, "text"), json_put_str(out, m->text.p, m->text.len);
     json_put_key(out, "timestamp"), json_put_time(out, f->time_ms);
     member_double(out, "significance", f->significance);
