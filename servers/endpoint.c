@@ -57,17 +57,14 @@ static const char *take_id(struct request *rq, struct json *in)
 static void take_type(struct request *rq, struct json *in)
 {
     struct slice raw = json_raw(in);
-    char *p = (char *)raw.p;
     struct json s;
-    json_init(&s, p, raw.len);
-    json_next(&s);
+    json_before(&s, raw);
     rq->type = json_slice(&s);
+    char *p = (char *)rq->type.p;
     if (rq->type.len + 2 < raw.len) {
-        p = (char *)rq->type.p;
         memset(p + rq->type.len, ' ', raw.len - 1 - rq->type.len);
         p[rq->type.len] = '"';
     }
-    p = (char *)rq->type.p;
     for (size_t i = 0; i < rq->type.len; i++) p[i] = ascii_lower(p[i]);
 }
 
@@ -143,8 +140,7 @@ static bool read_envelope(struct request *rq)
     }
     struct json in;
     struct wrong w = { 0 };
-    json_init(&in, (char *)m.p, m.len);
-    if (json_next(&in) != JSON_OBJECT) {
+    if (json_before(&in, m) != JSON_OBJECT) {
         if (within_rate(rq))
             reply_error(rq, REPLY_INVALID_ENVELOPE, "Invalid message: must be an object");
         return false;

@@ -34,8 +34,7 @@ static struct slice member(struct slice object, const char *name)
 static struct slice plain(struct slice value)
 {
     struct json in;
-    json_init(&in, (char *)value.p, value.len);
-    return json_next(&in) == JSON_STRING ? json_slice(&in) : value;
+    return json_before(&in, value) == JSON_STRING ? json_slice(&in) : value;
 }
 
 static void print(const char *before, struct slice s, const char *after)
@@ -193,11 +192,9 @@ static size_t greatest_message(void)
 {
     struct json_out out = begin("config");
     end(&out);
-    struct slice reply = next_reply(), v = member(member(reply, "data"), "max_message");
     struct json in;
     int64_t bytes;
-    json_init(&in, (char *)v.p, v.len);
-    json_next(&in);
+    json_before(&in, member(member(next_reply(), "data"), "max_message"));
     return json_int(&in, &bytes) && bytes > 0 ? (size_t)bytes : LINK_MESSAGE;
 }
 

@@ -229,11 +229,16 @@ static struct slice trim(struct slice s, bool unicode)
 struct slice trim_ascii(struct slice s) { return trim(s, false); }
 struct slice trim_unicode(struct slice s) { return trim(s, true); }
 
+enum json_type json_before(struct json *in, struct slice s)
+{
+    json_init(in, (char *)s.p, s.len);
+    return json_next(in);
+}
+
 struct json json_inside(struct slice s)
 {
     struct json in;
-    json_init(&in, (char *)s.p, s.len);
-    json_next(&in);
+    json_before(&in, s);
     json_enter(&in);
     return in;
 }
@@ -265,7 +270,6 @@ struct slice json_decoded(struct slice raw, char *room, size_t cap)
 {
     struct json in;
     if (raw.len > cap) return (struct slice){ 0 };
-    json_init(&in, memcpy(room, raw.p, raw.len), raw.len);
-    json_next(&in);
+    json_before(&in, (struct slice){ memcpy(room, raw.p, raw.len), raw.len });
     return json_slice(&in);
 }

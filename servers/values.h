@@ -41,6 +41,9 @@ long word_index(const char *words, const char *s, size_t n);
 struct slice trim_ascii(struct slice s);
 struct slice trim_unicode(struct slice s);
 
+/* Begin before the value that this text holds; its type. */
+enum json_type json_before(struct json *in, struct slice s);
+
 /* A cursor that has entered this object or list; anything else is found empty. */
 struct json json_inside(struct slice s);
 

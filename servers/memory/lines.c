@@ -76,14 +76,13 @@ static const struct param line_params[] = {
 /* NULL, or what is wrong with a line. */
 static const char *read_line(struct line *l, char *text, size_t len, struct param_fault *f)
 {
-    struct json in;
     size_t at;
     *l = (struct line){ .c = { .significance = -1, .timestamp = INT64_MIN },
                         .dimension = l->dimension, .vector = l->vector };
     const char *why = json_check(text, len, &at);
     if (why) return why;
-    json_init(&in, text, len);
-    if (json_next(&in) != JSON_OBJECT) return "no object";
+    struct json in;
+    if (json_before(&in, (struct slice){ text, len }) != JSON_OBJECT) return "no object";
     json_enter(&in);
     if (!params_take(&in, line_params, l, f)) return f->text;
     if (l->c.text.p) l->c.text = trim_ascii(l->c.text);
@@ -103,11 +102,10 @@ static bool take_id(struct memory_service *ms, const struct line *l, uint8_t id[
 /* Has it a vector of this embedder? One of another length is another's. */
 static bool take_vector(struct line *l)
 {
-    struct json in;
     struct param_vector v = { .v = l->vector, .cap = l->dimension };
     if (!l->embedding.p) return false;
-    json_init(&in, (char *)l->embedding.p, l->embedding.len);
-    json_next(&in);
+    struct json in;
+    json_before(&in, l->embedding);
     if (!params_vector(&in, &v) || v.n != l->dimension) return false;
     /* What has unit length already stays as it is, to the bit. */
     double square = cosine_exact(l->vector, l->vector, l->dimension);
