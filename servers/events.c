@@ -17,9 +17,9 @@ struct event {
 /* An event in the queue of one slow subscriber. */
 struct queued { struct queued *next; struct event *ev; };
 
-static const struct { unsigned bit; const char *name; } names[] = {
-    { EVENT_ADDED, "memory_added" }, { EVENT_UPDATED, "memory_updated" },
-    { EVENT_REMOVED, "memory_removed" }, { EVENT_STATS, "stats" }, { EVENT_MATCH, "match" },
+/* In the order of the EVENT_ bits. */
+static const char *const names[] = {
+    "memory_added", "memory_updated", "memory_removed", "stats", "match"
 };
 #define N_NAMES (sizeof names / sizeof *names)
 
@@ -30,9 +30,6 @@ static void unref(struct event *ev)
 
 static struct event *event_new(unsigned bit, struct slice data)
 {
-    const char *name = "";
-    for (size_t i = 0; i < N_NAMES; i++)
-        if (names[i].bit == bit) name = names[i].name;
     size_t cap = data.len + 128;
     struct event *ev = malloc(sizeof *ev + cap);
     if (!ev) return NULL;
@@ -40,7 +37,7 @@ static struct event *event_new(unsigned bit, struct slice data)
     json_out(&out, ev->text, cap);
     json_open(&out, '{');
     member_text(&out, "status", "success");
-    member_text(&out, "event", name);
+    member_text(&out, "event", names[__builtin_ctz(bit)]);
     size_t name_end = out.len;
     json_put_key(&out, "data");
     json_put_raw(&out, data.p, data.len);
@@ -208,7 +205,7 @@ static unsigned read_bits(struct request *rq, struct slice list)
         struct slice s = json_slice(&in);
         unsigned bit = 0;
         for (size_t i = 0; i < N_NAMES; i++)
-            if (slice_is(s, names[i].name)) bit = names[i].bit & rq->ep->events;
+            if (slice_is(s, names[i])) bit = 1u << i & rq->ep->events;
         if (!bit) {
             reply_error(rq, REPLY_INVALID_PARAMETER,
                         "Invalid parameter: events (unknown name in the list)");
@@ -227,7 +224,7 @@ static void answer(struct request *rq, const struct session *s, uint32_t query_i
     struct json_out *out = reply_begin(rq);
     member_open(out, "subscribed", '[');
     for (size_t i = 0; i < N_NAMES; i++)
-        if (s && (s->bits & names[i].bit)) json_put_text(out, names[i].name);
+        if (s && (s->bits & 1u << i)) json_put_text(out, names[i]);
     json_close(out, ']');
     if (query_id) member_int(out, "query_id", query_id);
     reply_end(rq);
