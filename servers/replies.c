@@ -325,7 +325,7 @@ static void pump(struct session *s)
 
 /* Take out of the list those with nothing left, pump the others. What one of them executes may
  * find that the disk has failed, which is told to all from within: no link is held meanwhile. */
-static void pump_all(struct endpoint *ep)
+void endpoint_go_on(struct endpoint *ep)
 {
     for (struct session *s = ep->waiting, *next; s; s = next) {
         pump(s);
@@ -338,7 +338,7 @@ void endpoint_durable(struct endpoint *ep, uint64_t seq)
 {
     if (seq <= ep->durable) return;
     ep->durable = seq;
-    pump_all(ep);
+    endpoint_go_on(ep);
 }
 
 static void fail(struct request *rq, const char *why)
@@ -373,4 +373,3 @@ void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why,
             if (rq->state == READY && rq->seq >= from && !stands(user, rq->seq)) fail(rq, why);
 }
 
-void endpoint_go_on(struct endpoint *ep) { pump_all(ep); }
