@@ -34,6 +34,12 @@ static bool has_tag(struct slice list, struct slice tag)
     return false;
 }
 
+static double strength_of(const struct scan *sc, uint32_t row)
+{
+    const struct record *r = records_at(sc->rs, row);
+    return significance_strength(r->f.significance, sc->c.now_ms - r->f.time_ms);
+}
+
 static bool passes(const struct scan *sc, uint32_t row)
 {
     const struct record *r = records_at(sc->rs, row);
@@ -46,8 +52,7 @@ static bool passes(const struct scan *sc, uint32_t row)
     for (size_t i = 0; i < f->n_tags; i++) {
         if (!has_tag(tags, f->tags[i])) return false;
     }
-    return f->min_strength <= 0 ||
-           significance_strength(r->f.significance, sc->c.now_ms - r->f.time_ms) >= f->min_strength;
+    return f->min_strength <= 0 || strength_of(sc, row) >= f->min_strength;
 }
 
 /* ---- the heap of the best k, the worst of them on top */
@@ -110,11 +115,6 @@ static struct hit hit_of(const struct scan *sc, uint32_t row, double key, double
     return (struct hit){ key, cosine, r->f.time_ms, row, r->order };
 }
 
-static double strength_of(const struct scan *sc, uint32_t row)
-{
-    const struct record *r = records_at(sc->rs, row);
-    return significance_strength(r->f.significance, sc->c.now_ms - r->f.time_ms);
-}
 
 static double cosine_of(const struct scan *sc, uint32_t row)
 {

@@ -206,15 +206,10 @@ static void begin_anew(struct store *st, struct scan *sc)
     as_of_now(st, sc);
 }
 
-/* Rows of an era that is over are not there any more. */
-static void follow(struct store *st, struct scan *sc)
-{
-    if (sc->era != st->era) begin_anew(st, sc);
-}
-
 bool store_scan_step(struct store *st, struct scan *sc)
 {
-    follow(st, sc);
+    /* Rows of an era that is over are not there any more. */
+    if (sc->era != st->era) begin_anew(st, sc);
     return scan_step(sc);
 }
 
