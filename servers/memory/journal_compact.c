@@ -32,7 +32,7 @@ static void ended(struct journal *j, const char *why)
 void compact_end(struct journal *j, const char *why)
 {
     struct compact *c = &j->compact;
-    if (c->stage == COMPACT_OFF || c->stage == COMPACT_DROP) return;
+    if (!journal_compacting(j)) return;
     c->stage = j->why[0] ? COMPACT_OFF : COMPACT_DROP;
     if (!j->why[0]) order(j, &(struct disk_order){ .kind = DISK_DROP });
     ended(j, why);
@@ -169,12 +169,12 @@ bool journal_compact_step(struct journal *j, int64_t now)
     struct compact *c = &j->compact;
     j->now = now;
     if (c->overrun) compact_end(j, "too much was deleted meanwhile");
-    if (c->stage != COMPACT_OFF && c->stage != COMPACT_DROP && !c->waiting) {
+    if (journal_compacting(j) && !c->waiting) {
         if (c->stage == COMPACT_STREAM) stream(j);
         else tail(j);
     }
     if (disk_fd(j->disk) < 0) journal_take(j, false);
-    return c->stage != COMPACT_OFF && c->stage != COMPACT_DROP && !c->waiting &&
+    return journal_compacting(j) && !c->waiting &&
            (c->stage == COMPACT_STREAM || (j->seal.seq >= c->last && !j->busy));
 }
 
