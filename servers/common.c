@@ -20,11 +20,10 @@ static double uptime(const struct endpoint *ep)
     return (double)(loop_now(ep->server.loop) - ep->started) / 1000;
 }
 
-static void put_port(struct json_out *out, const char *key, const struct endpoint *a,
-                     const struct endpoint *b)
+/* Of that endpoint of the two. */
+static void put_port(struct json_out *out, const char *key, const struct endpoint *ep)
 {
-    const struct endpoint *ep = a && !strcmp(a->name, key) ? a
-                              : b && !strcmp(b->name, key) ? b : NULL;
+    if (strcmp(ep->name, key) != 0) ep = ep->other;
     json_put_key(out, key);
     if (ep) json_put_int(out, ep->port);
     else json_put_null(out);
@@ -36,8 +35,8 @@ static void put_identity(struct endpoint *ep, struct json_out *out)
     member_text(out, "server", ep->name);
     member_text(out, "version", RECALLD_VERSION);
     member_open(out, "endpoints", '{');
-    put_port(out, "memory", ep, ep->other);
-    put_port(out, "inference", ep, ep->other);
+    put_port(out, "memory", ep);
+    put_port(out, "inference", ep);
     json_close(out, '}');
     member_text(out, "model", embedder_name(ep->embedder));
     member_text(out, "model_fingerprint",
