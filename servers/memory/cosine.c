@@ -98,13 +98,22 @@ INLINE struct rounded integers(const float *x, size_t n, double most, int16_t *w
     return r;
 }
 
-static double exact_plain(const float *a, const float *b, size_t n) { return exact(a, b, n); }
-
-static struct rounded integers_plain(const float *x, size_t n, double most, int16_t *whole,
-                                     int8_t *codes)
-{
-    return integers(x, n, most, whole, codes);
-}
+/* Both, compiled for a processor. */
+#define COMPILED(name, target)                                                          \
+    target static double exact_##name(const float *a, const float *b, size_t n)         \
+    {                                                                                   \
+        return exact(a, b, n);                                                          \
+    }                                                                                   \
+    target static struct rounded integers_##name(const float *x, size_t n, double most, \
+                                                 int16_t *whole, int8_t *codes)         \
+    {                                                                                   \
+        return integers(x, n, most, whole, codes);                                      \
+    }
+COMPILED(plain, )
+#ifdef __x86_64__
+COMPILED(avx2, __attribute__((target("avx2,fma"))))
+COMPILED(avx512, __attribute__((target("avx512f,avx512vl,avx512dq"))))
+#endif
 
 /* Left to the compiler, which has a multiply-and-add of 16-bit integers on every target. */
 static void rows_plain(const struct cosine_query *q, const int8_t *codes, size_t n, int32_t *out)
@@ -123,25 +132,6 @@ static void rows_plain(const struct cosine_query *q, const int8_t *codes, size_t
 
 #ifdef __x86_64__
 
-__attribute__((target("avx2,fma")))
-static double exact_avx2(const float *a, const float *b, size_t n) { return exact(a, b, n); }
-
-__attribute__((target("avx2,fma")))
-static struct rounded integers_avx2(const float *x, size_t n, double most, int16_t *whole,
-                                     int8_t *codes)
-{
-    return integers(x, n, most, whole, codes);
-}
-
-__attribute__((target("avx512f,avx512vl,avx512dq")))
-static double exact_avx512(const float *a, const float *b, size_t n) { return exact(a, b, n); }
-
-__attribute__((target("avx512f,avx512vl,avx512dq")))
-static struct rounded integers_avx512(const float *x, size_t n, double most, int16_t *whole,
-                                     int8_t *codes)
-{
-    return integers(x, n, most, whole, codes);
-}
 
 __attribute__((target("avx2")))
 static void rows_avx2(const struct cosine_query *q, const int8_t *codes, size_t n, int32_t *out)
