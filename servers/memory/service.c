@@ -237,16 +237,11 @@ int memory_open(struct memory_service *ms, const struct options *o, struct embed
         .events = { on_written, on_durable, on_failed, on_compacted, ms } };
     if (getrandom(sc.seed, sizeof sc.seed, 0) != sizeof sc.seed)
         return fault_set(f, 71, "no random numbers from the system");
-    ms->ep.options = o;
-    ms->ep.embedder = e;
-    ms->ep.app = ms;
-    ms->ep.wall = memory_wall;
-    ms->ep.ready = ready;
-    ms->ep.commands = memory_commands;
-    ms->ep.stats = memory_stats;
-    ms->ep.watch = memory_watch;
-    ms->ep.unwatch = memory_unwatch;
-    ms->ep.events = EVENT_ADDED | EVENT_UPDATED | EVENT_REMOVED | EVENT_STATS | EVENT_MATCH;
+    ms->ep = (struct endpoint){
+        .options = o, .embedder = e, .app = ms, .wall = memory_wall, .ready = ready,
+        .commands = memory_commands, .stats = memory_stats,
+        .watch = memory_watch, .unwatch = memory_unwatch,
+        .events = EVENT_ADDED | EVENT_UPDATED | EVENT_REMOVED | EVENT_STATS | EVENT_MATCH };
     if (!(ms->store = store_new(&sc)) || !(ms->resend = resend_new(sc.seed)))
         return fault_set(f, 71, "out of memory");
     jc.replay = (struct journal_replay){ store_replay, ms->store };
