@@ -110,14 +110,14 @@ static int read_version(struct http_head *h, struct slice s)
     return 200;
 }
 
-/* Bytes of "scheme:" at the start, RFC 3986 3.1; 0: none. */
+/* Bytes of "scheme://" at the start, RFC 3986 3.1; 0: none. */
 static size_t scheme_size(struct slice s)
 {
     size_t i = 0;
     if (!s.len || !is_alpha(s.p[0])) return 0;
     while (i < s.len && (is_alpha(s.p[i]) || is_digit(s.p[i]) ||
                          s.p[i] == '+' || s.p[i] == '-' || s.p[i] == '.')) i++;
-    return i < s.len && s.p[i] == ':' ? i + 1 : 0;
+    return s.len - i >= 3 && !memcmp(s.p + i, "://", 3) ? i + 3 : 0;
 }
 
 /* The four forms of a target, 9112 3.2, into authority, path and query. */
@@ -134,9 +134,9 @@ static bool read_target(struct http_head *h)
     if (slice_is(t, "*")) { h->path = t; return slice_is(h->method, "OPTIONS"); }
     if (t.p[0] != '/') {
         size_t n = scheme_size(t);
-        if (!n || t.len < n + 2 || t.p[n] != '/' || t.p[n + 1] != '/') return false;
-        t.p += n + 2;
-        t.len -= n + 2;
+        if (!n) return false;
+        t.p += n;
+        t.len -= n;
         h->authority = t;
         size_t i = 0;
         while (i < t.len && t.p[i] != '/' && t.p[i] != '?') i++;
@@ -338,9 +338,8 @@ bool http_host(struct http_origin *o, struct slice s)
 bool http_origin(struct http_origin *o, struct slice s)
 {
     size_t n = scheme_size(s);
-    if (!n || s.len < n + 2 || s.p[n] != '/' || s.p[n + 1] != '/') return false;
-    if (!http_host(o, part(s.p + n + 2, s.len - n - 2))) return false;
-    o->scheme = part(s.p, n - 1);
+    if (!n || !http_host(o, part(s.p + n, s.len - n))) return false;
+    o->scheme = part(s.p, n - 3);
     size_t behind = (size_t)(s.p + s.len - o->host.p) - o->host.len;
     return o->port || behind < 2; /* 0 means none written, and nothing listens on it */
 }
