@@ -58,8 +58,8 @@ static bool same(struct slice a, struct slice b)
 
 static bool loopback_name(struct slice host)
 {
-    return same(host, text("localhost")) || same(host, text("127.0.0.1")) ||
-           same(host, text("::1")) || same(host, text("[::1]"));
+    return slice_is_nocase(host, "localhost") || slice_is_nocase(host, "127.0.0.1") ||
+           slice_is_nocase(host, "::1") || slice_is_nocase(host, "[::1]");
 }
 
 /* Is this the address that the connection reached? Numbers only: no name is looked up. */
@@ -104,7 +104,7 @@ struct verdict policy_host(const struct policy *p, const struct http_head *h,
 static uint16_t port_of(const struct http_origin *o)
 {
     if (o->port) return o->port;
-    return same(o->scheme, text("https")) ? 443 : same(o->scheme, text("http")) ? 80 : 0;
+    return slice_is_nocase(o->scheme, "https") ? 443 : slice_is_nocase(o->scheme, "http") ? 80 : 0;
 }
 
 static bool origin_listed(const struct policy *p, struct slice value, const struct http_origin *o)
@@ -131,7 +131,7 @@ struct verdict policy_origin(const struct policy *p, const struct http_head *h,
     if (!v) return (struct verdict){ 0 };
     bool parsed = http_origin(&o, v->value);
     if (origin_listed(p, v->value, parsed ? &o : NULL)) return (struct verdict){ 0 };
-    if (parsed && (same(o.scheme, text("http")) || same(o.scheme, text("https")))) {
+    if (parsed && (slice_is_nocase(o.scheme, "http") || slice_is_nocase(o.scheme, "https"))) {
         uint16_t port = port_of(&o);
         bool ours = port && (port == p->ports[0] || port == p->ports[1]);
         if (loopback_name(o.host) || (ours && host_allowed(p, &o, local)))
@@ -149,10 +149,11 @@ static bool token_is(const struct policy *p, struct slice s)
     return !diff;
 }
 
-static bool after(struct slice *s, const char *prefix)
+/* Begins s with this prefix, in the sense of slice_is() or slice_is_nocase()? Then behind it. */
+static bool after(struct slice *s, const char *prefix, bool (*is)(struct slice, const char *))
 {
     size_t n = strlen(prefix);
-    if (s->len < n || !same((struct slice){ s->p, n }, text(prefix))) return false;
+    if (s->len < n || !is((struct slice){ s->p, n }, prefix)) return false;
     s->p += n, s->len -= n;
     return true;
 }
@@ -180,10 +181,9 @@ static bool in_query(const struct policy *p, struct slice q)
         const char *amp = memchr(q.p, '&', q.len);
         struct slice part = { q.p, amp ? (size_t)(amp - q.p) : q.len };
         q.p += part.len + (amp != NULL), q.len -= part.len + (amp != NULL);
-        if (part.len >= 6 && !memcmp(part.p, "token=", 6)) {
-            part.p += 6, part.len -= 6;
-            if (token_is(p, unescape(part, decoded, sizeof decoded))) return true;
-        }
+        if (after(&part, "token=", slice_is) &&
+            token_is(p, unescape(part, decoded, sizeof decoded)))
+            return true;
     }
     return false;
 }
@@ -193,10 +193,7 @@ struct slice policy_bearer(const struct policy *p, const struct http_head *h)
     size_t pos = 0;
     for (struct slice s; p->token_len && (s = http_item(h, "Sec-WebSocket-Protocol", &pos)).len;) {
         struct slice t = s;
-        if (s.len > 7 && !memcmp(s.p, "bearer.", 7)) {
-            t.p += 7, t.len -= 7;
-            if (token_is(p, t)) return s;
-        }
+        if (after(&t, "bearer.", slice_is) && token_is(p, t)) return s;
     }
     return (struct slice){ 0 };
 }
@@ -206,7 +203,7 @@ struct verdict policy_token(const struct policy *p, const struct http_head *h)
     if (!p->token_len) return (struct verdict){ 0 };
     const struct http_header *v = http_find(h, "Authorization");
     struct slice s = v ? v->value : (struct slice){ 0 };
-    if (after(&s, "Bearer ") && token_is(p, s)) return (struct verdict){ 0 };
+    if (after(&s, "Bearer ", slice_is_nocase) && token_is(p, s)) return (struct verdict){ 0 };
     if (policy_bearer(p, h).len || in_query(p, h->query)) return (struct verdict){ 0 };
     return (struct verdict){ .status = 401, .header = "Authorization", .flag = "--token-file" };
 }
