@@ -293,20 +293,14 @@ static bool resume(struct job *job)
     return pool->dirty != NULL;
 }
 
-static void feed_starved(struct conn_pool *pool)
-{
-    struct conn *c = pool->starved;
-    if (!c || pool->held >= pool->budget) return;
-    while ((c = pool->starved)) conn_make_dirty(c);
-}
-
+/* There may be room again for those that wait for it. */
 static void flush(struct hook *hook)
 {
     struct conn_pool *pool = CONTAINER(struct conn_pool, flush, hook);
     conn_uncork(pool);
-    if (pool->starved) feed_starved(pool);
-    else if (pool->stuck.slot && pool->held < pool->budget)
-        loop_at(pool->loop, &pool->stuck, LOOP_NEVER);    /* that want is over */
+    if (pool->held >= pool->budget) return;
+    if (!pool->starved) loop_at(pool->loop, &pool->stuck, LOOP_NEVER);    /* that want is over */
+    while (pool->starved) conn_make_dirty(pool->starved);
 }
 
 /* Whoever waits for his turn waits for what the others have sent: where that takes
