@@ -190,20 +190,8 @@ size_t conn_backlog(struct conn *c)
     return conn_waiting(c);
 }
 
-void conn_drop_queue(struct conn *c)
-{
-    struct held *h = c->held;
-    if (!h) return;
-    for (struct block *b; (b = h->out); ) {
-        h->out = b->next;
-        block_free(c->server->pool, b);
-    }
-    h->out_last = NULL;
-    h->queued = 0;
-    conn_let_go(c);
-}
 
-/* So many bytes of the queue have left. */
+/* So many bytes of the queue have left, or are given up. */
 static void advance(struct conn *c, size_t n)
 {
     struct held *h = c->held;
@@ -216,6 +204,13 @@ static void advance(struct conn *c, size_t n)
     }
     if (h->out) h->out->from += n;
     else h->out_last = NULL;
+}
+
+void conn_drop_queue(struct conn *c)
+{
+    if (!c->held) return;
+    advance(c, c->held->queued);
+    conn_let_go(c);
 }
 
 void conn_write(struct conn *c)
