@@ -373,10 +373,6 @@ const char *json_check(const char *text, size_t len, size_t *at)
     return in.err;
 }
 
-void json_out(struct json_out *out, char *buf, size_t cap)
-{
-    *out = (struct json_out){.p = buf, .cap = cap};
-}
 
 /* Room for the next n characters, a comma before them where one is due; or NULL. */
 static char *piece(struct json_out *out, size_t n)

@@ -87,9 +87,10 @@ long json_f32s(struct json *in, float *out, size_t cap);
  * beyond double is named by its first byte. */
 const char *json_check(const char *text, size_t len, size_t *at);
 
-/* Writer: out->p[0..out->len) is what was written so far. Commas and colons
- * come by themselves. When room is short, out->full is set and nothing more is
- * written; out->len stays what it was before the piece that did not fit. */
+/* Writer, made by json_out(): out->p[0..out->len) is what was written so far.
+ * Commas and colons come by themselves. When room is short, out->full is set and
+ * nothing more is written; out->len stays what it was before the piece that did
+ * not fit. */
 struct json_out {
     char    *p;
     size_t   len, cap;
@@ -98,7 +99,12 @@ struct json_out {
     bool     comma;   /* the next value in this container wants one */
 };
 
-void json_out(struct json_out *out, char *buf, size_t cap);
+static inline struct json_out json_out(char *buf, size_t cap)
+{
+    struct json_out out = { buf, 0, cap, false, 0, false };
+    return out;
+}
+
 void json_open(struct json_out *out, char bracket);    /* '{' or '[' */
 void json_close(struct json_out *out, char bracket);   /* '}' or ']' */
 void json_put_key(struct json_out *out, const char *name);           /* plain ASCII, no escapes */

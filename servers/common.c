@@ -228,8 +228,7 @@ size_t endpoint_metrics(struct endpoint *ep, char *p, size_t cap)
     counters(&t, ep);
     /* The endpoint's own numbers, by their names in `stats`. */
     char own[8192];
-    struct json_out out;
-    json_out(&out, own, sizeof own);
+    struct json_out out = json_out(own, sizeof own);
     json_open(&out, '{');
     if (ep->stats) ep->stats(ep, &out);
     json_close(&out, '}');

@@ -33,8 +33,7 @@ static struct event *event_new(unsigned bit, struct slice data)
     size_t cap = data.len + 128;
     struct event *ev = malloc(sizeof *ev + cap);
     if (!ev) return NULL;
-    struct json_out out;
-    json_out(&out, ev->text, cap);
+    struct json_out out = json_out(ev->text, cap);
     json_open(&out, '{');
     member_text(&out, "status", "success");
     member_text(&out, "event", names[__builtin_ctz(bit)]);
@@ -56,8 +55,7 @@ static void send_one(struct session *s, struct conn *c, const struct event *ev)
     size_t cap = 0;
     char *p = conn_reply_begin(c, &cap);
     if (!p || cap < ev->len + 64) { s->dropped++; return; }
-    struct json_out out;
-    json_out(&out, p + ev->name_end, 64);
+    struct json_out out = json_out(p + ev->name_end, 64);
     out.comma = true;
     member_count(&out, "dropped", s->dropped);
     memcpy(p, ev->text, ev->name_end);
@@ -147,8 +145,7 @@ static void tick(struct timer *t, int64_t now)
 {
     struct endpoint *ep = CONTAINER(struct endpoint, ticker, t);
     static char text[ENDPOINT_STATS];
-    struct json_out out;
-    json_out(&out, text, sizeof text);
+    struct json_out out = json_out(text, sizeof text);
     endpoint_stats(ep, &out);
     struct event *ev = out.full ? NULL : event_new(EVENT_STATS, (struct slice){ text, out.len });
     for (struct session *s = ep->listening; s; s = s->next_listening) {

@@ -50,13 +50,12 @@ static void put_text(const char *s) { put(s, strlen(s)); }
  * cannot stand in JSON: they become question marks. */
 static void put_json(struct slice s)
 {
-    struct json_out out;
     char clean[1024];
     size_t n = s.len < sizeof clean ? s.len : sizeof clean;
     bool valid = utf8_valid((const uint8_t *)s.p, n);
     for (size_t i = 0; i < n; i++)
         clean[i] = valid || (unsigned char)s.p[i] < 128 ? s.p[i] : '?';
-    json_out(&out, buf + lg.len, room() > 64 ? room() - 64 : 0);
+    struct json_out out = json_out(buf + lg.len, room() > 64 ? room() - 64 : 0);
     json_put_str(&out, clean, n);
     if (out.full) put_text("\"\"");
     else lg.len += out.len;

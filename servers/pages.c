@@ -94,12 +94,11 @@ static const char *sentence(const struct verdict *why)
 /* The refusal explains itself: which header with which value, and which flag allows it. */
 static void refuse(struct visit *v, const struct verdict *why)
 {
-    struct json_out out;
     bool valid = utf8_valid((const uint8_t *)why->value.p, why->value.len);
     log_refusal(v, why);
     v->ep->server.n.rejected++;
     cors(v, false, why->status == 401 ? "WWW-Authenticate: Bearer\r\n" : "");
-    json_out(&out, body, sizeof body);
+    struct json_out out = json_out(body, sizeof body);
     json_open(&out, '{');
     member_text(&out, "status", "error");
     member_text(&out, "error", sentence(why));
@@ -150,8 +149,7 @@ static void upgrade(struct visit *v)
 
 static void get_stats(struct visit *v)
 {
-    struct json_out out;
-    json_out(&out, body, sizeof body);
+    struct json_out out = json_out(body, sizeof body);
     endpoint_stats(v->ep, &out);
     cors(v, false, NO_STORE);
     answer(v, 200, "application/json", (struct slice){ body, out.len });

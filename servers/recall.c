@@ -84,9 +84,8 @@ static struct slice data_of(struct slice reply)
 static struct json_out begin(const char *type)
 {
     static char *buf;
-    struct json_out out;
     if (!buf) buf = need(LINK_MESSAGE);
-    json_out(&out, buf, LINK_MESSAGE);
+    struct json_out out = json_out(buf, LINK_MESSAGE);
     json_open(&out, '{');
     member_text(&out, "type", type);
     member_open(&out, "data", '{');

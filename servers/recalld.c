@@ -276,8 +276,7 @@ static void log_stats(void)
 {
     static char text[ENDPOINT_STATS];
     for (int i = 0; i < d.endpoints; i++) {
-        struct json_out out;
-        json_out(&out, text, sizeof text);
+        struct json_out out = json_out(text, sizeof text);
         endpoint_stats(d.endpoint[i], &out);
         log_begin(LOG_INFO, d.endpoint[i]->name, "stats");
         log_json("stats", (struct slice){ text, out.len });

@@ -145,7 +145,7 @@ static struct json_out *begin(struct request *rq, const char *status)
     size_t cap = 0;
     char *p = c ? conn_reply_begin(c, &cap) : NULL;
     if (!p) cap = 0;
-    json_out(&rq->out, p, cap < rq->ep->max_reply ? cap : rq->ep->max_reply);
+    rq->out = json_out(p, cap < rq->ep->max_reply ? cap : rq->ep->max_reply);
     put_head(rq, status);
     return &rq->out;
 }
@@ -346,7 +346,7 @@ static void fail(struct request *rq, const char *why)
     struct endpoint *ep = rq->ep;
     char text[512], buf[2048];
     snprintf(text, sizeof text, "Storage failed: %s", why);
-    json_out(&rq->out, buf, sizeof buf);
+    rq->out = json_out(buf, sizeof buf);
     put_head(rq, "error");
     member_text(&rq->out, "error", text);
     json_put_key(&rq->out, "data");

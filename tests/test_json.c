@@ -585,7 +585,7 @@ static const char all[] =
 
 Test(json_write, commas_and_colons_come_by_themselves)
 {
-    json_out(&out, room, sizeof room);
+    out = json_out(room, sizeof room);
     write_all(&out);
     cr_assert_str_eq(written(), all);
     cr_assert_eq(out.depth, 0);
@@ -598,7 +598,7 @@ Test(json_write, what_does_not_fit_is_not_begun)
     for (size_t cap = 0; cap < sizeof all - 1; cap++) {
         char *p = malloc(cap + 1);
         memset(p, '#', cap + 1);
-        json_out(&out, p, cap);
+        out = json_out(p, cap);
         write_all(&out);
         cr_assert(out.full && out.len <= cap, "cap %zu", cap);
         cr_assert_arr_eq(p, all, out.len);
@@ -611,23 +611,23 @@ Test(json_write, what_does_not_fit_is_not_begun)
         free(p);
     }
     char exact[sizeof all - 1];
-    json_out(&out, exact, sizeof exact);
+    out = json_out(exact, sizeof exact);
     write_all(&out);
     cr_assert(!out.full && out.len == sizeof exact);
 }
 
 Test(json_write, the_outermost_value_may_be_anything)
 {
-    json_out(&out, room, sizeof room);
+    out = json_out(room, sizeof room);
     json_put_int(&out, 5);
     cr_assert_str_eq(written(), "5");
-    json_out(&out, room, sizeof room);
+    out = json_out(room, sizeof room);
     json_put_f32s(&out, NULL, 0);
     cr_assert_str_eq(written(), "[]");
-    json_out(&out, room, sizeof room);
+    out = json_out(room, sizeof room);
     json_put_base64(&out, NULL, 0);
     cr_assert_str_eq(written(), "\"\"");
-    json_out(&out, NULL, 0);
+    out = json_out(NULL, 0);
     json_put_null(&out);
     cr_assert(out.full && !out.len);
 }
@@ -635,7 +635,7 @@ Test(json_write, the_outermost_value_may_be_anything)
 Test(json_write, numbers_without_a_value_become_null)
 {
     const float v[] = { 1, (float)INFINITY, (float)NAN };
-    json_out(&out, room, sizeof room);
+    out = json_out(room, sizeof room);
     json_open(&out, '[');
     json_put_double(&out, INFINITY);
     json_put_double(&out, -INFINITY);
@@ -656,7 +656,7 @@ Test(json_write, every_character_comes_back)
             uint8_t text[32];
             memset(text, 'a', sizeof text);
             size_t n = before + utf8_put(text + before, c) + before % 3;
-            json_out(&out, room, sizeof room);
+            out = json_out(room, sizeof room);
             json_put_str(&out, (const char *)text, n);
             size_t at;
             cr_assert_null(json_check(room, out.len, &at), "U+%04X", c);
@@ -722,7 +722,7 @@ Test(json_write, random_texts_read_back_the_same)
     seed = 21;
     for (int round = 0; round < 3000; round++) {
         size_t n = 0, m = 0, at;
-        json_out(&out, text, sizeof text);
+        out = json_out(text, sizeof text);
         write_random(&out, log, &n, 0);
         cr_assert_not(out.full);
         cr_assert_null(json_check(text, out.len, &at), "at %zu", at);
@@ -746,7 +746,7 @@ Test(json_write, vectors_read_back_as_the_same_floats)
             memcpy(&v[i], &bits, 4);
             if (round % 2) v[i] = (float)chance(1u << 24) / (1 << 24) - 0.5f;
         }
-        json_out(&out, text, sizeof text);
+        out = json_out(text, sizeof text);
         json_put_f32s(&out, v, 384);
         cr_assert_not(out.full);
         json_init(&in, text, out.len);

@@ -220,7 +220,7 @@ Test(options_config, the_command_shows_limits_and_nobodys_secrets)
     size_t at;
     struct json_out out;
     cr_assert_eq(read_line("--token-file /secret/path --allow-origin http://friend --data /home/me --sync 3"), 0);
-    json_out(&out, text, sizeof text - 1);
+    out = json_out(text, sizeof text - 1);
     json_open(&out, '{');
     options_put(&o, &out);
     json_close(&out, '}');

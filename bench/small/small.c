@@ -62,8 +62,7 @@ static void run_both(void)
 
 static void run_print(void)
 {
-    struct json_out o;
-    json_out(&o, text, sizeof text);
+    struct json_out o = json_out(text, sizeof text);
     json_put_f32s(&o, vector, DIMENSION);
     sink += o.len;
 }
@@ -150,8 +149,7 @@ static void prepare(void)
     memcpy(long_string, ascii, BIG);
     long_string[0] = long_string[BIG - 1] = '"';
     coded_len = base64_encode(coded, bytes, BIG);
-    struct json_out o;
-    json_out(&o, store, sizeof store);
+    struct json_out o = json_out(store, sizeof store);
     json_open(&o, '{');
     json_put_key(&o, "type");
     json_put_text(&o, "store");

@@ -27,8 +27,7 @@ int lines_export(struct memory_service *ms, const char *path, struct fault *f)
     for (uint32_t row = store_oldest(ms->store); row != ROW_NONE;
          row = store_younger(ms->store, row)) {
         struct memory m = store_view(ms->store, row);
-        struct json_out out;
-        json_out(&out, line, LINE - 1);
+        struct json_out out = json_out(line, LINE - 1);
         json_open(&out, '{');
         memory_put(ms, &m, 0, MEMORY_EXPORT, &out);
         json_close(&out, '}');

@@ -43,10 +43,9 @@ static void event(void *user, enum store_event what, enum store_reason why, cons
     static const unsigned bits[] = { EVENT_ADDED, EVENT_UPDATED, EVENT_REMOVED };
     static char text[131072];            /* a memory of the greatest size, every byte escaped */
     struct memory_service *ms = user;
-    struct json_out out;
     if (what == STORE_ADDED) memory_match(ms, m);
     if (!endpoint_listens(&ms->ep, bits[what])) return;
-    json_out(&out, text, sizeof text);
+    struct json_out out = json_out(text, sizeof text);
     json_open(&out, '{');
     if (what == STORE_REMOVED) {
         json_put_key(&out, "id"), memory_put_id(m->id, &out);

@@ -72,9 +72,8 @@ void memory_match(struct memory_service *ms, const struct memory *m)
     static char text[131072];            /* a memory of the greatest size, every byte escaped */
     for (const struct standing *s = ms->standing; s; s = s->next) {
         double cosine = cosine_clamp(cosine_exact(s->vector, m->vector, ms->ep.dimension));
-        struct json_out out;
         if (cosine < s->min_similarity) continue;
-        json_out(&out, text, sizeof text);
+        struct json_out out = json_out(text, sizeof text);
         json_open(&out, '{');
         member_int(&out, "query_id", s->query_id);
         memory_member(ms, m, MEMORY_PLAIN, &out);

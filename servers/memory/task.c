@@ -76,8 +76,7 @@ void call_tags(struct call *c)
     char text[MEMORY_TAGS * (6 * MEMORY_TAG + 3) + 2];
     size_t at[MEMORY_TAGS + 1];
     struct json in = json_inside(c->tags);
-    struct json_out out;
-    json_out(&out, text, sizeof text);
+    struct json_out out = json_out(text, sizeof text);
     json_open(&out, '[');
     for (c->n_tags = 0; json_next(&in) > JSON_END; c->n_tags++) {
         struct slice s = json_slice(&in);

@@ -141,8 +141,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     const char *err = json_check(text, size, &at);
     CHECK(!memcmp(text, data, size) || !size);
     struct json_out out, again;
-    json_out(&out, first, cap);
-    json_out(&again, second, cap);
+    out = json_out(first, cap);
+    again = json_out(second, cap);
     CHECK((walk(data, size, &walked, &out) == NULL) == (err == NULL));
     CHECK(!out.full);
     if (err) {
