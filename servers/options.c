@@ -391,7 +391,7 @@ static void put_word(const struct options *o, const struct flag *f, struct json_
     json_put_str(out, w, strcspn(w, "|"));
 }
 
-static void put_sync(const struct options *o, struct json_out *out)
+void options_put_sync(const struct options *o, struct json_out *out)
 {
     if (o->sync > 0) json_put_double(out, o->sync);
     else json_put_text(out, o->sync < 0 ? "never" : "always");
@@ -420,7 +420,7 @@ void options_put(const struct options *o, struct json_out *out)
         case SWITCH: json_put_bool(out, *(const bool *)at); break;
         case WORD:   put_word(o, f, out); break;
         case REAL:   json_put_double(out, *(const double *)at); break;
-        case SYNC:   put_sync(o, out); break;
+        case SYNC:   options_put_sync(o, out); break;
         case PORTS:  put_ports(o, out); break;
         default:     json_put_int(out, *(const int64_t *)at);
         }

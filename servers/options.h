@@ -48,5 +48,6 @@ void options_free(struct options *o);                     /* also after -1 */
 
 void options_help(void);                                  /* to stdout */
 void options_put(const struct options *o, struct json_out *out); /* members of `config` */
+void options_put_sync(const struct options *o, struct json_out *out);        /* one value */
 
 #endif

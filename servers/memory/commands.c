@@ -435,9 +435,7 @@ void memory_stats(struct endpoint *ep, struct json_out *out)
     member_count(out, "duplicates", n.duplicates);
     member_count(out, "forgotten", n.forgotten);
     member_count(out, "evicted", n.evicted);
-    json_put_key(out, "sync");
-    if (ms->ep.options->sync > 0) json_put_double(out, ms->ep.options->sync);
-    else json_put_text(out, ms->ep.options->sync < 0 ? "never" : "always");
+    json_put_key(out, "sync"), options_put_sync(ms->ep.options, out);
     json_put_key(out, "last_sync_ms");
     if (s.last_sync_ms < 0) json_put_null(out);
     else json_put_int(out, s.last_sync_ms);
