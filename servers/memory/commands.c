@@ -61,8 +61,7 @@ static void reply_added(struct task *t, const struct store_added *a)
     member_count(out, "memory_count", a->count);
     if (t->want_embedding)
         json_put_key(out, "embedding"), json_put_f32s(out, t->vector, t->rq->ep->dimension);
-    reply_end_durable(t->rq, a->seq);
-    task_free(t);
+    task_done(t, a->seq);
 }
 
 static void store_ready(struct task *t);
@@ -181,8 +180,7 @@ static void score_found(struct task *t)
     if (task_over(t, store_score(t->ms->store, &m, &t->scan, &f))) return;
     struct json_out *out = reply_begin(t->rq);
     put_significance(out, &f);
-    reply_end(t->rq);
-    task_free(t);
+    task_done(t, 0);
 }
 
 static void score_ready(struct task *t) { near_ready(t, score_found); }
@@ -204,8 +202,7 @@ static void embed_only_ready(struct task *t)
 {
     struct json_out *out = reply_begin(t->rq);
     put_embeddings(out, t->rq, &t->ask, t->c.adapter, false);
-    reply_end(t->rq);
-    task_free(t);
+    task_done(t, 0);
 }
 
 static void on_embed_only(struct request *rq)
@@ -274,8 +271,7 @@ static void update_ready(struct task *t)
     struct memory m = store_view(t->ms->store, store_find(t->ms->store, id));
     memory_member(t->ms, &m, MEMORY_PLAIN, out);
     put_durable(rq, out, seq);
-    reply_end_durable(rq, seq);
-    task_free(t);
+    task_done(t, seq);
 }
 
 static void update_embedded(struct task *t) { task_room(t, update_ready); }
@@ -309,8 +305,7 @@ static void delete_ready(struct task *t)
     struct json_out *out = reply_begin(rq);
     member_bool(out, "deleted", true);
     put_durable(rq, out, seq);
-    reply_end_durable(rq, seq);
-    task_free(t);
+    task_done(t, seq);
 }
 
 static void on_delete(struct request *rq)

@@ -145,8 +145,7 @@ static void search_found(struct task *t)
         if (!reinforce(t, n, &seq)) return;
         put_found(t, n, 0);
     }
-    reply_end_durable(t->rq, seq);
-    task_free(t);
+    task_done(t, seq);
 }
 
 static void search_ready(struct task *t)
@@ -190,8 +189,7 @@ static void retrieve_found(struct task *t)
     member_count(out, "count", n);
     member_count(out, "total", t->scan.searched);
     put_cut(out, &l);
-    reply_end(t->rq);
-    task_free(t);
+    task_done(t, 0);
 }
 
 static void retrieve_ready(struct task *t)

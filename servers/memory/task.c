@@ -18,6 +18,12 @@ void task_free(struct task *t)
     free(t);
 }
 
+void task_done(struct task *t, uint64_t seq)
+{
+    reply_end_durable(t->rq, seq);
+    task_free(t);
+}
+
 void task_error(struct task *t, enum reply_code code, const char *text)
 {
     reply_error(t->rq, code, "%s", text);
