@@ -152,11 +152,11 @@ static bool read_envelope(struct request *rq)
     if (twice) w.envelope = twice;
     if (!rq->data.len) rq->data = m, rq->flat = true;
     if (!within_rate(rq)) return false;
-    if (w.envelope) reply_error(rq, REPLY_INVALID_ENVELOPE, "Invalid message: %s", w.envelope);
-    else if (!rq->type.p) reply_error(rq, REPLY_MISSING_FIELD, "Missing required field: type");
-    else if (w.time) reply_error(rq, REPLY_INVALID_TIMESTAMP, "Invalid timestamp");
-    else return true;
-    return false;
+    if (w.envelope)
+        return reply_error(rq, REPLY_INVALID_ENVELOPE, "Invalid message: %s", w.envelope);
+    if (!rq->type.p)
+        return reply_error(rq, REPLY_MISSING_FIELD, "Missing required field: type");
+    return !w.time || reply_error(rq, REPLY_INVALID_TIMESTAMP, "Invalid timestamp");
 }
 
 static bool find_command(struct request *rq)
@@ -166,8 +166,7 @@ static bool find_command(struct request *rq)
         rq->cmd = find(events_commands, rq->type);
     if (rq->cmd) return true;
     int n = rq->type.len < 128 ? (int)rq->type.len : 128;
-    reply_error(rq, REPLY_UNKNOWN_TYPE, "Unknown command type: %.*s", n, rq->type.p);
-    return false;
+    return reply_error(rq, REPLY_UNKNOWN_TYPE, "Unknown command type: %.*s", n, rq->type.p);
 }
 
 void request_execute(struct request *rq)

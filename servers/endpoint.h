@@ -115,8 +115,9 @@ struct json_out *reply_begin(struct request *rq);
 void reply_end(struct request *rq);
 void reply_end_durable(struct request *rq, uint64_t seq);
 
-/* The error reply: `sentence` as SPEC 3 begins it. */
-void reply_error(struct request *rq, enum reply_code code, const char *fmt, ...)
+/* The error reply, its sentence as SPEC 3 begins it; returns false, so that
+ * `return reply_error(...)` reads well. */
+bool reply_error(struct request *rq, enum reply_code code, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void reply_busy(struct request *rq, int64_t retry_after_ms);
 void reply_too_large(struct request *rq);      /* as reply_end() does it: for who asks before

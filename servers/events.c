@@ -203,11 +203,9 @@ static unsigned read_bits(struct request *rq, struct slice list)
         unsigned bit = 0;
         for (size_t i = 0; i < N_NAMES; i++)
             if (slice_is(s, names[i])) bit = 1u << i & rq->ep->events;
-        if (!bit) {
-            reply_error(rq, REPLY_INVALID_PARAMETER,
-                        "Invalid parameter: events (unknown name in the list)");
-            return 0;
-        }
+        if (!bit)
+            return reply_error(rq, REPLY_INVALID_PARAMETER,
+                               "Invalid parameter: events (unknown name in the list)");
         bits |= bit;
     }
     if (!bits)

@@ -212,8 +212,7 @@ bool params_read(struct request *rq, const struct param *params, void *out)
     struct reading r = { out, "", rq->flat, &why };
     struct json in = json_inside(rq->data);
     if (read_members(&r, params, &in)) return true;
-    reply_error(rq, why.code, "%s", why.text);
-    return false;
+    return reply_error(rq, why.code, "%s", why.text);
 }
 
 bool params_take(struct json *in, const struct param *params, void *out,

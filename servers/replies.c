@@ -271,7 +271,7 @@ void reply_error_text(struct request *rq, enum reply_code code, const char *text
     finish(rq, 0);
 }
 
-void reply_error(struct request *rq, enum reply_code code, const char *fmt, ...)
+bool reply_error(struct request *rq, enum reply_code code, const char *fmt, ...)
 {
     char text[512];
     va_list ap;
@@ -280,6 +280,7 @@ void reply_error(struct request *rq, enum reply_code code, const char *fmt, ...)
     va_end(ap);
     clean_cut(text);
     reply_error_text(rq, code, text, -1);
+    return false;
 }
 
 void reply_too_large(struct request *rq)

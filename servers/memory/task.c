@@ -24,10 +24,11 @@ void task_done(struct task *t, uint64_t seq)
     task_free(t);
 }
 
-void task_error(struct task *t, enum reply_code code, const char *text)
+bool task_error(struct task *t, enum reply_code code, const char *text)
 {
     reply_error(t->rq, code, "%s", text);
     task_free(t);
+    return false;
 }
 
 static void storage_failed(struct request *rq)
@@ -70,9 +71,8 @@ bool task_id(struct request *rq, struct slice text, uint8_t id[MEMORY_ID])
 {
     struct memory_service *ms = rq->ep->app;
     if (memory_id_parse(text, id) && store_find(ms->store, id) != ROW_NONE) return true;
-    reply_error(rq, REPLY_NOT_FOUND, "Memory not found: %.*s",
-                (int)(text.len < 128 ? text.len : 128), text.p);
-    return false;
+    return reply_error(rq, REPLY_NOT_FOUND, "Memory not found: %.*s",
+                       (int)(text.len < 128 ? text.len : 128), text.p);
 }
 
 /* ---- parameters, as the memory wants them */
@@ -108,26 +108,18 @@ struct memory call_memory(const struct call *c, const float *vector)
                                    .pinned = c->confirm } };
 }
 
-static bool check_metadata(struct request *rq, struct task *t)
-{
-    meta_read(&t->meta, t->c.metadata);
-    if (!t->meta.bad_importance) return true;
-    reply_error(rq, REPLY_INVALID_PARAMETER,
-                "Invalid parameter: metadata.importance (a number from 0 to 1)");
-    return false;
-}
-
 /* The rest of what the parameter table cannot say. */
 static bool check(struct request *rq, struct task *t)
 {
     struct call *c = &t->c;
     if (c->text.p) c->text = trim_ascii(c->text);
-    if (c->text.len > MEMORY_TEXT) {
-        reply_error(rq, REPLY_TOO_LARGE, "Text too long: %zu bytes, at most %d are allowed",
-                    c->text.len, MEMORY_TEXT);
-        return false;
-    }
-    if (c->metadata.p && !check_metadata(rq, t)) return false;
+    if (c->text.len > MEMORY_TEXT)
+        return reply_error(rq, REPLY_TOO_LARGE, "Text too long: %zu bytes, at most %d are allowed",
+                           c->text.len, MEMORY_TEXT);
+    if (c->metadata.p) meta_read(&t->meta, c->metadata);
+    if (t->meta.bad_importance)
+        return reply_error(rq, REPLY_INVALID_PARAMETER,
+                           "Invalid parameter: metadata.importance (a number from 0 to 1)");
     if (c->tags.p) call_tags(c);
     if (c->embedding.n && !work_vector(rq, &c->embedding, rq->ep->dimension)) return false;
     return work_adapter(rq, c->adapter, &t->adapter);
@@ -153,9 +145,7 @@ struct task *task_new(struct request *rq, const struct param *params, const stru
 
 bool task_has_text(struct task *t)
 {
-    if (t->c.text.len) return true;
-    task_error(t, REPLY_MISSING_FIELD, "Missing required field: text");
-    return false;
+    return t->c.text.len || task_error(t, REPLY_MISSING_FIELD, "Missing required field: text");
 }
 
 /* ---- vectors */
@@ -260,10 +250,8 @@ static bool scan_open(struct task *t)
     }
     memory_wall(t->rq->ep);
     if (t->search.filter.n_tags) t->search.filter.tags = t->c.tag;
-    if (store_scan(t->ms->store, &t->scan, &t->search)) {
-        task_error(t, REPLY_INTERNAL, "Internal error");
-        return false;
-    }
+    if (store_scan(t->ms->store, &t->scan, &t->search))
+        return task_error(t, REPLY_INTERNAL, "Internal error");
     return t->scanning = true;
 }
 

@@ -82,7 +82,7 @@ bool task_go(struct job *job);                      /* of memory_service.going *
 
 /* End the task: with its reply, once seq is on disk (0: at once), or with an error. */
 void task_done(struct task *t, uint64_t seq);
-void task_error(struct task *t, enum reply_code code, const char *text);
+bool task_error(struct task *t, enum reply_code code, const char *text);   /* false */
 bool task_over(struct task *t, int store_status);   /* false: it was STORE_OK, t goes on */
 bool task_stopped(struct task *t);                  /* likewise if task_storage_failed() */
 
