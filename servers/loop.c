@@ -26,7 +26,7 @@ struct loop {
     int64_t     began_us;                 /* when this turn's wait was over */
     int64_t     took_us;                  /* from there to the reaping */
     struct job *job, **job_end;
-    struct hook *flush, **flush_end, *reap, **reap_end;
+    struct hook *flush, *reap;
     bool        stop;
     uint64_t    turns;
     int64_t     lag_max_us;
@@ -51,8 +51,6 @@ struct loop *loop_new(void)
     if (!loop) return NULL;
     loop->earliest = LOOP_NEVER;
     loop->job_end = &loop->job;
-    loop->flush_end = &loop->flush;
-    loop->reap_end = &loop->reap;
     loop->began_us = loop_clock_us();
     loop->now = loop->began_us / 1000;
     if (!set_open(&loop->set)) return loop;
@@ -161,15 +159,15 @@ static void run_jobs(struct loop *loop)
     }
 }
 
-static void add_hook(struct hook ***end, struct hook *h)
+static void add_hook(struct hook **list, struct hook *h)
 {
+    while (*list) list = &(*list)->next;
     h->next = NULL;
-    **end = h;
-    *end = &h->next;
+    *list = h;
 }
 
-void loop_on_flush(struct loop *loop, struct hook *h) { add_hook(&loop->flush_end, h); }
-void loop_on_reap(struct loop *loop, struct hook *h)  { add_hook(&loop->reap_end, h); }
+void loop_on_flush(struct loop *loop, struct hook *h) { add_hook(&loop->flush, h); }
+void loop_on_reap(struct loop *loop, struct hook *h)  { add_hook(&loop->reap, h); }
 
 static void run_hooks(struct hook *h)
 {
