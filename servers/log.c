@@ -61,12 +61,6 @@ static void put_json(struct slice s)
     else lg.len += out.len;
 }
 
-static void put_time(void)
-{
-    char s[24];
-    time_print(s, time_now());
-    put(s, sizeof s);
-}
 
 void log_begin(enum log_level level, const char *endpoint, const char *message)
 {
@@ -76,8 +70,10 @@ void log_begin(enum log_level level, const char *endpoint, const char *message)
     if (sizeof buf - lg.len < LOG_LINE) { lg.lost++; lg.on = false; return; }
     lg.line = lg.len;
     if (!*endpoint) endpoint = "recalld";
+    char time[24];
+    time_print(time, time_now());
     if (lg.as_json) put_text("{\"time\":\"");
-    put_time();
+    put(time, sizeof time);
     put_text(lg.as_json ? "\",\"level\":\"" : " ");
     put_text(lg.as_json ? names[level] : upper[level]);
     put_text(lg.as_json ? "\",\"endpoint\":\"" : " ");
