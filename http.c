@@ -154,9 +154,8 @@ static bool read_target(struct http_head *h)
 /* Content-Length is digits and nothing else, 9110 8.6. */
 static bool all_digits(struct slice s)
 {
-    for (size_t i = 0; i < s.len; i++) {
+    for (size_t i = 0; i < s.len; i++)
         if (!is_digit(s.p[i])) return false;
-    }
     return s.len > 0;
 }
 
@@ -232,9 +231,8 @@ int http_response(struct http_head *h, const char *p, size_t n)
 
 const struct http_header *http_find(const struct http_head *h, const char *name)
 {
-    for (size_t i = 0; i < h->n; i++) {
+    for (size_t i = 0; i < h->n; i++)
         if (slice_is_nocase(h->header[i].name, name)) return &h->header[i];
-    }
     return NULL;
 }
 
@@ -262,9 +260,8 @@ struct slice http_item(const struct http_head *h, const char *name, size_t *pos)
 bool http_has_token(const struct http_head *h, const char *name, const char *token)
 {
     size_t pos = 0;
-    for (struct slice item; (item = http_item(h, name, &pos)).len;) {
+    for (struct slice item; (item = http_item(h, name, &pos)).len;)
         if (slice_is_nocase(item, token)) return true;
-    }
     return false;
 }
 
@@ -272,9 +269,8 @@ bool http_has_body(const struct http_head *h)
 {
     if (http_find(h, "Transfer-Encoding")) return true;
     const struct http_header *length = http_find(h, "Content-Length");
-    for (size_t i = 0; length && i < length->value.len; i++) {
+    for (size_t i = 0; length && i < length->value.len; i++)
         if (length->value.p[i] != '0') return true;
-    }
     return false;
 }
 

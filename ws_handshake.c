@@ -96,9 +96,8 @@ static struct slice only(const struct http_head *h, const char *name)
 {
     struct slice found = { "", 0 };
     size_t n = 0;
-    for (size_t i = 0; i < h->n; i++) {
+    for (size_t i = 0; i < h->n; i++)
         if (slice_is_nocase(h->header[i].name, name) && !n++) found = h->header[i].value;
-    }
     if (n != 1) found.len = 0;
     return found;
 }

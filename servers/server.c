@@ -179,9 +179,8 @@ void server_free(struct server *s)
 {
     struct conn_pool *pool = s->pool;
     server_stop_accepting(s);
-    for (uint32_t i = 0; i < s->slabs * CONN_SLAB; i++) {
+    for (uint32_t i = 0; i < s->slabs * CONN_SLAB; i++)
         conn_lost(place(s, i));
-    }
     pool_leave(pool, s);
     for (uint32_t i = 0; i < s->slabs; i++) free(s->slab[i]);
     free(s->slab);

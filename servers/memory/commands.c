@@ -109,8 +109,7 @@ static void store_found(struct task *t)
         task_too_large(t);
         return;
     }
-    int status =
-        memory_id_new(m.id) ? store_add(t->ms->store, &m, &t->scan, &a) : STORE_NO_ROOM;
+    int status = memory_id_new(m.id) ? store_add(t->ms->store, &m, &t->scan, &a) : STORE_NO_ROOM;
     if (task_over(t, status)) return;
     if (t->rq->id.len) resend_keep(t->ms->resend, &t->key, &a);
     reply_added(t, &a);
@@ -254,12 +253,9 @@ static void update_ready(struct task *t)
     struct call *c = &t->c;
     uint8_t id[MEMORY_ID];
     uint64_t seq;
-    struct store_update u = { .text = c->text,
-                             .metadata = c->metadata,
-                             .tags = c->tags,
-                             .vector = t->vector,
-                             .significance = c->significance,
-                             .pinned = !c->pinned.p ? -1 : c->pinned.p[0] == 't'};
+    struct store_update u = { .text = c->text, .metadata = c->metadata, .tags = c->tags,
+                              .vector = t->vector, .significance = c->significance,
+                              .pinned = !c->pinned.p ? -1 : c->pinned.p[0] == 't' };
     memory_wall(rq->ep);
     if (!has_id(t, id) || task_stopped(t)) return;
     if (!reply_fits(t, id, &u)) {

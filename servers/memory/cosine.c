@@ -30,9 +30,8 @@ INLINE double exact(const float *a, const float *b, size_t n)
     double s[LANES * PARTS];
     memcpy(s, sum, sizeof s);
     for (size_t k = 0; j < n; j++, k++) s[k] += (double)a[j] * (double)b[j];
-    for (size_t width = LANES * PARTS / 2; width; width /= 2) {
+    for (size_t width = LANES * PARTS / 2; width; width /= 2)
         for (size_t k = 0; k < width; k++) s[k] += s[k + width];
-    }
     return s[0];
 }
 
@@ -220,9 +219,8 @@ static const struct kernel *used;
 
 static const struct kernel *nth(unsigned i)
 {
-    for (size_t k = 0; k < sizeof kernels / sizeof *kernels; k++) {
+    for (size_t k = 0; k < sizeof kernels / sizeof *kernels; k++)
         if (kernels[k].has() && i-- == 0) return &kernels[k];
-    }
     return NULL;
 }
 

@@ -67,8 +67,7 @@ static size_t put_hits(struct task *t, struct list *l, size_t from, size_t to, b
         l->before = *l->out;
         json_open(l->out, '{');
         memory_put(t->ms, &m, store_strength(st, h->row), form_of(&t->c), l->out);
-        if (t->scan.vector)
-            member_double(l->out, "similarity", cosine_clamp(h->cosine));
+        if (t->scan.vector) member_double(l->out, "similarity", cosine_clamp(h->cosine));
         if (score) member_double(l->out, "score", h->key);
         json_close(l->out, '}');
         list_keep(l, growth);
@@ -194,14 +193,12 @@ static void retrieve_found(struct task *t)
 
 static void retrieve_ready(struct task *t)
 {
-    static const enum scan_order orders[] = {SCAN_STRENGTH, SCAN_TIME, SCAN_SIGNIFICANCE,
-                                             SCAN_COSINE};
-    t->search = (struct scan_config){ .filter = filter_of(&t->c),
-                                     .vector = t->vector,
-                                     .min_similarity = -2,
-                                     .order = orders[t->c.sort],
-                                     .ascending = t->c.ascending,
-                                     .k = (size_t)(t->c.offset + t->c.count)};
+    static const enum scan_order orders[] = { SCAN_STRENGTH, SCAN_TIME, SCAN_SIGNIFICANCE,
+                                              SCAN_COSINE };
+    t->search = (struct scan_config){ .filter = filter_of(&t->c), .vector = t->vector,
+                                      .min_similarity = -2, .order = orders[t->c.sort],
+                                      .ascending = t->c.ascending,
+                                      .k = (size_t)(t->c.offset + t->c.count) };
     task_scan(t, retrieve_found);
 }
 

@@ -49,9 +49,8 @@ static bool passes(const struct scan *sc, uint32_t row)
     if (f->type.p && r->type_hash != sc->type_hash) return false;
     struct slice tags = { NULL, 0 };
     if (f->n_tags) tags = records_view(sc->rs, row).tags;
-    for (size_t i = 0; i < f->n_tags; i++) {
+    for (size_t i = 0; i < f->n_tags; i++)
         if (!has_tag(tags, f->tags[i])) return false;
-    }
     return f->min_strength <= 0 || strength_of(sc, row) >= f->min_strength;
 }
 
@@ -92,9 +91,8 @@ static void offer(struct scan *sc, struct hit hit)
     if (sc->n < sc->c.k) {
         if (hits_room(sc)) return;
         size_t i = sc->n++;
-        for (; i && before(sc, &sc->hits[(i - 1) / 2], &hit) < 0; i = (i - 1) / 2) {
+        for (; i && before(sc, &sc->hits[(i - 1) / 2], &hit) < 0; i = (i - 1) / 2)
             sc->hits[i] = sc->hits[(i - 1) / 2];
-        }
         sc->hits[i] = hit;
     } else if (sc->n && before(sc, &hit, &sc->hits[0]) < 0) {
         sift_down(sc, sc->n, hit);

@@ -92,9 +92,8 @@ static int table_room(const struct records *rs, struct table *t)
     bigger.row = malloc(bigger.cap * sizeof *bigger.row);
     if (!bigger.row) return -1;
     memset(bigger.row, 0xff, bigger.cap * sizeof *bigger.row);
-    for (size_t i = 0; i < t->cap; i++) {
+    for (size_t i = 0; i < t->cap; i++)
         if (t->row[i] != ROW_NONE) table_place(&bigger, t->row[i], hash_of(rs, t, t->row[i]));
-    }
     free(t->row);
     *t = bigger;
     return 0;

@@ -26,17 +26,15 @@ double stream_surprise(const struct stream *stream, const float *x, uint32_t dim
 void stream_push(struct stream *stream, const float *x, uint32_t dimension, double s)
 {
     double g = 0.1 * (s > 0.8 ? 0.8 / s : 1);
-    for (uint32_t j = 0; j < dimension; j++) {
+    for (uint32_t j = 0; j < dimension; j++)
         stream->c[j] = (1 - g) * stream->c[j] + g * (double)x[j];
-    }
     stream->w = (1 - g) * stream->w + g;
 }
 
 struct stream *streams_find(const struct streams *ss, uint64_t key)
 {
-    for (uint32_t i = 0; i < ss->n; i++) {
+    for (uint32_t i = 0; i < ss->n; i++)
         if (ss->all[i]->key == key) return ss->all[i];
-    }
     return NULL;
 }
 
@@ -65,9 +63,8 @@ struct stream *streams_take(struct streams *ss, uint64_t key, uint32_t dimension
 
 void streams_drop(struct streams *ss, struct stream *stream)
 {
-    for (uint32_t i = 0; i < ss->n; i++) {
+    for (uint32_t i = 0; i < ss->n; i++)
         if (ss->all[i] == stream) ss->all[i] = ss->all[--ss->n];
-    }
     free(stream);
 }
 
@@ -115,9 +112,8 @@ static uint64_t word_hash(const uint64_t key[2], const char *p, size_t n)
 static void words_note(struct words *w, uint64_t hash)
 {
     size_t i = (size_t)hash & (w->cap - 1);
-    for (; w->seen[i]; i = (i + 1) & (w->cap - 1)) {
+    for (; w->seen[i]; i = (i + 1) & (w->cap - 1))
         if (w->seen[i] == hash) return;
-    }
     w->seen[i] = hash;
     w->hash[w->n++] = hash;
 }
@@ -263,9 +259,8 @@ double significance_floor(struct slice text, double importance)
         size_t n = strlen(begin[i]);
         found |= text.len >= n && same_nocase(text.p, begin[i], n);
     }
-    for (size_t i = 0; i + sizeof held - 1 <= text.len && !found; i++) {
+    for (size_t i = 0; i + sizeof held - 1 <= text.len && !found; i++)
         found = same_nocase(text.p + i, held, sizeof held - 1);
-    }
     return fmax(fmax(importance, 0), found ? 0.75 : 0);
 }
 

@@ -257,9 +257,8 @@ int store_update(struct store *st, const uint8_t *id, const struct store_update 
     struct memory m = records_view(&st->s->records, row);
     if (u->significance >= 0) m.f.significance = u->significance;
     if (u->pinned >= 0) m.f.pinned = u->pinned != 0;
-    if (!u->text.p && !u->metadata.p && !u->tags.p) {
+    if (!u->text.p && !u->metadata.p && !u->tags.p)
         return change_fields(st, row, &m.f, false, seq);
-    }
     if (u->text.p) m.text = u->text;
     if (u->text.p) m.vector = u->vector;
     if (u->metadata.p) m.metadata = u->metadata;

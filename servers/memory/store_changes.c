@@ -169,9 +169,8 @@ static void settle(struct store *st, struct change *c)
         st->duplicates += c->duplicate;
         break;
     case CLEARED:
-        for (uint32_t row = rs->first; row != ROW_NONE; row = records_at(rs, row)->next) {
+        for (uint32_t row = rs->first; row != ROW_NONE; row = records_at(rs, row)->next)
             tell(st, STORE_REMOVED, c, row);
-        }
         c->state->next = st->cleared;
         st->cleared = c->state;
         break;

@@ -36,9 +36,7 @@ static void storage_failed(struct request *rq)
     struct memory_service *ms = rq->ep->app;
     struct journal_state s = journal_state(ms->journal);
     reply_error(rq, REPLY_STORAGE, "Storage failed: %s",
-                s.why    ? s.why
-                : s.full ? "disk full"
-                         : "too much waits for the disk");
+                s.why ? s.why : s.full ? "disk full" : "too much waits for the disk");
 }
 
 bool task_storage_failed(struct request *rq)
@@ -94,9 +92,8 @@ void call_tags(struct call *c)
     assert(!out.full && out.len <= c->tags.len);
     memcpy((char *)c->tags.p, text, out.len);
     c->tags.len = out.len;
-    for (size_t i = 0; i < c->n_tags; i++) {
+    for (size_t i = 0; i < c->n_tags; i++)
         c->tag[i] = (struct slice){ c->tags.p + at[i], at[i + 1] - at[i] - 1 };
-    }
 }
 
 struct memory call_memory(const struct call *c, const float *vector)
