@@ -148,16 +148,14 @@ static int import_from(struct memory_service *ms, FILE *file, struct line *l, co
         if (!trim_ascii((struct slice){ text, (size_t)len }).len) continue;
         const char *why = read_line(l, text, (size_t)len, &wrong);
         int status = why ? 0 : keep(ms, l);
+        if (status == STORE_FULL) why = "Memory store full; raise --max-memories";
         if (why) bad = fault_set(f, 65, "--import %.200s, line %ld: %s", path, n, why);
-        else if (status == STORE_FULL)
-            bad = fault_set(f, 65,
-                            "--import %.200s, line %ld: Memory store full; raise --max-memories",
-                            path, n);
+        else if (status == STORE_LOG)
+            bad = fault_set(f, 74, "--import %.200s, line %ld: Storage failed: %s", path, n,
+                            journal_why(ms->journal));
         else if (status < 0)
-            bad = fault_set(f, 74, "--import %.200s, line %ld: %s%s", path, n,
-                            status == STORE_LOG ? "Storage failed: " : "the text cannot be kept: ",
-                            status == STORE_LOG ? journal_why(ms->journal)
-                                                : "no memory, or no numbers from the model");
+            bad = fault_set(f, 74, "--import %.200s, line %ld: the text cannot be kept: no memory, "
+                            "or no numbers from the model", path, n);
         else if (status) same++;
         else stored++;
     }
