@@ -50,8 +50,7 @@ struct param {
     size_t             at;        /* offsetof the field */
     double             min, max;
     bool               required;  /* absent or null: `Missing required field: name` */
-    const char        *words;     /* PARAM_ENUM; for others what the error says is allowed
-                                     (or NULL) */
+    const char        *words;     /* PARAM_ENUM */
     const struct param *group;
 };
 
