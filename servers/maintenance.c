@@ -3,6 +3,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -20,11 +21,9 @@
 static void on_damage(void *user, uint64_t offset, uint64_t bytes, uint64_t from, uint64_t to)
 {
     (void)user;
-    printf("damage: %llu bytes at offset %llu", (unsigned long long)bytes,
-           (unsigned long long)offset);
+    printf("damage: %" PRIu64 " bytes at offset %" PRIu64, bytes, offset);
     if (from <= to)
-        printf(", sequence numbers %llu to %llu are lost", (unsigned long long)from,
-               (unsigned long long)to);
+        printf(", sequence numbers %" PRIu64 " to %" PRIu64 " are lost", from, to);
     putchar('\n');
 }
 
@@ -32,19 +31,17 @@ static void print_report(const struct journal_report *r)
 {
     char print[65];
     uint64_t kept = 4096 + r->live_bytes;
-    printf("log: %llu bytes, %llu records, %s\n", (unsigned long long)r->bytes,
-           (unsigned long long)r->records, r->closed ? "closed cleanly" : "not closed");
-    printf("memories: %llu, %llu bytes; garbage: %llu bytes\n", (unsigned long long)r->live,
-           (unsigned long long)r->live_bytes,
-           (unsigned long long)(r->bytes > kept ? r->bytes - kept : 0));
-    printf("sequence number: %llu\nembedder: %s, dimension %u\n", (unsigned long long)r->seq,
+    printf("log: %" PRIu64 " bytes, %" PRIu64 " records, %s\n", r->bytes, r->records,
+           r->closed ? "closed cleanly" : "not closed");
+    printf("memories: %" PRIu64 ", %" PRIu64 " bytes; garbage: %" PRIu64 " bytes\n", r->live,
+           r->live_bytes, r->bytes > kept ? r->bytes - kept : 0);
+    printf("sequence number: %" PRIu64 "\nembedder: %s, dimension %u\n", r->seq,
            hex_text(print, r->head.fingerprint, 32), r->head.dimension);
     if (r->head_damaged) puts("damage: the file header, its second copy was read");
     if (r->orphans)
-        printf("skipped: %llu changes whose memory is lost\n", (unsigned long long)r->orphans);
+        printf("skipped: %" PRIu64 " changes whose memory is lost\n", r->orphans);
     if (r->torn_bytes)
-        printf("torn: %llu bytes at the end that nobody was told of\n",
-               (unsigned long long)r->torn_bytes);
+        printf("torn: %" PRIu64 " bytes at the end that nobody was told of\n", r->torn_bytes);
 }
 
 int maintenance_repair(const struct options *o, struct fault *f)
@@ -95,8 +92,8 @@ static int compact(struct memory_service *ms, struct fault *f)
     struct journal_living living = { store_living(ms->store), store_living_next, ms->store };
     uint64_t before = journal_state(ms->journal).bytes;
     if (journal_compact_all(ms->journal, &living, loop_clock(), f)) return -1;
-    printf("compacted: %llu bytes, were %llu\n",
-           (unsigned long long)journal_state(ms->journal).bytes, (unsigned long long)before);
+    printf("compacted: %" PRIu64 " bytes, were %" PRIu64 "\n", journal_state(ms->journal).bytes,
+           before);
     return 0;
 }
 
