@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "json.h"
+#include "number.h"
 #include "servers/values.h"
 
 #define LOG_LINE 4096   /* bytes of one line; what is longer is cut */
@@ -134,10 +135,10 @@ void log_text(const char *key, const char *value)
 void log_int(const char *key, int64_t value)
 {
     if (!lg.on) return;
-    char s[32];
-    int n = snprintf(s, sizeof s, "%lld", (long long)value);
+    char s[NUMBER_ROOM];
+    size_t n = number_put_int(s, value);
     put_key(key);
-    put(s, (size_t)n);
+    put(s, n);
 }
 
 void log_num(const char *key, double value, int decimals)
