@@ -42,7 +42,7 @@ all: $(MAINS:%=$(BUILD)/%)
 
 $(BUILD)/recalld: $(call objs,servers/recalld.c $(SOURCES))
 $(BUILD)/recall:  $(call objs,servers/recall.c servers/recall_link.c $(LIB:=.c) servers/net.c servers/log.c servers/values.c)
-$(BUILD)/echo:    $(call objs,servers/echo.c sha1.c base64.c utf8.c http.c ws.c ws_handshake.c $(wildcard servers/loop*.c servers/conn*.c) servers/net.c servers/server.c)
+$(BUILD)/echo:    $(call objs,servers/echo.c sha1.c base64.c utf8.c number.c http.c ws.c ws_handshake.c $(wildcard servers/loop*.c servers/conn*.c) servers/net.c servers/server.c)
 $(MAINS:%=$(BUILD)/%):
 	@echo "  LD    $@"
 	$(Q)$(CC) $(FLAGS) -o $@ $^ $(LINK)

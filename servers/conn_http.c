@@ -1,6 +1,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "number.h"
 #include "servers/conn_impl.h"
 
 static const char *phrase(int status)
@@ -23,14 +24,11 @@ static const char *phrase(int status)
     }
 }
 
-/* v in digits, somewhere in room. */
-static const char *number(char room[21], size_t v)
+/* v in digits, ended by NUL. */
+static const char *number(char room[NUMBER_ROOM], size_t v)
 {
-    char *p = room + 20;
-    *p = '\0';
-    do *--p = (char)('0' + v % 10);
-    while (v /= 10);
-    return p;
+    room[number_put_int(room, (int64_t)v)] = '\0';
+    return room;
 }
 
 void conn_answer(struct conn *c, const struct conn_answer *a)
@@ -38,7 +36,7 @@ void conn_answer(struct conn *c, const struct conn_answer *a)
     if (c->state != CONN_HEAD || c->u.http.answered) return;
     c->u.http.answered = true;
     if (a->status >= 400 || c->server->ending) c->keep = false;
-    char status[21], length[21];
+    char status[NUMBER_ROOM], length[NUMBER_ROOM];
     bool body = a->status != 204;
     const char *const text[] = {
         "HTTP/1.1 ", number(status, (size_t)a->status), " ", phrase(a->status),
@@ -54,7 +52,7 @@ void conn_answer(struct conn *c, const struct conn_answer *a)
 static void refuse(struct conn *c, struct conn_answer *a, const char *why)
 {
     struct server *s = c->server;
-    char body[256], code[21];
+    char body[256], code[NUMBER_ROOM];
     const char *const text[] = { number(code, (size_t)a->status), " ", phrase(a->status), ": ", why,
                                  "\n" };
     size_t n = 0;

@@ -7,6 +7,7 @@
 #include <sys/signalfd.h>
 #include <unistd.h>
 
+#include "number.h"
 #include "servers/conn.h"
 
 #define DEFAULT_PORT   8080
@@ -76,11 +77,9 @@ _Noreturn void __assert_fail(const char *what, const char *file, int line, const
 
 static void say_number(int fd, unsigned v)
 {
-    char digits[12], *p = digits + sizeof digits - 1;
-    *p = '\0';
-    do *--p = (char)('0' + v % 10);
-    while (v /= 10);
-    say(fd, p);
+    char digits[NUMBER_ROOM];
+    digits[number_put_int(digits, v)] = '\0';
+    say(fd, digits);
 }
 
 static int fail(int status, const char *what, const char *advice)

@@ -1,4 +1,4 @@
-// uses: servers/conn.c servers/conn_http.c servers/conn_out.c servers/conn_pool.c servers/server.c servers/net.c servers/loop.c servers/loop_poll.c servers/loop_epoll.c ws.c ws_handshake.c http.c sha1.c base64.c utf8.c
+// uses: servers/conn.c servers/conn_http.c servers/conn_out.c servers/conn_pool.c servers/server.c servers/net.c servers/loop.c servers/loop_poll.c servers/loop_epoll.c ws.c ws_handshake.c http.c sha1.c base64.c utf8.c number.c
 /* Every row of ws_rows.h and handshake_rows.h over sockets, at several sizes of
  * pieces: an echo server must send exactly the frames that the rows tell of, and
  * end TCP itself, without a reset, after a refusal, a fault or a close. */

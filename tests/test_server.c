@@ -1,4 +1,4 @@
-// uses: servers/conn.c servers/conn_http.c servers/conn_out.c servers/conn_pool.c servers/server.c servers/net.c servers/loop.c servers/loop_poll.c servers/loop_epoll.c ws.c ws_handshake.c http.c sha1.c base64.c utf8.c
+// uses: servers/conn.c servers/conn_http.c servers/conn_out.c servers/conn_pool.c servers/server.c servers/net.c servers/loop.c servers/loop_poll.c servers/loop_epoll.c ws.c ws_handshake.c http.c sha1.c base64.c utf8.c number.c
 // flags: -Wl,--wrap=malloc,--wrap=calloc,--wrap=realloc,--wrap=mmap,--wrap=recv,--wrap=recvmsg,--wrap=send,--wrap=sendmsg,--wrap=accept4,--wrap=epoll_ctl,--wrap=epoll_wait,--wrap=poll
 /* Every system call and allocation of the server fails, or falls short, at every
  * place of a session, once and from then on. Whatever happens to the clients:

@@ -1,4 +1,4 @@
-// uses: servers/conn.c servers/conn_http.c servers/conn_out.c servers/server.c servers/net.c servers/loop_poll.c servers/loop_epoll.c ws_handshake.c utf8.c
+// uses: servers/conn.c servers/conn_http.c servers/conn_out.c servers/server.c servers/net.c servers/loop_poll.c servers/loop_epoll.c ws_handshake.c utf8.c number.c
 /* The whole server under any sequence of what clients and its endpoint can do,
  * with time that passes only when the input says so. What it sends must be
  * whole answers and frames, nothing behind a close; and when all are left
