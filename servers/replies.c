@@ -157,8 +157,10 @@ struct json_out *reply_begin(struct request *rq)
     return &rq->out;
 }
 
-static void log_request(const struct request *rq, const char *outcome, uint64_t us)
+static void count(struct request *rq, const char *outcome)
 {
+    uint64_t us = (uint64_t)(loop_clock_us() - rq->now_us);
+    histogram_add(&rq->ep->metrics.latency, us);
     log_begin(LOG_INFO, rq->ep->name, "request");
     log_str("type", rq->type);
     if (rq->id.len) log_str("id", rq->id);
@@ -167,15 +169,6 @@ static void log_request(const struct request *rq, const char *outcome, uint64_t 
     log_text("outcome", outcome);
     log_end();
 }
-
-static void count(struct request *rq, const char *outcome)
-{
-    uint64_t us = (uint64_t)(loop_clock_us() - rq->now_us);
-    histogram_add(&rq->ep->metrics.latency, us);
-    log_request(rq, outcome, us);
-}
-
-static void sent(struct endpoint *ep) { ep->metrics.sent++; }
 
 /* The reply stands in rq->out. It leaves now if nothing must leave before it
  * and it need not wait for the disk; else it is kept in its place. */
@@ -192,7 +185,7 @@ static void finish(struct request *rq, uint64_t seq)
     bool first = !s || !s->n || s->first == rq;
     bool closing = !rq->out.p;           /* nothing can be sent any more */
     if (first && (closing || seq <= rq->ep->durable)) {
-        if (!closing) conn_reply_end(c, WS_TEXT, rq->out.len), sent(rq->ep);
+        if (!closing) conn_reply_end(c, WS_TEXT, rq->out.len), rq->ep->metrics.sent++;
         if (rq->kept) session_pop(s, c), pump(s);
         return;
     }
@@ -311,7 +304,7 @@ static void pump(struct session *s)
         struct request *rq = s->first;
         if (rq->state == READY && rq->seq <= ep->durable) {
             if (rq->failed) conn_close(c, 1011, "out of memory");   /* what it says is not so */
-            else if (!conn_send(c, WS_TEXT, rq->reply, rq->reply_len)) sent(ep);
+            else if (!conn_send(c, WS_TEXT, rq->reply, rq->reply_len)) ep->metrics.sent++;
             session_pop(s, c);
             continue;
         }
