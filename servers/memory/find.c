@@ -40,10 +40,6 @@ static void list_close(struct list *l)
     json_close(l->out, ']');
 }
 
-static void put_cut(struct json_out *out, const struct list *l)
-{
-    if (l->cut) member_bool(out, "truncated", true);
-}
 
 /* So many bytes more are kept for later. */
 static void list_keep(struct list *l, size_t bytes)
@@ -128,7 +124,7 @@ static size_t put_found(struct task *t, size_t most, size_t growth)
     member_count(out, "count", n);
     member_count(out, "searched", t->scan.searched);
     member_count(out, "below_threshold", t->scan.below);
-    put_cut(out, &l);
+    if (l.cut) member_bool(out, "truncated", true);
     member_double(out, "processing_time_ms", request_ms(t->rq));
     return n;
 }
@@ -187,7 +183,7 @@ static void retrieve_found(struct task *t)
     list_close(&l);
     member_count(out, "count", n);
     member_count(out, "total", t->scan.searched);
-    put_cut(out, &l);
+    if (l.cut) member_bool(out, "truncated", true);
     task_done(t, 0);
 }
 
@@ -274,6 +270,6 @@ void find_export(struct request *rq)
     json_put_key(out, "next");
     if (last == ROW_NONE || store_younger(ms->store, last) == ROW_NONE) json_put_null(out);
     else memory_put_id(records_at(store_records(ms->store), last)->id, out);
-    put_cut(out, &l);
+    if (l.cut) member_bool(out, "truncated", true);
     reply_end(rq);
 }
