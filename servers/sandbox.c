@@ -323,9 +323,8 @@ int sandbox_enter(const struct options *o, struct fault *f)
 
 void sandbox_enter_helper(void *user)
 {
-    struct options o = *(const struct options *)user;
     struct fault f;
-    if (enter(&o, false, true, &f)) _exit(f.exit);
+    if (enter(user, false, true, &f)) _exit(f.exit);
 }
 
 const char *sandbox_offered(void)
