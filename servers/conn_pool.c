@@ -388,25 +388,19 @@ static void stuck(struct timer *t, int64_t now)
 
 struct conn_pool *conn_pool_new(struct loop *loop, size_t max_reply, size_t budget)
 {
-    struct conn_pool *pool = calloc(1, sizeof *pool);
+    struct conn_pool *pool = malloc(sizeof *pool);
     if (!pool) return NULL;
-    pool->loop = loop;
-    pool->max_reply = max_reply;
-    pool->budget = budget;
-    pool->share = CONN_IN;
-    pool->out_cap = whole_pages(max_reply + CONN_OUT_SLACK);
-    pool->in = map(CONN_IN);
+    *pool = (struct conn_pool){
+        .loop = loop, .max_reply = max_reply, .budget = budget, .share = CONN_IN,
+        .out_cap = whole_pages(max_reply + CONN_OUT_SLACK), .in = map(CONN_IN),
+        .stuck.fire = stuck, .trim.fire = on_trim,
+        .flush.run = flush, .reap.run = reap, .resume.step = resume };
     pool->out_base = map(pool->out_cap);
     if (!pool->in || !pool->out_base) {
         conn_pool_free(pool);
         return NULL;
     }
     pool->out = (struct ws_out){ .p = pool->out_base, .cap = pool->out_cap };
-    pool->stuck.fire = stuck;
-    pool->trim.fire = on_trim;
-    pool->flush.run = flush;
-    pool->reap.run = reap;
-    pool->resume.step = resume;
     loop_on_flush(loop, &pool->flush);
     loop_on_reap(loop, &pool->reap);
     return pool;

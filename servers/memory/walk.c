@@ -2,7 +2,6 @@
 
 #include <errno.h>
 #include <stdlib.h>
-#include <string.h>
 
 #include "servers/memory/disk_work.h"
 
@@ -11,13 +10,9 @@
 
 int walk_begin(struct walk *w, int fd, uint64_t size, const struct journal_head *h)
 {
-    memset(w, 0, sizeof *w);
-    w->fd = fd;
-    w->size = size;
-    w->head = *h;
-    w->at = JOURNAL_HEAD_BYTES;
-    w->seq = h->base;
-    w->cap = size < CHUNK ? ((size_t)size + 64) / 64 * 64 : CHUNK + RECORD_MAX;
+    size_t cap = size < CHUNK ? ((size_t)size + 64) / 64 * 64 : CHUNK + RECORD_MAX;
+    *w = (struct walk){ .fd = fd, .size = size, .head = *h, .at = JOURNAL_HEAD_BYTES,
+                        .seq = h->base, .cap = cap };
     w->buf = aligned_alloc(64, w->cap);
     return w->buf ? 0 : -1;
 }
