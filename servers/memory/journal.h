@@ -57,7 +57,7 @@ struct journal_events {
 struct journal_config {
     const char    *dir;             /* made with its parents, 0700, where missing */
     uint32_t       dimension;       /* 1..MEMORY_DIMENSION */
-    const uint8_t *fingerprint;     /* [32], of the embedder */
+    const uint8_t *fingerprint;     /* [32], of the embedder; read by journal_open() alone */
     uint64_t       base;            /* where there is no log: the numbers of a new one are above */
     int64_t        sync_ms;         /* at most so much may be lost, or one of the two above */
     bool           in_process;      /* --inline-sync: no helper */

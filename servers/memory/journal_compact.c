@@ -44,7 +44,7 @@ int journal_compact_begin(struct journal *j, const struct journal_living *living
     struct journal_head h = { .major = 1, .dimension = j->c.dimension };
     if (j->why[0] || c->stage != COMPACT_OFF || living->n > j->seq) return -1;
     if (getrandom(h.file_id, sizeof h.file_id, 0) != (ssize_t)sizeof h.file_id) return -1;
-    memcpy(h.fingerprint, j->fingerprint, sizeof h.fingerprint);
+    memcpy(h.fingerprint, j->head.fingerprint, sizeof h.fingerprint);
     h.base = j->seq - living->n;
     *c = (struct compact){ .stage = COMPACT_STREAM, .living = *living,
                            .from = j->end + j->sent_len + j->fill };

@@ -346,8 +346,6 @@ struct journal *journal_open(const struct journal_config *c, struct fault *f)
         return NULL;
     }
     j->c = *c;
-    memcpy(j->fingerprint, c->fingerprint, sizeof j->fingerprint);
-    j->c.fingerprint = j->fingerprint;
     j->last_sync_ms = -1;
     j->sync_at = j->mark_at = INT64_MAX;
     if (start(j, f) == 0) return j;

@@ -35,8 +35,7 @@ struct compact {
 
 struct journal {
     struct journal_config c;
-    struct journal_head   head;
-    uint8_t               fingerprint[32]; /* head's, c.fingerprint points here */
+    struct journal_head   head;     /* of the log; its fingerprint is what c's was at the start */
     struct disk          *disk;
     struct record_seal    seal;     /* of the log as written; seal.watermark is what is durable */
     uint64_t              end;      /* bytes in the log */
