@@ -6,6 +6,7 @@
 
 #include "servers/inference/embedder.h"
 #include "servers/options.h"
+#include "servers/sandbox.h"
 #include "servers/session.h"
 #include "servers/values.h"
 
@@ -120,7 +121,7 @@ static void put_machine(const struct endpoint *ep, struct json_out *out)
     json_close(out, '}');
     json_put_key(out, "gpu");
     json_put_raw(out, no_gpu, sizeof no_gpu - 1);
-    if (ep->sandbox) member_text(out, "sandbox", ep->sandbox);
+    member_text(out, "sandbox", sandbox_state());
 }
 
 static void put_stats(struct endpoint *ep, struct json_out *out)

@@ -67,7 +67,6 @@ struct endpoint {
     uint64_t              durable;       /* highest sequence number on disk */
     struct embedder      *embedder;
     uint32_t              dimension;     /* of its vectors */
-    const char           *sandbox;       /* what of it is on, for `stats`; or NULL */
     const struct endpoint *other;        /* the other endpoint of this process, or NULL */
     uint16_t              port;          /* that it listens on */
     int64_t               started;       /* monotonic ms */

@@ -94,7 +94,6 @@ static void prepare(struct endpoint *ep, const char *name, const char *protocol)
     ep->slow = strcmp(o->model, "builtin") != 0;
     ep->embedder = d.embedder;
     ep->dimension = embedder_dimension(d.embedder);
-    ep->sandbox = sandbox_state();
     ep->server.loop = d.loop;
     ep->server.pool = d.pool;
     ep->server.max_connections = (uint32_t)o->max_connections;
