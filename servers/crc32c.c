@@ -5,7 +5,6 @@
 
 #if defined(__x86_64__)
 #define TARGET __attribute__((target("sse4.2")))
-#define HAVE_STEPS 1
 static bool have_instruction(void) { return __builtin_cpu_supports("sse4.2"); }
 TARGET static inline uint64_t step8(uint64_t c, uint64_t x) { return __builtin_ia32_crc32di(c, x); }
 TARGET static inline uint64_t step1(uint64_t c, uint8_t x)
@@ -15,7 +14,6 @@ TARGET static inline uint64_t step1(uint64_t c, uint8_t x)
 #elif defined(__aarch64__) && __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #include <sys/auxv.h>
 #define TARGET __attribute__((target("arch=armv8-a+crc")))
-#define HAVE_STEPS 1
 #define CAP_CRC32 (1ul << 7) /* HWCAP_CRC32 of asm/hwcap.h */
 static bool have_instruction(void) { return (getauxval(AT_HWCAP) & CAP_CRC32) != 0; }
 /* The compilers disagree about the names of their builtins. */
@@ -37,7 +35,7 @@ TARGET static inline uint64_t step1(uint64_t c, uint8_t x)
 #define LANE 512         /* bytes of each of three independent streams */
 
 static uint32_t slices[8][256]; /* slices[k][b]: byte b followed by k zero bytes */
-#ifdef HAVE_STEPS
+#ifdef TARGET
 static uint32_t shifts[4][256]; /* shifts[k][b]: b in byte k of a checksum, LANE zero bytes on */
 #endif
 
@@ -53,7 +51,7 @@ static uint32_t by_tables(uint32_t c, const uint8_t *p, size_t n)
     return c;
 }
 
-#ifdef HAVE_STEPS
+#ifdef TARGET
 static uint64_t load8(const uint8_t *p)
 {
     uint64_t x;
@@ -100,7 +98,7 @@ static void prepare(void)
         for (int k = 1; k < 8; k++)
             slices[k][b] = slices[k - 1][b] >> 8 ^ slices[0][slices[k - 1][b] & 255];
     chosen = by_tables;
-#ifdef HAVE_STEPS
+#ifdef TARGET
     static const uint8_t zeros[LANE];
     for (uint32_t b = 0; b < 256; b++)
         for (int k = 0; k < 4; k++) shifts[k][b] = by_tables(b << 8 * k, zeros, LANE);
