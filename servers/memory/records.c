@@ -174,13 +174,11 @@ static int chunk_add(struct records *rs)
     char *p = map_aligned(bytes, rs->n_chunks ? HUGE_PAGE : 65536);
     if (!p) return -1;
     if (rs->n_chunks) (void)madvise(p, bytes, MADV_HUGEPAGE);
-    struct chunk *c = &all[rs->n_chunks++];
-    *c = (struct chunk){
-        .vectors = (float *)(void *)p, .codes = (int8_t *)p + vectors, .bytes = bytes};
-    c->scale = (float *)(void *)(p + vectors + codes);
-    c->error = c->scale + CHUNK_ROWS;
-    c->weight = c->error + CHUNK_ROWS;
-    c->record = (struct record *)(void *)(c->weight + CHUNK_ROWS);
+    float *scale = (float *)(void *)(p + vectors + codes);
+    all[rs->n_chunks++] = (struct chunk){
+        .vectors = (float *)(void *)p, .codes = (int8_t *)p + vectors, .scale = scale,
+        .error = scale + CHUNK_ROWS, .weight = scale + 2 * CHUNK_ROWS,
+        .record = (struct record *)(void *)(scale + 3 * CHUNK_ROWS), .bytes = bytes };
     return 0;
 }
 
