@@ -207,10 +207,7 @@ static void embed_only_ready(struct task *t)
 static void on_embed_only(struct request *rq)
 {
     struct task *t = task_new(rq, text_params, &store_call);
-    if (!t || !task_has_text(t)) return;
-    t->ask.tokens = &t->tokens;
-    t->ask.truncated = &t->truncated;
-    task_embed(t, embed_only_ready, true);
+    if (t && task_has_text(t)) task_embed(t, embed_only_ready, true);
 }
 
 /* ---- update, delete */

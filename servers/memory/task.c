@@ -171,14 +171,11 @@ void task_embed(struct task *t, void (*ready)(struct task *), bool drop)
         ready(t);
         return;
     }
-    t->ask.text = &t->c.text;
-    t->ask.n = 1;
-    t->ask.adapter = t->adapter;
-    t->ask.normalize = t->ask.truncate = true;
-    t->ask.client = (uint64_t)t->rq->conn.slot << 32 | t->rq->conn.generation;
-    t->ask.vector = t->vector;
-    t->ask.alive = drop ? alive : NULL;
-    t->ask.done = embedded;
+    t->ask = (struct embed_request){
+        .text = &t->c.text, .n = 1, .adapter = t->adapter, .normalize = true, .truncate = true,
+        .client = (uint64_t)t->rq->conn.slot << 32 | t->rq->conn.generation,
+        .vector = t->vector, .tokens = &t->tokens, .truncated = &t->truncated,
+        .alive = drop ? alive : NULL, .done = embedded };
     if (embedder_submit(t->rq->ep->embedder, &t->ask, loop_clock_us()) != EMBED_QUEUED)
         embedded(&t->ask);
 }
