@@ -6,9 +6,7 @@
 #include <string.h>
 
 #include "base64.h"
-
-#define MAX_TAGS 16
-#define MAX_TAG  64
+#include "servers/memory/memory.h"
 
 /* Where a parameter is read: the name of the group it stands in ("" or "config."), whether
  * that is the envelope, and what is told when it is wrong. */
@@ -104,10 +102,10 @@ static bool read_tags(const struct reading *r, const struct param *p, struct jso
     struct json list = json_inside(*out);
     int n = 0;
     while (json_next(&list) > JSON_END) {
-        char copy[JSON_ESCAPE * MAX_TAG + 2];
+        char copy[JSON_ESCAPE * MEMORY_TAG + 2];
         struct slice tag = { 0 };
         if (list.type == JSON_STRING) tag = json_decoded(json_raw(&list), copy, sizeof copy);
-        if (!tag.len || tag.len > MAX_TAG || ++n > MAX_TAGS) return invalid(r, p, allowed);
+        if (!tag.len || tag.len > MEMORY_TAG || ++n > MEMORY_TAGS) return invalid(r, p, allowed);
     }
     return true;
 }
