@@ -30,7 +30,7 @@ static void on_damage(void *user, uint64_t offset, uint64_t bytes, uint64_t from
 static void print_report(const struct journal_report *r)
 {
     char print[65];
-    uint64_t kept = 4096 + r->live_bytes;
+    uint64_t kept = JOURNAL_HEAD_BYTES + r->live_bytes;
     printf("log: %" PRIu64 " bytes, %" PRIu64 " records, %s\n", r->bytes, r->records,
            r->closed ? "closed cleanly" : "not closed");
     printf("memories: %" PRIu64 ", %" PRIu64 " bytes; garbage: %" PRIu64 " bytes\n", r->live,

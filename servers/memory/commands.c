@@ -410,7 +410,7 @@ void memory_stats(struct endpoint *ep, struct json_out *out)
     const struct memory_service *ms = ep->app;
     struct store_counts n = store_count(ms->store);
     struct journal_state s = journal_state(ms->journal);
-    uint64_t used = store_log_bytes(ms->store) + 4096;
+    uint64_t used = store_log_bytes(ms->store) + JOURNAL_HEAD_BYTES;
     member_count(out, "memory_count", n.memories);
     member_int(out, "max_size", ms->ep.options->max_memories);
     member_double(out, "avg_significance", n.avg_significance);
