@@ -34,9 +34,8 @@ static bool has_tag(struct slice list, struct slice tag)
     return false;
 }
 
-static double strength_of(const struct scan *sc, uint32_t row)
+static double strength_of(const struct scan *sc, const struct record *r)
 {
-    const struct record *r = records_at(sc->rs, row);
     return significance_strength(r->f.significance, sc->c.now_ms - r->f.time_ms);
 }
 
@@ -47,11 +46,10 @@ static bool passes(const struct scan *sc, uint32_t row)
     if (r->state != ROW_LIVE || r->f.significance < f->min_significance) return false;
     if (r->f.time_ms < f->since_ms || r->f.time_ms > f->until_ms) return false;
     if (f->type.p && r->type_hash != sc->type_hash) return false;
-    struct slice tags = { NULL, 0 };
-    if (f->n_tags) tags = records_view(sc->rs, row).tags;
+    struct slice tags = { r->bytes + r->text_len + r->metadata_len, r->tags_len };
     for (size_t i = 0; i < f->n_tags; i++)
         if (!has_tag(tags, f->tags[i])) return false;
-    return f->min_strength <= 0 || strength_of(sc, row) >= f->min_strength;
+    return f->min_strength <= 0 || strength_of(sc, r) >= f->min_strength;
 }
 
 /* ---- the heap of the best k, the worst of them on top */
@@ -122,7 +120,7 @@ static double cosine_of(const struct scan *sc, uint32_t row)
 static void rank_plain(struct scan *sc, uint32_t row)
 {
     const struct record *r = records_at(sc->rs, row);
-    double key = sc->c.order == SCAN_STRENGTH ? strength_of(sc, row) :
+    double key = sc->c.order == SCAN_STRENGTH ? strength_of(sc, r) :
                  sc->c.order == SCAN_TIME ? (double)r->f.time_ms : r->f.significance;
     offer(sc, hit_of(sc, row, sc->c.ascending ? -key : key, 0));
 }
@@ -143,7 +141,7 @@ static size_t rank_near(struct scan *sc, uint32_t row, double near, double bound
     if (sc->c.order == SCAN_SCORE) {
         const struct chunk *c = &sc->rs->chunks[row / CHUNK_ROWS];
         if (score_of(near + bound, (double)c->weight[row % CHUNK_ROWS]) < bar(sc)) return 0;
-        strength = strength_of(sc, row);
+        strength = strength_of(sc, records_at(sc->rs, row));
         if (score_of(near + bound, strength) < bar(sc)) return CLOSE_LOOK / 4;
     } else if (near + bound < bar(sc)) {
         return 0;
