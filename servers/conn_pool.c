@@ -311,8 +311,9 @@ static void adjust_share(struct conn_pool *pool)
     if (us > LONG_TURN_US) {
         pool->share /= 2;
         if (pool->share < CONN_SHARE) pool->share = CONN_SHARE;
-    } else if (us < LONG_TURN_US / 2 && pool->share < CONN_IN) {
+    } else if (us < LONG_TURN_US / 2) {
         pool->share += SHARE_STEP;
+        if (pool->share > CONN_IN) pool->share = CONN_IN;   /* a half is no multiple of the step */
     }
 }
 

@@ -684,6 +684,34 @@ Test(conn_pressure, where_turns_take_long_less_is_read_of_each_and_later_more_ag
     rig_close(&r);
 }
 
+/* Two long turns with a short one between leave a share that is no multiple of the step; and a
+ * few kept bytes go before what is read. */
+Test(conn_pressure, no_share_lets_a_read_go_beyond_the_shared_buffer)
+{
+    enum { LEN = 1000, KEPT = 600, HEAD = 8 };
+    static uint8_t payload[LEN], rest[2 * CONN_IN];
+    const uint64_t so_far = sizeof UPGRADE - 1 + HEAD + KEPT;
+    struct rig r;
+    int room = 2 * CONN_IN;
+    rig_open(&r, &rig_echo);
+    setsockopt(r.server.listener[0].watch.fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
+    int fd = rig_upgrade(&r);
+    r.pool->share = (CONN_IN / 2 + 1024) / 2;
+    for (int i = 0; i < 5000 && r.pool->share < CONN_IN; i++) loop_turn(r.loop, 0);
+    cr_assert_eq(r.pool->share, CONN_IN, "%zu", r.pool->share);
+    struct bytes wire = { 0 };
+    rig_put_frame(&wire, 0x82, payload, LEN);
+    rig_send(&r, fd, wire.p, HEAD + KEPT);
+    for (int i = 0; i < 1000 && r.server.n.bytes_in < so_far; i++) loop_turn(r.loop, 1);
+    cr_assert_eq(r.server.n.bytes_in, so_far);
+    while (send(fd, rest, sizeof rest, MSG_NOSIGNAL | MSG_DONTWAIT) > 0) {}
+    loop_turn(r.loop, 1000);
+    uint64_t came = r.server.n.bytes_in - so_far;
+    cr_assert(came && came <= CONN_IN - KEPT, "%zu bytes behind %d", (size_t)came, KEPT);
+    bytes_free(&wire);
+    rig_close(&r);
+}
+
 /* Holding. */
 
 static void hold_at_two(struct conn *c, enum ws_op op, uint8_t *p, size_t n)
