@@ -126,8 +126,9 @@ struct conn_answer {
 };
 void conn_answer(struct conn *c, const struct conn_answer *a);
 
-/* Header lines of a 426: what is wanted. RFC 9110 15.5.22, RFC 6455 4.4. */
-#define CONN_WANTED "Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+/* Header lines of a 426: what is wanted. RFC 9110 7.8, 15.5.22, RFC 6455 4.4. */
+#define CONN_WANTED \
+    "Upgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Version: 13\r\n"
 
 /* Check the handshake (RFC 6455 4.2.1) and accept it with this subprotocol (may
  * be empty), extra lines for a refusal in headers (may be NULL). 101, or the

@@ -49,6 +49,7 @@ Test(conn_http, refusals_carry_what_their_status_asks_for)
     rig_send(&r, fd, requests[3].send, strlen(requests[3].send));
     rig_read(&r, fd, 50);
     cr_assert(strstr(r.got, "\r\nSec-WebSocket-Version: 13\r\n"), "%s", r.got);
+    cr_assert(strstr(r.got, "\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"), "%s", r.got);
     cr_assert(strstr(r.got, "\r\nConnection: close\r\n"), "%s", r.got);
     rig_close(&r);
 }
