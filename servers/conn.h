@@ -116,13 +116,13 @@ void server_shutdown(struct server *s, uint16_t code, const char *reason);
 void server_free(struct server *s);
 
 /* HTTP answer. Content-Length, Date-less, Connection and the blank line are
- * added here; status >= 400 or HTTP/1.0 ends the connection after it. */
+ * added here; the body of an answer to HEAD is counted and not sent; status >= 400
+ * or HTTP/1.0 ends the connection after it. */
 struct conn_answer {
     int          status;
     const char  *type;            /* Content-Type; NULL: none */
     const char  *headers, *more;  /* more lines, "Name: value\r\n" each; NULL: none */
     struct slice body;
-    bool         head;            /* HEAD: length of body is told, body not sent */
 };
 void conn_answer(struct conn *c, const struct conn_answer *a);
 

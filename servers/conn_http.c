@@ -45,7 +45,8 @@ void conn_answer(struct conn *c, const struct conn_answer *a)
         a->headers ? a->headers : "", a->more ? a->more : "",
         c->keep ? "Connection: keep-alive\r\n\r\n" : "Connection: close\r\n\r\n" };
     for (size_t i = 0; i < sizeof text / sizeof *text; i++) conn_put(c, text[i], strlen(text[i]));
-    if (!a->head) conn_put(c, a->body.p, a->body.len);
+    if (!c->u.http.head) conn_put(c, a->body.p, a->body.len);
+    c->u.http.head = false;
 }
 
 /* With status, phrase and why as its text: a few constant words each. */
@@ -84,8 +85,7 @@ int conn_upgrade(struct conn *c, const struct http_head *h, struct slice protoco
     int status = ws_check_request(h, &why);
     if (status != 101) {
         const char *more = status == 426 ? CONN_WANTED : status == 405 ? "Allow: GET\r\n" : NULL;
-        refuse(c, &(struct conn_answer){ .status = status, .headers = headers, .more = more,
-                                         .head = slice_is(h->method, "HEAD") }, why);
+        refuse(c, &(struct conn_answer){ .status = status, .headers = headers, .more = more }, why);
         return status;
     }
     conn_cork(c);
@@ -124,6 +124,7 @@ static void request(struct conn *c, const uint8_t *p, size_t size)
     int status = http_request(&h, (const char *)p, size);
     c->keep = false;
     c->u.http.answered = false;
+    c->u.http.head = slice_is(h.method, "HEAD");
     c->u.http.scan = (struct http_scan){ 0 };
     if (status != 200) {
         conn_refuse(c, status, NULL, "malformed request");

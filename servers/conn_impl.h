@@ -75,6 +75,7 @@ struct conn {
         struct {
             struct http_scan scan;
             bool     answered;
+            bool     head;          /* the request is a HEAD: no body behind its answer */
             int64_t  deadline;      /* of HEAD, DRAIN, LINGERING */
             uint32_t thrown;        /* bytes, while LINGERING */
         } http;

@@ -33,8 +33,7 @@ struct visit {
 static void answer(struct visit *v, int status, const char *type, struct slice text)
 {
     conn_answer(v->c, &(struct conn_answer){
-        .status = status, .type = type, .headers = v->headers, .body = text,
-        .head = slice_is(v->h->method, "HEAD") });
+        .status = status, .type = type, .headers = v->headers, .body = text });
 }
 
 /* May this be written into a header of ours? */

@@ -59,7 +59,7 @@ static struct slice large;   /* the body of /large */
 static void answer_all(struct conn *c, const struct http_head *h)
 {
     struct conn_answer a = { .status = 200, .type = "text/plain", .headers = "X-Y: z\r\n",
-                             .body = h->path, .head = slice_is(h->method, "HEAD") };
+                             .body = h->path };
     if (slice_is(h->path, "/large")) a.body = large;
     if (slice_is(h->path, "/no")) a.status = 404;
     if (slice_is(h->path, "/silent")) return;
@@ -96,6 +96,18 @@ static const struct { const char *name, *send, *got; bool stays; } answers[] = {
       "Connection: keep-alive\r\n\r\n/a"
       "HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Type: text/plain\r\nX-Y: z\r\n"
       "Connection: keep-alive\r\n\r\n/bc", true },
+    { "HEAD, malformed behind the request line, after another",
+      "HEAD /abc HTTP/1.1\r\nHost: a\r\n\r\nHEAD / HTTP/1.1\r\nno colon\r\n\r\n",
+      "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Type: text/plain\r\nX-Y: z\r\n"
+      "Connection: keep-alive\r\n\r\n"
+      "HTTP/1.1 400 Bad Request\r\nContent-Length: 35\r\n"
+      "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n", false },
+    { "what is no request behind a HEAD", "HEAD /abc HTTP/1.1\r\nHost: a\r\n\r\nGET /\n",
+      "HTTP/1.1 200 OK\r\nContent-Length: 4\r\nContent-Type: text/plain\r\nX-Y: z\r\n"
+      "Connection: keep-alive\r\n\r\n"
+      "HTTP/1.1 400 Bad Request\r\nContent-Length: 35\r\n"
+      "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
+      "400 Bad Request: malformed request\n", false },
     { "never answered", "GET /silent HTTP/1.1\r\nHost: a\r\n\r\n",
       "HTTP/1.1 500 Internal Server Error\r\nContent-Length: 40\r\n"
       "Content-Type: text/plain; charset=utf-8\r\nConnection: close\r\n\r\n"
