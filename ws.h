@@ -162,7 +162,8 @@ void ws_received(struct ws *ws, uint8_t *buf, size_t len, int64_t now);
  *
  * A peer that breaks a rule yields WS_EV_CLOSED with the code we sent (7.4.1)
  * and a few words as reason, after every message and ping before the fault was
- * reported or answered. Its fault is told by the first byte that proves it.
+ * reported or answered. A header or a close frame is judged when it is whole, a
+ * text is refused with its first wrong byte.
  * The peer's own close is answered with its code before it is reported. In
  * both cases the caller sends out, then ends TCP; it may forget ws then. */
 enum ws_ev ws_next(struct ws *ws, struct ws_event *ev);

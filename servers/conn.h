@@ -132,7 +132,7 @@ void conn_answer(struct conn *c, const struct conn_answer *a);
 
 /* Check the handshake (RFC 6455 4.2.1) and accept it with this subprotocol (may
  * be empty), extra lines for a refusal in headers (may be NULL). 101, or the
- * status that was answered: 400, 426; refused() was told. */
+ * status that was answered: 400, 405, 426; refused() was told. */
 int conn_upgrade(struct conn *c, const struct http_head *h, struct slice protocol,
                  const char *headers);
 
