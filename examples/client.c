@@ -77,6 +77,7 @@ static size_t shake_hands(const char *host, const char *port, const char *path)
     }
     if (http_response(&h, (char *)buf, have) != 200) die("bad answer");
     if (ws_check_response(&h, nonce, &why) != 101) die(why);
+    if (http_find(&h, "Sec-WebSocket-Protocol")) die("subprotocol that was not offered");
     memmove(buf, buf + h.size, have - h.size);
     return have - h.size;
 }

@@ -170,6 +170,8 @@ static void shake_hands(const char *url, const char *authority, const char *path
         clean(body);
         die(69, "%s refused with %d: %.*s", url, status, (int)body.len, body.p);
     }
+    if (http_find(&h, "Sec-WebSocket-Protocol"))    /* we offer none: RFC 6455 4.1 */
+        die(69, "%s answers with a subprotocol that was not offered", url);
     r.kept -= scan.at;
     memmove(r.in, r.in + scan.at, r.kept);
 }

@@ -707,14 +707,14 @@ def answer_handshake(c):
 
 
 def test_recall_says_what_a_strange_server_sent_and_commands_no_terminal():
-    def served(reply, head=None, command=("store", "x")):
-        """What recall says of a server that answers its handshake with this head, else a command with this reply."""
+    def served(reply, head=None, command=("store", "x"), lines=b""):
+        """What recall says of a server that answers its handshake with this head or with these lines more, then with this reply."""
         with socket.create_server(("127.0.0.1", 0)) as door:
             args = [BUILD / "recall", f"--url=ws://127.0.0.1:{door.getsockname()[1]}", *command]
             p = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
             c, _ = door.accept()
             with c:
-                opened = answer_handshake(c) + bytes([0x81, len(reply)])
+                opened = answer_handshake(c)[:-2] + lines + b"\r\n" + bytes([0x81, len(reply)])
                 c.sendall((head or opened) + reply)
                 c.shutdown(socket.SHUT_WR)
                 out, err = p.communicate(timeout=10)
@@ -730,6 +730,10 @@ def test_recall_says_what_a_strange_server_sent_and_commands_no_terminal():
     assert served(b'{"status":"success","data":{"id":"x\\u0007","significance":1}}')[1] == b"x?  significance 1\n"
     status, _, err = served(b"no\x1b page\n", b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\n")
     assert status == 69 and err.endswith(b" refused with 404: no? page\n"), err
+    success = b'{"status":"success","data":{"id":"x","significance":1}}'
+    assert served(success, lines=b"X: y\r\n")[0] == 0
+    status, _, err = served(success, lines=b"Sec-WebSocket-Protocol: chat\r\n")
+    assert status == 69 and err.endswith(b" answers with a subprotocol that was not offered\n"), err
 
 
 def test_recall_tells_a_line_that_was_lost_between_two_that_were_written():
