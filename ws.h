@@ -224,9 +224,10 @@ void ws_eof(struct ws *ws);
 /* ---- handshake ---- */
 
 /* Server (4.2), a head that http_request() read. 101: accept it with
- * ws_accept(); else 400, 405 or 426 (answer with Sec-WebSocket-Version: 13):
- * refuse. *why says what is wrong in a few words, "" when nothing is. Host,
- * Origin, path and subprotocol are the caller's to judge. */
+ * ws_accept(); else 400, 405 (Allow: GET) or 426 (Upgrade: websocket,
+ * Sec-WebSocket-Version: 13): refuse, with those lines. *why says what is wrong
+ * in a few words, "" when nothing is. Host, Origin, path and subprotocol are the
+ * caller's to judge. */
 int ws_check_request(const struct http_head *h, const char **why);
 
 /* Is this request an upgrade at all: Upgrade holds "websocket"? */

@@ -75,8 +75,9 @@ static inline bool shake_hands(struct peer *p, size_t n, int64_t now)
     if (status == 200) status = http_request(&h, (char *)p->buf, p->kept);
     if (status == 200) status = ws_check_request(&h, &why);
     if (status != 101) {
-        out.len = (size_t)sprintf((char *)out.p, "HTTP/1.1 %d %s\r\nConnection: close\r\n"
-                                  "Sec-WebSocket-Version: 13\r\nContent-Length: 0\r\n\r\n", status, why);
+        out.len = (size_t)sprintf((char *)out.p, "HTTP/1.1 %d %s\r\nAllow: GET\r\nUpgrade: websocket\r\n"
+                                  "Connection: Upgrade, close\r\nSec-WebSocket-Version: 13\r\n"
+                                  "Content-Length: 0\r\n\r\n", status, why);
         return false;
     }
     struct slice none = { "", 0 };
