@@ -50,7 +50,8 @@ struct server_ops {
     void (*closed)(struct conn *c, const struct conn_end *end);
     /* A connection or request was refused below the endpoint: status 400, 408,
      * 426, 431, 503, ...; 0: closed without a word (nothing came, or peer gone).
-     * peer may be read; c NULL: not even accepted (descriptors used up). */
+     * peer may be read; c NULL: not even accepted (descriptors used up, or the
+     * listening socket was shut down). */
     void (*refused)(struct conn *c, int status, const char *why);
     void (*accepted)(struct conn *c);
 };

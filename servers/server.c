@@ -129,6 +129,11 @@ static void on_accept(struct watch *w, unsigned events)
             return;
         } else if (errno == EAGAIN || errno == EWOULDBLOCK) {
             return;
+        } else if (errno == EINVAL) {     /* shut down by who handed it over: readable for ever */
+            loop_unwatch(s->loop, w);
+            loop_close(s->loop, w);
+            if (s->ops->refused) s->ops->refused(NULL, 0, "the listening socket was shut down");
+            return;
         }
     }
 }

@@ -877,6 +877,22 @@ Test(server_limit, used_up_descriptors_do_not_spin_and_accepting_goes_on_later)
     rig_close(&r);
 }
 
+Test(server_limit, a_listening_socket_that_was_shut_down_does_not_spin)
+{
+    struct rig r;
+    rig_open(&r, &rig_echo);
+    int fd = rig_upgrade(&r);
+    shutdown(r.server.listener[0].watch.fd, SHUT_RDWR);
+    loop_turn(r.loop, 0);
+    int64_t began = loop_clock();
+    for (int i = 0; i < 5; i++) loop_turn(r.loop, 20);
+    cr_assert(loop_clock() - began >= 90, "%d ms", (int)(loop_clock() - began));
+    rig_send(&r, fd, "\x81\x80\0\0\0\0", 6);
+    rig_read(&r, fd, 20);
+    cr_assert_eq(r.n, 2);
+    rig_close(&r);
+}
+
 Test(server_limit, a_descriptor_given_back_is_used_at_once)
 {
     struct rig r;
