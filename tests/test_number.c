@@ -306,7 +306,7 @@ Test(number_read, random_texts_are_rounded_right)
 
 Test(number_read, every_short_decimal_is_rounded_right)
 {
-    char text[32];
+    char text[40];
     for (int whole = 0; whole < 1200; whole++)
         for (int exp = -50; exp <= 50; exp += 1 + whole % 3) {
             snprintf(text, sizeof text, "%de%d", whole, exp);

@@ -206,7 +206,7 @@ Test(safetensors, hundreds_of_tensors_in_any_order)
     uint8_t *p = file_of(json, strlen(json), 2 * N, &size);
     cr_assert_eq(safetensors_read(&s, p, size, "f", &f), 0, "%s", f.why);
     for (int i = 0; i < N; i++) {
-        char name[8];
+        char name[16];
         sprintf(name, "t%03d", i);
         const struct tensor *t = safetensors_find(&s, name);
         cr_assert(t && t->begin == 2 * (uint64_t)(i * 7 % N), "%s", name);
