@@ -297,8 +297,9 @@ static void on_unload_adapter(struct request *rq)
     int index;
     if (!params_read(rq, unload_params, &p) || !work_adapter(rq, p.name, &index)) return;
     if (index < 0 || !embedder_adapter_get(rq->ep->embedder, index, &a)) return;
-    reply_adapter(rq, &a);
+    put_adapter(reply_begin(rq), &a);
     embedder_unload_adapter(rq->ep->embedder, index);
+    reply_end(rq);                  /* rq is gone, and those behind it may have been carried out */
 }
 
 /* ---- the endpoint */

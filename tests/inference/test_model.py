@@ -98,6 +98,12 @@ async def adapters(ws, root):
     check.equal(gone, again, "unload gives the entry")
     check.refused(await ask(ws, "embeddings", {"text": "x", "adapter": "a"}), "unknown_adapter",
                   "Unknown adapter: a", "after unload")
+    for kind, data in (("embeddings", {"text": ["a text to wait for"] * 50}), ("unload_adapter", {"name": "c"}),
+                       ("embeddings", {"text": "x", "adapter": "c"})):
+        await ws.send(json.dumps({"type": kind, "data": data}))
+    first, second, third = [json.loads(await asyncio.wait_for(ws.recv(), 30)) for _ in range(3)]
+    check.equal((first["status"], second["data"]["name"]), ("success", "c"), "unload behind what waits")
+    check.refused(third, "unknown_adapter", "Unknown adapter: c", "gone for what stands behind it")
     check.refused(await ask(ws, "unload_adapter", {"name": "a"}), "unknown_adapter", "Unknown adapter: a", "twice")
 
 

@@ -1,22 +1,27 @@
 #!/usr/bin/env python3
 """Random clients of both servers at once: requests and frames, whole, wrong and cut, in random pieces;
-some never read, some end half of their connection or reset it amid of whatever was going on.
+some never read, some end half of their connection or reset it amid of whatever was going on. Signals
+come, too, and turns that take long.
 
 The server lives, forgets them all and ends with 0, and no sanitizer speaks up. SEED=N repeats one session.
 """
 import json
 import os
 import random
+import signal
 import socket
 import struct
 import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from harness import Server, get, run  # noqa: E402
+from harness import ROOT, Server, get, run  # noqa: E402
 
 LONG = bool(os.environ.get("LONG"))
 MOST = 120                     # clients at a time
+TINY = ROOT / "tests/models/tiny"
+MODEL = ["--model", TINY, "--adapter-dir", TINY / "adapters", "--adapter", f"a={TINY}/adapters/all", "--max-queue", "20"]
+FULL = ["--max-memories", "300", "--when-full", "evict", "--forget", "0.2"]
 UPGRADE = (b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 STATS = b"GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\n"
@@ -38,11 +43,16 @@ class Swarm:
     def request(self):
         r = self.random
         kind, data = r.choice([
-            ("ping", {}), ("stats", {}), ("export", {"count": 1000}),
+            ("ping", {}), ("stats", {}), ("export", {"count": 1000}), ("sync", {}), ("compact", {}), ("clear", {"confirm": True}),
             ("store", {"text": f"word{r.randrange(10**6)} " + "y " * r.randrange(5000)}),
+            ("store", {"text": f"note: w{r.randrange(400)}", "adapter": "a"}),
             ("search", {"text": "word", "limit": 100}), ("retrieve", {"count": 1000, "include_embeddings": True}),
-            ("subscribe", {"events": ["memory_added", "stats"], "interval_ms": 100}),
+            ("subscribe", {"events": ["memory_added", "stats"], "interval_ms": 100}), ("unsubscribe", {}),
+            ("subscribe", {"events": ["match"], "query": {"text": "word", "min_similarity": -1}}),
             ("embeddings", {"text": ["a b c " * r.randrange(2000) for _ in range(r.randrange(1, 60))]}),
+            ("embeddings", {"text": "hello", "adapter": r.choice("ab")}), ("adapters", {}),
+            ("load_adapter", {"name": r.choice("ab"), "path": r.choice(["all", "qv", "none"])}),
+            ("unload_adapter", {"name": r.choice("ab")}),
             ("process", {"text": "hello " * r.randrange(1000), "context": ["a", "b"]})])
         return frame(1, json.dumps({"type": kind, "id": "x" * r.randrange(128), "data": data}).encode())
 
@@ -114,7 +124,8 @@ def connected(port):
 def session(seed, steps):
     r = random.Random(seed)
     times = [x for name in ("ping-interval", "ping-timeout", "close-timeout", "handshake-timeout") for x in (f"--{name}", "1")]
-    with Server(*times, "--message-timeout", "2", "--log-level", "warn", "--sync", "never", "--max-connections", "150",
+    with Server(*times, "--message-timeout", "2", "--log-level", "warn", "--max-connections", "150",
+                *r.choice([[], MODEL]), *r.choice([[], FULL]), "--sync", r.choice(["never", "always", "0.05"]),
                 "--buffer-memory", r.choice(["70000", "300000", "2000000", "20000000"]),
                 "--max-message", r.choice(["70000", "1048576", "4000000"]),
                 "--max-reply", r.choice(["65536", "4194304"])) as s:
@@ -122,7 +133,9 @@ def session(seed, steps):
         for n in range(steps):
             swarm.step()
             if n % 50 == 0:
-                time.sleep(0.01)
+                s.process.send_signal(r.choice([signal.SIGSTOP, signal.SIGHUP, signal.SIGUSR1] + [signal.SIGCONT] * 9))
+                time.sleep(r.random() * 0.02)
+                s.process.send_signal(signal.SIGCONT)
                 assert s.process.poll() is None, f"SEED={seed}: ended with {s.process.poll()}\n{s.log()[-4000:]}"
         while swarm.clients:
             swarm.leave(swarm.clients[-1])
