@@ -373,7 +373,6 @@ const char *json_check(const char *text, size_t len, size_t *at)
     return in.err;
 }
 
-
 /* Room for the next n characters, a comma before them where one is due; or NULL. */
 static char *piece(struct json_out *out, size_t n)
 {

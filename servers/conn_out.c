@@ -190,7 +190,6 @@ size_t conn_backlog(struct conn *c)
     return conn_waiting(c);
 }
 
-
 /* So many bytes of the queue have left, or are given up. */
 static void advance(struct conn *c, size_t n)
 {

@@ -62,7 +62,6 @@ static void put_json(struct slice s)
     else lg.len += out.len;
 }
 
-
 void log_begin(enum log_level level, const char *endpoint, const char *message)
 {
     lg.on = log_on(level);

@@ -366,4 +366,3 @@ void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why,
         for (struct request *rq = s->first; rq; rq = rq->next)
             if (rq->state == READY && rq->seq >= from && !stands(user, rq->seq)) fail(rq, why);
 }
-

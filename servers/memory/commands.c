@@ -45,7 +45,6 @@ static void put_significance(struct json_out *out, const struct memory_fields *f
     json_close(out, '}');
 }
 
-
 /* The answer to a store; it leaves when the store is durable. */
 static void reply_added(struct task *t, const struct store_added *a)
 {

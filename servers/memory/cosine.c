@@ -131,7 +131,6 @@ static void rows_plain(const struct cosine_query *q, const int8_t *codes, size_t
 
 #ifdef __x86_64__
 
-
 __attribute__((target("avx2")))
 static void rows_avx2(const struct cosine_query *q, const int8_t *codes, size_t n, int32_t *out)
 {

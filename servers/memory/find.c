@@ -40,7 +40,6 @@ static void list_close(struct list *l)
     json_close(l->out, ']');
 }
 
-
 /* So many bytes more are kept for later. */
 static void list_keep(struct list *l, size_t bytes)
 {

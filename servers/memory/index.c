@@ -111,7 +111,6 @@ static struct hit hit_of(const struct scan *sc, uint32_t row, double key, double
     return (struct hit){ key, cosine, r->f.time_ms, row, r->order };
 }
 
-
 static double cosine_of(const struct scan *sc, uint32_t row)
 {
     return cosine_exact(sc->vector, records_vector(sc->rs, row), sc->rs->dimension);
