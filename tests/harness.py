@@ -116,7 +116,8 @@ class Client:
         out, self.buffer = self.buffer[:n], self.buffer[n:]
         return out
 
-    def frame(self, op, payload=b"", fin=True, mask=b"\x01\x02\x03\x04"):
+    @staticmethod
+    def frame(op, payload=b"", fin=True, mask=b"\x01\x02\x03\x04"):
         n = len(payload)
         size = bytes([128 | n]) if n < 126 else b"\xfe" + struct.pack("!H", n) if n < 65536 else b"\xff" + struct.pack("!Q", n)
         key = int.from_bytes((mask * (n // 4 + 1))[:n], "big")

@@ -123,7 +123,7 @@ def test_upgrades():
 
 def test_frames_may_follow_in_the_packet_of_the_handshake():
     with Server() as s, socket.create_connection(("127.0.0.1", s.memory), 10) as sock:
-        frame = Client.frame(None, 1, b'{"type":"ping","id":1}')
+        frame = Client.frame(1, b'{"type":"ping","id":1}')
         sock.sendall("\r\n".join([f"GET / HTTP/1.1", "Host: localhost", *UPGRADE, "", ""]).encode() + frame * 3)
         data = b""
         while data.count(b'"pong":true') < 3:

@@ -15,7 +15,7 @@ import sys
 import time
 
 sys.path.insert(0, os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-from harness import ROOT, Server, get, run  # noqa: E402
+from harness import ROOT, Client, Server, get, run  # noqa: E402
 
 LONG = bool(os.environ.get("LONG"))
 MOST = 120                     # clients at a time
@@ -25,13 +25,7 @@ FULL = ["--max-memories", "300", "--when-full", "evict", "--forget", "0.2"]
 UPGRADE = (b"GET / HTTP/1.1\r\nHost: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
            b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\nSec-WebSocket-Version: 13\r\n\r\n")
 STATS = b"GET /stats HTTP/1.1\r\nHost: localhost\r\n\r\n"
-
-
-def frame(op, payload, fin=True):
-    """With a mask of zeros."""
-    n = len(payload)
-    size = bytes([128 | n]) if n < 126 else b"\xfe" + struct.pack("!H", n) if n < 65536 else b"\xff" + struct.pack("!Q", n)
-    return bytes([fin << 7 | op]) + size + bytes(4) + payload
+frame = Client.frame
 
 
 class Swarm:
