@@ -180,7 +180,8 @@ static int reembed(const struct options *o, struct embedder *e, struct fault *f)
         remove_passing(passing);
         jc = (struct journal_config){ .dir = passing, .dimension = embedder_dimension(e),
                                       .in_process = true, .fingerprint = embedder_fingerprint(e),
-                                      .base = journal_state(from).seq, .sync_ms = JOURNAL_SYNC_NEVER };
+                                      .base = journal_state(from).seq,
+                                      .sync_ms = JOURNAL_SYNC_NEVER };
         bad = (to = journal_open(&jc, f)) ? write_anew(old, e, to, f) : -1;
     }
     struct fault later;                  /* the first fault is the one to tell */
