@@ -148,6 +148,8 @@ static void rows_avx2(const struct cosine_query *q, const int8_t *codes, size_t 
     }
 }
 
+enum { AHEAD = 4096 };  /* bytes that are asked for before their turn, past the end too */
+
 #define VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
 
 /* VNNI multiplies unsigned by signed bytes: codes are lifted by 128, which is taken off
@@ -156,6 +158,7 @@ VNNI INLINE __m512i row_vnni(const struct cosine_query *q, const int8_t *codes)
 {
     __m512i high = _mm512_setzero_si512(), low = high;
     for (size_t j = 0; j < q->stride; j += 64) {
+        _mm_prefetch((const char *)codes + j + AHEAD, _MM_HINT_T0);
         __m512i x = _mm512_xor_si512(_mm512_load_si512(codes + j), _mm512_set1_epi8(-128));
         high = _mm512_dpbusd_epi32(high, x, _mm512_load_si512(q->high + j));
         low = _mm512_dpbusd_epi32(low, x, _mm512_load_si512(q->low + j));
