@@ -8,6 +8,9 @@
 
 #include "vector.h"
 
+enum { AHEAD = 32 };     /* rows of b that are asked for before their turn: a panel is larger
+                            than the first cache, a model than the second */
+
 /* c [rows][ldc] = a [rows][k] b [k][cols]. The accumulators stay in registers; each sum
  * runs over k, at least 1, in order. */
 INLINE void tile(float *c, size_t ldc, const float *a, size_t lda, const float *b, size_t ldb,
@@ -17,7 +20,10 @@ INLINE void tile(float *c, size_t ldc, const float *a, size_t lda, const float *
     for (int r = 0; r < rows; r++)
         for (int j = 0; j < cols; j++) acc[r][j] = set(0);
     do {
-        for (int j = 0; j < cols; j++) w[j] = load(b + j * LANES);
+        for (int j = 0; j < cols; j++) {
+            __builtin_prefetch(b + AHEAD * ldb + j * LANES);
+            w[j] = load(b + j * LANES);
+        }
         for (int r = 0; r < rows; r++) {
             float x = a[(size_t)r * lda];
             for (int j = 0; j < cols; j++) acc[r][j] += w[j] * x;
