@@ -14,10 +14,10 @@
 #define KERNELS base
 #endif
 
-/* Rows of the next tile: n in as few tiles as can be, as even as can be. */
-static uint32_t next_rows(uint32_t n)
+/* Rows of the next tile: n in as few tiles of so many as can be, as even as can be. */
+static uint32_t next_rows(uint32_t n, uint32_t most)
 {
-    uint32_t tiles = (n + ROWS - 1) / ROWS;
+    uint32_t tiles = (n + most - 1) / most;
     return (n + tiles - 1) / tiles;
 }
 
@@ -53,7 +53,7 @@ static void panel(const struct panel *p)
     const float *bias = p->bias + (size_t)p->index * WIDTH;
     float room[ROWS * WIDTH];
     for (uint32_t i = 0, rows; i < p->n; i += rows) {
-        rows = next_rows(p->n - i);
+        rows = next_rows(p->n - i, ROWS);
         float *y = p->y + i * p->ld;
         product((struct tile){ y, p->in.x + i * p->in.ld, w, p->ld, p->in.ld, WIDTH, l->in },
                 rows, WIDTH);
@@ -64,24 +64,58 @@ static void panel(const struct panel *p)
     }
 }
 
-static void panel_int8(const struct panel *p)
+static struct tile_int8 first_tile(const struct panel *p)
 {
     const struct linear *l = p->linear;
     size_t k = (l->in + GROUP - 1) / GROUP * GROUP, at = (size_t)p->index * WIDTH;
-    struct tile_int8 t = { .b = (const int8_t *)l->weight + at * k, .scales = l->scale + at,
-                           .sums = l->sum + at, .bias = p->bias + at, .ld = p->ld,
-                           .lda = p->in.ldq, .k = k };
+    return (struct tile_int8){ .y = p->y, .a = (const quant *)p->in.q,
+                               .b = (const int8_t *)l->weight + at * k, .scale = p->in.scale,
+                               .zero = p->in.zero, .scales = l->scale + at, .sums = l->sum + at,
+                               .bias = p->bias + at, .ld = p->ld, .lda = p->in.ldq, .k = k };
+}
+
+static void next_tile(struct tile_int8 *t, uint32_t rows)
+{
+    t->y += rows * t->ld;
+    t->a += rows * t->lda;
+    t->scale += rows;
+    t->zero += rows;
+}
+
+static void panel_int8(const struct panel *p)
+{
+    struct tile_int8 t = first_tile(p);
     float room[ROWS * WIDTH];
     for (uint32_t i = 0, rows; i < p->n; i += rows) {
-        rows = next_rows(p->n - i);
-        t.y = p->y + i * p->ld;
-        t.a = (const quant *)p->in.q + i * p->in.ldq;
-        t.scale = p->in.scale + i;
-        t.zero = p->in.zero + i;
+        rows = next_rows(p->n - i, ROWS);
         product_int8(&t, rows);
         finish(t.y, p->ld, rows, low_rank(p, i, rows, room), p->act);
+        next_tile(&t, rows);
     }
 }
+
+#if GROUP == 4
+AMX static void panel_amx(const struct panel *p)
+{
+    struct tile_int8 t = first_tile(p);
+    if (t.k % AMX_BYTES || p->n <= ROWS) {
+        panel_int8(p);
+        return;
+    }
+    for (uint32_t i = 0, rows, last = 0; i < p->n; i += rows, last = rows) {
+        rows = next_rows(p->n - i, AMX_ROWS);
+        if (rows != last) amx_begin(rows);
+        product_amx(&t, rows);
+        next_tile(&t, rows);
+    }
+    _tile_release();
+    float room[ROWS * WIDTH], *y = p->y;
+    for (uint32_t i = 0, rows; i < p->n; i += rows, y += rows * p->ld) {
+        rows = next_rows(p->n - i, ROWS);
+        finish(y, p->ld, rows, low_rank(p, i, rows, room), p->act);
+    }
+}
+#endif
 
 static void quantize(const float *x, uint32_t n, void *out, float *scale, float *zero)
 {
@@ -328,7 +362,7 @@ static void head_rows(const struct head *h, float *q, size_t ld, uint32_t n)
     float *scores = h->scratch, *context = scores + KERNELS_ROWS * tokens, inverse[KERNELS_ROWS];
     float factor = 1 / sqrtf((float)h->dim);
     for (uint32_t i = 0, rows; i < n; i += rows) {
-        rows = next_rows(n - i);
+        rows = next_rows(n - i, ROWS);
         product((struct tile){ scores, q + i * ld, h->keys, tokens, ld, tokens, h->dim }, rows,
                 tokens);
         for (uint32_t r = 0; r < rows; r++)
@@ -350,11 +384,16 @@ static void exp_all(float *x, size_t n)
     for (size_t i = 0; i < n; i += LANES) store(x + i, exp2v(max(load(x + i) * LOG2E, set(-126))));
 }
 
+#define TABLE(called, int8)                                                             \
+    { .name = called, .width = WIDTH, .rows = ROWS, .group = GROUP,                      \
+      .q_bytes = sizeof(quant), .granule = GRANULE,                                      \
+      .panel = panel, .panel_int8 = int8,                                                \
+      .quantize = quantize, .quantize_weights = quantize_weights, .norm = norm,          \
+      .head_pack = head_pack, .head_rows = head_rows, .act = act_all, .exp = exp_all }
+
 const struct kernels JOIN(kernels_, KERNELS);
-const struct kernels JOIN(kernels_, KERNELS) = {
-    .name = TEXT(KERNELS), .width = WIDTH, .rows = ROWS, .group = GROUP,
-    .q_bytes = sizeof(quant), .granule = GRANULE,
-    .panel = panel, .panel_int8 = panel_int8,
-    .quantize = quantize, .quantize_weights = quantize_weights, .norm = norm,
-    .head_pack = head_pack, .head_rows = head_rows, .act = act_all, .exp = exp_all,
-};
+const struct kernels JOIN(kernels_, KERNELS) = TABLE(TEXT(KERNELS), panel_int8);
+#if GROUP == 4
+const struct kernels JOIN(kernels_amx_, KERNELS);
+const struct kernels JOIN(kernels_amx_, KERNELS) = TABLE("amx", panel_amx);
+#endif

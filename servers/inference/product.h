@@ -126,7 +126,18 @@ struct tile_int8 {
     size_t ld, lda, k;      /* k at least one whole group */
 };
 
-/* y = scale scales (a b - zero sums) + bias */
+/* y = scale scales (a b - zero sums) + bias for column j of vectors, whose a b stand at every
+ * `step` of ab. */
+INLINE void put_int8(const struct tile_int8 *t, const vi *ab, size_t step, int rows, int j)
+{
+    vf sums = load(t->sums + j * LANES), scales = load(t->scales + j * LANES);
+    vf bias = load(t->bias + j * LANES);
+    for (int r = 0; r < rows; r++, ab += step) {
+        vf v = (__builtin_convertvector(*ab, vf) - sums * t->zero[r]) * t->scale[r];
+        store(t->y + (size_t)r * t->ld + j * LANES, v * scales + bias);
+    }
+}
+
 INLINE void tile_int8(const struct tile_int8 *t, const int rows)
 {
     const quant *a = t->a;
@@ -149,14 +160,7 @@ INLINE void tile_int8(const struct tile_int8 *t, const int rows)
         a += GROUP;
         b += WIDTH * GROUP;
     } while (k -= GROUP);
-    for (int j = 0; j < COLS; j++) {
-        vf sums = load(t->sums + j * LANES), scales = load(t->scales + j * LANES);
-        vf bias = load(t->bias + j * LANES);
-        for (int r = 0; r < rows; r++) {
-            vf v = (__builtin_convertvector(acc[r][j], vf) - sums * t->zero[r]) * t->scale[r];
-            store(t->y + (size_t)r * t->ld + j * LANES, v * scales + bias);
-        }
-    }
+    for (int j = 0; j < COLS; j++) put_int8(t, &acc[0][j], COLS, rows, j);
 }
 
 #define CASE_INT8(r, n) case r: tile_int8(t, r); break;
@@ -165,5 +169,50 @@ static void product_int8(const struct tile_int8 *t, uint32_t rows)
 {
     switch (rows) { EACH_ROWS(CASE_INT8, 0) }
 }
+
+#if GROUP == 4
+/* The same of depths in whole tiles on AMX, whose registers are tiles of 16 rows of 64 bytes
+ * (Intel SDM volume 1, chapter 18): 0 to 2 are sums, 3 is of a, 4 to 6 are of b. */
+#define AMX __attribute__((target("amx-tile,amx-int8")))
+
+enum { AMX_ROWS = 16, AMX_BYTES = 64 };
+
+AMX static void amx_begin(uint32_t rows)
+{
+    struct {
+        uint8_t palette, start_row, reserved[14];
+        uint16_t bytes[16];
+        uint8_t rows[16];
+    } shape = { .palette = 1 };
+    for (int i = 0; i < 7; i++) {
+        shape.bytes[i] = AMX_BYTES;
+        shape.rows[i] = i < 4 ? (uint8_t)rows : AMX_ROWS;
+    }
+    __asm__ volatile("" : : "r"(&shape) : "memory");      /* of which gcc sees 8 bytes read */
+    _tile_loadconfig(&shape);
+}
+
+AMX static void product_amx(const struct tile_int8 *t, uint32_t rows)
+{
+    vi c[AMX_ROWS][COLS];
+    _tile_zero(0);
+    _tile_zero(1);
+    _tile_zero(2);
+    for (size_t k = 0; k < t->k; k += AMX_BYTES) {
+        const int8_t *b = t->b + k * WIDTH;
+        _tile_loadd(3, t->a + k, t->lda);
+        _tile_loadd(4, b, WIDTH * GROUP);
+        _tile_loadd(5, b + AMX_BYTES, WIDTH * GROUP);
+        _tile_loadd(6, b + 2 * AMX_BYTES, WIDTH * GROUP);
+        _tile_dpbusd(0, 3, 4);
+        _tile_dpbusd(1, 3, 5);
+        _tile_dpbusd(2, 3, 6);
+    }
+    _tile_stored(0, &c[0][0], sizeof c[0]);
+    _tile_stored(1, &c[0][1], sizeof c[0]);
+    _tile_stored(2, &c[0][2], sizeof c[0]);
+    for (int j = 0; j < COLS; j++) put_int8(t, &c[0][j], COLS, (int)rows, j);
+}
+#endif
 
 #endif
