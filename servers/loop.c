@@ -100,7 +100,7 @@ int loop_at(struct loop *loop, struct timer *t, int64_t at)
     }
     if (!t->slot) {
         if (loop->due_n == loop->due_cap) {
-            uint32_t cap = loop->due_cap + loop->due_cap / 8 + 16;
+            uint32_t cap = loop->due_cap ? 2 * loop->due_cap : 16;
             struct due *due = realloc(loop->due, cap * sizeof *due);
             if (!due) return -1;
             loop->due = due;
