@@ -93,17 +93,17 @@ static void turn_key(uint8_t key[4], size_t n)
     memcpy(key, twice + (n & 3), 4);
 }
 
-/* to[i] = from[i] ^ key[i % 4], 5.3. to may lie before from and overlap it. */
-static void mask(uint8_t *to, const uint8_t *from, size_t n, const uint8_t key[4])
+/* to[i] = from[i] ^ key[i % 4], 5.3. to may lie before from and overlap it. Is all of it ASCII? */
+static bool mask(uint8_t *to, const uint8_t *from, size_t n, const uint8_t key[4])
 {
     typedef uint32_t lanes __attribute__((vector_size(16)));
-    uint8_t last_key[4];
+    uint8_t last_key[4], bits = 0;
     uint32_t k4;
     if (n < 16) {
-        for (size_t i = 0; i < n; i++) to[i] = from[i] ^ key[i & 3];
-        return;
+        for (size_t i = 0; i < n; i++) bits |= to[i] = from[i] ^ key[i & 3];
+        return bits < 0x80;
     }
-    lanes last, v;                       /* the last 16 bytes, some of which the loop does too */
+    lanes last, v, all = { 0 };          /* the last 16 bytes, some of which the loop does too */
     memcpy(&last, from + n - 16, 16);
     memcpy(last_key, key, 4);
     turn_key(last_key, n);
@@ -111,18 +111,22 @@ static void mask(uint8_t *to, const uint8_t *from, size_t n, const uint8_t key[4
     for (size_t i = 0; i + 16 < n; i += 16) {
         memcpy(&v, from + i, 16);
         v ^= k4;
+        all |= v;
         memcpy(to + i, &v, 16);
     }
     memcpy(&k4, last_key, 4);
     last ^= k4;
     memcpy(to + n - 16, &last, 16);
+    all |= last;
+    return !((all[0] | all[1] | all[2] | all[3]) & 0x80808080);
 }
 
-/* Payload to its place behind the message so far. */
-static void take(const struct ws *ws, uint8_t *to, const uint8_t *from, size_t n)
+/* Payload to its place behind the message so far. true: it is ASCII, as was seen on the way. */
+static bool take(const struct ws *ws, uint8_t *to, const uint8_t *from, size_t n)
 {
-    if (!ws->client)     mask(to, from, n, ws->key);
-    else if (to != from) memmove(to, from, n);
+    if (!ws->client) return mask(to, from, n, ws->key);
+    if (to != from) memmove(to, from, n);
+    return false;
 }
 
 /* Nothing that came or comes is looked at any more. */
@@ -147,7 +151,7 @@ static bool take_text(struct ws *ws, uint8_t *to, const uint8_t *from, size_t n)
     for (size_t m; n; n -= m, to += m, from += m) {
         m = n;
         if (m > BLOCK) m = BLOCK;
-        take(ws, to, from, m);
+        if (take(ws, to, from, m) && !ws->utf8.need) continue;
         if (utf8_check(&ws->utf8, to, m) != m) return false;
     }
     return ws->left || !ws->fin || !ws->utf8.need;

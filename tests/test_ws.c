@@ -331,6 +331,24 @@ Test(ws_rx, payload_is_unmasked_at_every_alignment_and_distance)
     }
 }
 
+Test(ws_rx, wrong_byte_is_found_at_every_place_of_a_text)
+{
+    uint8_t text[70];
+    for (size_t n = 1; n <= sizeof text; n++) {
+        for (size_t at = 0; at < n; at++) {
+            struct bytes wire = { 0 };
+            memset(text, 'a', n);
+            text[at] = 0xff;
+            wire_frame(&wire, 0x81, true, 0, n, text, n);
+            begin(false, 4096);
+            session_feed(&s, wire.p, wire.n, 0);
+            expect("!1007");
+            bytes_free(&wire);
+            end();
+        }
+    }
+}
+
 /* ---- answering with little room ---- */
 
 Test(ws_full, ping_without_room_for_its_answer_waits)

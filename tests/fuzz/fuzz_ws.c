@@ -7,7 +7,7 @@
 #include "../../ws.h"
 
 /* One comparison traced for each byte of a payload would take most of the time. */
-static void mask(uint8_t *to, const uint8_t *from, size_t n, const uint8_t key[4])
+static bool mask(uint8_t *to, const uint8_t *from, size_t n, const uint8_t key[4])
     __attribute__((no_sanitize("coverage")));
 #include "../../ws.c"
 
