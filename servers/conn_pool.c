@@ -105,7 +105,7 @@ static void on_trim(struct timer *t, int64_t now)
 void block_count(struct conn_pool *pool, struct block *b)
 {
     size_t now = whole_pages(sizeof *b + b->to);
-    if (now <= b->counted) return;
+    if (!is_mapped(b) || now <= b->counted) return;      /* one allocated is there as a whole */
     pool->held += now - b->counted;
     b->counted = now;
 }

@@ -1122,6 +1122,33 @@ Test(conn_budget, what_the_endpoint_takes_counts_and_is_given_back)
     rig_close(&r);
 }
 
+Test(conn_budget, a_message_in_pieces_counts_as_what_it_takes_and_comes_through_when_nothing_is_left)
+{
+    static const char wire[] = "\x81\x85\0\0\0\0hello";
+    struct rig r;
+    uint32_t i = 0;
+    rig_open_budget(&r, &rig_echo, 100000);
+    rig_upgrade(&r);
+    struct conn *hog = rig_each(&r.server, &i);
+    int fd = rig_upgrade(&r);
+    rig_send(&r, fd, wire, 1);
+    rig_turn(&r, 5);
+    size_t held = conn_pool_held(r.pool);
+    cr_assert(held && held < 300, "%zu bytes held for one", held);
+    cr_assert(conn_take(hog, 100000));
+    for (size_t at = 1; at < sizeof wire - 1; at++) {
+        rig_send(&r, fd, wire + at, 1);
+        rig_turn(&r, 5);
+    }
+    for (int n = 0; n < 200 && r.n < 7; n++) {
+        loop_turn(r.loop, 1);
+        rig_read_now(&r, fd);
+    }
+    cr_assert(rig_begins(&r, "\x81\5hello"), "%zu bytes came", r.n);
+    conn_give(hog, 100000);
+    rig_close(&r);
+}
+
 /* The portable loop keeps a struct pollfd and a pointer more. */
 Test(conn_size, idle_connection_takes_at_most_256_bytes)
 {
