@@ -163,9 +163,17 @@ void conn_close(struct conn *c, uint16_t code, const char *reason);
 /* Count bytes that the endpoint keeps of this connection into the budget. They are there
  * already: above the budget nobody gets more, and above the overdraft whoever holds most is
  * closed with 1013. false: memory is lacking, nothing is counted. All is given back by the
- * endpoint, at the latest in closed(). */
+ * endpoint, or left, at the latest in closed(). */
 bool conn_take(struct conn *c, size_t bytes);
 void conn_give(struct conn *c, size_t bytes);
+
+/* In closed(): these bytes are still needed. They stay counted, for nobody, as CONN_RESERVE at
+ * least, for what is needed beside them, until conn_pool_give() of what is returned here.
+ * crowded: such bytes fill the budget, no more should be taken that may outlive its
+ * connection. */
+size_t conn_leave(struct conn *c, size_t bytes);
+void conn_pool_give(struct conn_pool *pool, size_t bytes);
+bool conn_pool_crowded(const struct conn_pool *pool);
 
 struct conn_ref conn_ref(const struct conn *c);
 struct conn *conn_get(struct server *s, struct conn_ref ref);  /* NULL: closed */

@@ -92,6 +92,7 @@ struct conn_pool {
     struct conn   *corked;          /* whose frames are in out */
     struct conn   *pumped;          /* whose bytes are being looked at */
     size_t         held, budget;
+    size_t         left;            /* bytes of held whose connections are gone */
     size_t         share;           /* bytes read of a connection in a turn: CONN_IN at most */
     struct block  *spare;           /* mapped, for the next large message */
     size_t         spare_bytes;

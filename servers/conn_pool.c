@@ -223,6 +223,25 @@ void conn_give(struct conn *c, size_t bytes)
     conn_let_go(c);
 }
 
+size_t conn_leave(struct conn *c, size_t bytes)
+{
+    struct conn_pool *pool = c->server->pool;
+    size_t counted = bytes < CONN_RESERVE ? CONN_RESERVE : bytes;
+    c->held->taken -= bytes;
+    pool->held += counted - bytes;
+    pool->left += counted;
+    conn_let_go(c);
+    return counted;
+}
+
+void conn_pool_give(struct conn_pool *pool, size_t bytes)
+{
+    pool->left -= bytes;
+    room_made(pool, bytes);
+}
+
+bool conn_pool_crowded(const struct conn_pool *pool) { return pool->left >= pool->budget; }
+
 /* Lists: a connection is on one at most. */
 
 static void unlink_starved(struct conn *c)

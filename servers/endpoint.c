@@ -233,8 +233,7 @@ static void on_closed(struct conn *c, const struct conn_end *end)
         struct request *rq = s->first;
         s->first = rq->next;
         if (rq->state == RUNNING) {      /* its command still works on it, and frees it */
-            conn_give(c, rq->held);
-            rq->held = 0;
+            rq->held = conn_leave(c, rq->held);
             rq->session = NULL;
         } else request_free(rq, c);
     }

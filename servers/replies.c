@@ -68,6 +68,7 @@ void session_unlink(struct session *s)
 void request_free(struct request *rq, struct conn *c)
 {
     if (c) conn_give(c, rq->held);
+    else conn_pool_give(rq->ep->server.pool, rq->held);
     free(rq->reply);
     free(rq);
 }
@@ -96,7 +97,8 @@ struct request *request_keep(const struct request *rq, bool message)
     struct conn *c = conn_get(&rq->ep->server, rq->conn);
     struct session *s = c ? session_of(c) : NULL;
     size_t bytes = sizeof *rq + (message ? rq->message.len : 0) + 1;
-    struct request *k = s ? malloc(bytes) : NULL;
+    bool crowded = message && conn_pool_crowded(rq->ep->server.pool);
+    struct request *k = s && !crowded ? malloc(bytes) : NULL;
     if (!k || !conn_take(c, bytes)) {
         free(k);
         return NULL;

@@ -1122,6 +1122,36 @@ Test(conn_budget, what_the_endpoint_takes_counts_and_is_given_back)
     rig_close(&r);
 }
 
+static void on_leaving(struct conn *c, const struct conn_end *end)
+{
+    (void)end;
+    cr_assert_eq(conn_leave(c, 100), CONN_RESERVE);
+    cr_assert_eq(conn_leave(c, 60000 - CONN_RESERVE), 60000 - CONN_RESERVE);
+}
+
+static const struct server_ops leaving = { .message = rig_message, .closed = on_leaving };
+
+Test(conn_budget, what_the_endpoint_leaves_counts_until_it_is_given_back)
+{
+    struct rig r;
+    rig_open_budget(&r, &leaving, 100000);
+    for (int n = 1; n <= 2; n++) {
+        int fd = rig_upgrade(&r);
+        uint32_t i = 0;
+        struct conn *c = rig_each(&r.server, &i);
+        cr_assert(conn_take(c, 60000 - CONN_RESERVE + 100));
+        shutdown(fd, SHUT_WR);
+        for (int k = 0; k < 1000 && r.server.n.open; k++) loop_turn(r.loop, 1);
+        cr_assert_eq(conn_pool_held(r.pool), (size_t)n * 60000);
+        cr_assert_eq(conn_pool_crowded(r.pool), n == 2);
+    }
+    conn_pool_give(r.pool, 60000);
+    cr_assert_not(conn_pool_crowded(r.pool));
+    conn_pool_give(r.pool, 60000);
+    cr_assert_eq(conn_pool_held(r.pool), 0);
+    rig_close(&r);
+}
+
 Test(conn_budget, a_message_in_pieces_counts_as_what_it_takes_and_comes_through_when_nothing_is_left)
 {
     static const char wire[] = "\x81\x85\0\0\0\0hello";

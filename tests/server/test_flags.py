@@ -205,6 +205,40 @@ def test_what_waits_for_the_disk_stays_within_the_buffer_memory():
             assert served and c.ok("stats")["closes"].get("1013", 0) == 10 - served
 
 
+def test_what_the_gone_have_asked_for_stays_within_the_buffer_memory():
+    env = {"ASAN_OPTIONS": os.environ.get("ASAN_OPTIONS", "") + ":quarantine_size_mb=1"}
+    with Server("--buffer-memory", "8M", env=env) as s, Client(s.memory) as c:
+        def resident():
+            return int(re.search(r"VmRSS:\s*(\d+)", pathlib.Path(f"/proc/{s.process.pid}/status").read_text())[1]) >> 10
+
+        def store_and_go(n, behind=0):
+            with Client(s.memory) as one:
+                one.text('{"type":"store","text":"%s"%s}' % (f"{n} ".ljust(14000, "y"), " " * behind))
+
+        def quiet():
+            first = c.ok("stats")["messages"]["received"]
+            time.sleep(0.3)
+            return c.ok("stats")["messages"]["received"] == first + 1
+
+        helper = helper_of(s)
+        os.kill(helper, signal.SIGSTOP)
+        try:
+            for n in range(400):                                # more than the log takes meanwhile
+                store_and_go(n)
+            wait_for(quiet)
+            before = resident()
+            for n in range(400, 900):
+                store_and_go(n, 100000)                         # whole in the kernel, so that its end is seen
+            wait_for(quiet)
+            grown = resident() - before
+        finally:
+            os.kill(helper, signal.SIGCONT)
+        assert grown < 30, grown
+        with Client(s.memory) as one:                           # and it is given back
+            one.text('{"type":"store","text":"new"%s}' % (" " * 900000))
+            assert one.reply()["data"]["memory_count"] > 400
+
+
 def test_an_empty_bucket_fills_by_one_a_second():
     with Server("--rate", "60") as s, Client(s.memory) as c, Client(s.memory) as other:
         c.socket.sendall(c.frame(1, b'{"type":"ping"}') * 61)
