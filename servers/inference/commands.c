@@ -222,7 +222,9 @@ static void bad_adapter(struct request *rq, const char *why)
 static void loaded(struct embed_load *l, int index, const struct fault *f)
 {
     struct request *rq = l->user;
+    struct inference_service *is = rq->ep->app;
     struct embedder_adapter a;
+    is->loads--;
     if (index >= 0 && embedder_adapter_get(rq->ep->embedder, index, &a)) reply_adapter(rq, &a);
     else bad_adapter(rq, f->why);
     free(l);
@@ -263,6 +265,7 @@ static const char *resolve(const char *dir, struct slice path, char *out)
 
 static void on_load_adapter(struct request *rq)
 {
+    struct inference_service *is = rq->ep->app;
     struct load p = {0};
     char dir[PATH_MAX];
     struct fault f = {0};
@@ -270,6 +273,10 @@ static void on_load_adapter(struct request *rq)
     if (!p.name.len || p.name.len > EMBED_NAME || memchr(p.name.p, 0, p.name.len)) {
         reply_error(rq, REPLY_INVALID_PARAMETER,
                     "Invalid parameter: name (1 to %d bytes, none of them NUL)", EMBED_NAME);
+        return;
+    }
+    if (is->loads == EMBED_ADAPTERS) {      /* each has a file open, its client or not */
+        reply_busy(rq, 1000);
         return;
     }
     const char *why = resolve(rq->ep->options->adapter_dir, p.path, dir);
@@ -285,9 +292,10 @@ static void on_load_adapter(struct request *rq)
     l->user = rq;
     l->done = loaded;
     memcpy(l->name, p.name.p, p.name.len);
-    if (!embedder_begin_load(rq->ep->embedder, l, dir, &f)) return;
-    bad_adapter(rq, f.why);
-    free(l);
+    if (embedder_begin_load(rq->ep->embedder, l, dir, &f)) {
+        bad_adapter(rq, f.why);
+        free(l);
+    } else is->loads++;
 }
 
 static void on_unload_adapter(struct request *rq)

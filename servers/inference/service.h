@@ -19,6 +19,7 @@ struct inference_service {
     void (*predict)(void *memory, const float *vector, size_t top_k,
                     void (*each)(void *user, const struct prediction *p), void *user);
     void                 *memory;
+    unsigned              loads;     /* of adapters, for clients, under way or waiting */
 };
 
 /* commands.c: sets commands, stats, app of ep. */

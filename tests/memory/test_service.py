@@ -1,5 +1,6 @@
 """What the service does by itself and by default: slow subscribers, compaction, forgetting, syncs, figures, limits, reloads."""
 import base64
+import contextlib
 import json
 import math
 import os
@@ -429,6 +430,19 @@ def test_a_reload_that_finds_no_place_leaves_the_old_adapter():
         assert all(c.reply()["status"] == "success" for _ in range(6))
         assert len(other.ok("adapters")["adapters"]) == 64
         other.ok("embeddings", {"text": "x", "adapter": "a0"})
+
+
+def test_no_more_adapters_wait_to_be_loaded_than_there_are_places():
+    with Server("--model", TINY, "--adapter-dir", TINY / "adapters") as s, contextlib.ExitStack() as stack:
+        many = [stack.enter_context(Client(s.inference)) for _ in range(150)]
+        s.process.send_signal(signal.SIGSTOP)               # they are read one behind the other
+        for c in many:
+            c.text(json.dumps({"type": "load_adapter", "data": {"name": "a", "path": "all"}}))
+        s.process.send_signal(signal.SIGCONT)
+        replies = [c.reply() for c in many]
+        busy = [r["data"] for r in replies if r["status"] == "error"]
+        assert 0 < len(busy) <= 150 - 64 and all(d["code"] == "busy" and d["retry_after_ms"] > 0 for d in busy), busy[:3]
+        assert many[0].ok("load_adapter", {"name": "a", "path": "qv"})["name"] == "a", "there is room again"
 
 
 if __name__ == "__main__":
