@@ -228,7 +228,7 @@ static void on_closed(struct conn *c, const struct conn_end *end)
     log_end();
     if (!s) return;
     session_unlink(s);
-    events_closed(s);
+    events_closed(s, c);
     while (s->first) {
         struct request *rq = s->first;
         s->first = rq->next;

@@ -65,20 +65,26 @@ static void send_one(struct session *s, struct conn *c, const struct event *ev)
     s->dropped = 0;
 }
 
-static void drop_oldest(struct session *s)
+static void drop_oldest(struct session *s, struct conn *c)
 {
     struct queued *q = s->oldest;
     s->oldest = q->next;
     if (!s->oldest) s->newest = NULL;
     s->queued_bytes -= q->ev->len;
+    conn_give(c, q->ev->len);
     unref(q->ev);
     free(q);
 }
 
-static void enqueue(struct session *s, struct event *ev)
+/* Counted for each that waits for it: whether others do, too, may change. */
+static void enqueue(struct session *s, struct conn *c, struct event *ev)
 {
     struct queued *q = malloc(sizeof *q);
-    if (!q) { s->dropped++; return; }
+    if (!q || !conn_take(c, ev->len)) {
+        free(q);
+        s->dropped++;
+        return;
+    }
     *q = (struct queued){ NULL, ev };
     ev->refs++;
     if (s->newest) s->newest->next = q;
@@ -86,7 +92,7 @@ static void enqueue(struct session *s, struct event *ev)
     s->newest = q;
     s->queued_bytes += ev->len;
     while (s->queued_bytes > SESSION_EVENTS) {
-        drop_oldest(s);
+        drop_oldest(s, c);
         s->dropped++;
     }
 }
@@ -95,7 +101,7 @@ static void give(struct session *s, struct event *ev)
 {
     struct conn *c = conn_get(&s->ep->server, s->conn);
     if (!c || !(s->bits & ev->bit)) return;
-    if (s->oldest || conn_backlog(c) > CONN_HIGH_WATER) enqueue(s, ev);
+    if (s->oldest || conn_backlog(c) > CONN_HIGH_WATER) enqueue(s, c, ev);
     else send_one(s, c, ev);
 }
 
@@ -104,7 +110,7 @@ void events_drained(struct conn *c)
     struct session *s = *conn_user(c);
     while (s && s->oldest && conn_backlog(c) <= CONN_HIGH_WATER) {
         send_one(s, c, s->oldest->ev);
-        drop_oldest(s);
+        drop_oldest(s, c);
     }
 }
 
@@ -171,10 +177,10 @@ static void set_listening(struct session *s, bool on)
     *p = s->next_listening;
 }
 
-void events_closed(struct session *s)
+void events_closed(struct session *s, struct conn *c)
 {
     set_listening(s, false);
-    while (s->oldest) drop_oldest(s);
+    while (s->oldest) drop_oldest(s, c);
     if (s->queries && s->ep->unwatch) s->ep->unwatch(s->ep, s->conn);
 }
 

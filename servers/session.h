@@ -63,7 +63,7 @@ void request_execute(struct request *rq);
 
 /* events.c */
 void events_drained(struct conn *c);
-void events_closed(struct session *s);
+void events_closed(struct session *s, struct conn *c);
 extern const struct command events_commands[];
 
 /* common.c */

@@ -432,6 +432,22 @@ def test_a_reload_that_finds_no_place_leaves_the_old_adapter():
         other.ok("embeddings", {"text": "x", "adapter": "a0"})
 
 
+def test_events_that_wait_count_in_the_buffer_memory():
+    """What twelve have not taken is below it, what is kept beside that for them is not."""
+    with Server("--buffer-memory", "4M", "--max-reply", "65536", "--sync", "never") as s, contextlib.ExitStack() as stack:
+        c = stack.enter_context(Client(s.memory))
+        for _ in range(12):
+            slow = stack.enter_context(Client(s.memory))
+            slow.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+            for _ in range(16):
+                slow.ok("subscribe", {"events": ["match"], "query": {"text": "y", "min_similarity": -1}})
+        for i in range(400):
+            c.ok("store", {"text": f"{i} ".ljust(2000, "y")})
+            if i % 10 == 0 and c.ok("stats")["closes"].get("1013"):
+                return
+        raise AssertionError("nobody had to go")
+
+
 def test_no_more_adapters_wait_to_be_loaded_than_there_are_places():
     with Server("--model", TINY, "--adapter-dir", TINY / "adapters") as s, contextlib.ExitStack() as stack:
         many = [stack.enter_context(Client(s.inference)) for _ in range(150)]
