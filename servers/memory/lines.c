@@ -117,6 +117,7 @@ static int keep(struct memory_service *ms, struct line *l)
 {
     struct memory m = call_memory(&l->c, l->vector);
     struct store_added a;
+    struct meta meta;
     uint64_t seq;
     int64_t now = memory_wall(&ms->ep);
     if (store_duplicate(ms->store, m.text, m.metadata) != ROW_NONE) return 1;
@@ -130,6 +131,8 @@ static int keep(struct memory_service *ms, struct line *l)
     m.f.surprise = (float)l->surprise;
     m.f.diversity = (float)l->diversity;
     m.f.information = (float)l->information;
+    meta_read(&meta, m.metadata);        /* lines have no floor: it is what text and metadata say */
+    m.f.floor = (float)significance_floor(m.text, meta.importance);
     m.f.access_count = (uint32_t)l->access_count;
     return store_import(ms->store, &m, &seq);
 }

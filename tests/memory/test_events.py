@@ -187,6 +187,20 @@ async def test_import_takes_older_forms(server):
     assert got[8]["embedding"] == base64_of(vector), "is embedded anew"
 
 
+async def test_a_floor_is_that_of_text_and_metadata_after_an_import_too(server):
+    await server.halt()
+    rows = [{"text": text, "metadata": {"importance": importance}, "significance": 0.9}
+            for text, importance in (("note: one", 0.2), ("two", 0.3), ("don't forget three", 0.8), ("four", 0))]
+    status, out, err = run(["--data", server.data, "--import", "-"], "\n".join(map(json.dumps, rows)).encode())
+    assert status == 0, err
+    server.start()
+    c = await server.client()
+    told = [await c.store(row["text"]) for row in rows]
+    assert all(r["duplicate"] for r in told)
+    for r, floor in zip(told, (0.75, 0.3, 0.8, 0)):
+        near(r["components"]["floor"], floor, 1e-7)
+
+
 async def test_import_names_the_line_that_is_wrong(server):
     await server.halt()
     for i, line in enumerate(WRONG):
