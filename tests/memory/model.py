@@ -50,7 +50,10 @@ def words(text):
 
 
 def same(want, got, path="reply"):
-    """They agree, or Differs: numbers within 1e-6, a tuple is a range, None anything."""
+    """They agree, or Differs: numbers within 1e-6, a tuple is a range (of a time: in ms), None
+    anything."""
+    if isinstance(want, tuple) and isinstance(got, str):
+        got = millis(got)
     number = isinstance(got, (int, float)) and not isinstance(got, bool)
     if isinstance(want, dict) and isinstance(got, dict) and want.keys() == got.keys():
         for key in want:
@@ -122,8 +125,16 @@ class Model:
         return abs(a - b) < 1e-6 * (3 + (self.now[1] - self.now[0]) / 300)
 
     def wire(self, m, **more):
-        return {**{k: m[k] for k in PLAIN}, "timestamp": iso(m["at"]), "last_access": None,
+        return {**{k: m[k] for k in PLAIN}, "timestamp": iso(m["at"]), "last_access": m["last"],
                 "strength": tuple(self.strength(m, t) for t in self.now), **more}
+
+    def told(self, m, p, **more):
+        if p.get("include_embeddings"):
+            more["embedding"] = m["x"].tolist()
+        return self.wire(m, **more)
+
+    def moment(self):
+        return self.now[0] - 1, self.now[1]
 
     def event(self, name, **data):
         """What the watcher must have heard next."""
@@ -144,7 +155,8 @@ class Model:
 
     def reinforce(self, m):
         sigma, uses = m["significance"], m["access_count"]
-        return self.change(m, significance=sigma + 0.1 * (1 - sigma), access_count=uses + 1)
+        return self.change(m, significance=sigma + 0.1 * (1 - sigma), access_count=uses + 1,
+                           last=self.moment())
 
     def later(self, got):
         """Its `seq`, above every earlier one."""
@@ -183,7 +195,8 @@ class Model:
                 raise Differs(f"{got.get('timestamp')} is not now")
             m = {"id": got.get("id"), "text": text, "at": at, "x": x, "words": words(text), **parts,
                  "significance": p.get("significance", sigma), "metadata": metadata,
-                 "tags": p.get("tags", []), "pinned": p.get("pinned", False), "access_count": 0}
+                 "tags": p.get("tags", []), "pinned": p.get("pinned", False), "access_count": 0,
+                 "last": self.moment()}
             self.memories[m["id"]] = m
             near = cosine(self.embed(QUERY["text"]), x)
             if near >= QUERY["min_similarity"]:
@@ -211,7 +224,7 @@ class Model:
         return self.memories[p["id"]]
 
     def do_get(self, p, got):
-        return {"memory": self.wire(self.find(p))}
+        return {"memory": self.told(self.find(p), p)}
 
     def do_delete(self, p, got):
         self.remove(self.find(p), "deleted")
@@ -255,7 +268,7 @@ class Model:
                "significance": lambda m: m["significance"],
                "similarity": lambda m: cosine(x, m["x"])}[sort]
         rows = self.passing(p, got.get("memories", []))
-        out = [self.wire(m, **({"similarity": key(m)} if sort == "similarity" else {}))
+        out = [self.told(m, p, **({"similarity": key(m)} if sort == "similarity" else {}))
                for m in self.ranked(key, rows, got.get("memories", []), p)]
         return {"memories": out, "count": len(out), "total": len(rows)}
 
@@ -268,9 +281,9 @@ class Model:
 
         out = []
         for m in self.ranked(score, near, got.get("results", []), p):
-            told = self.reinforce(m) if p.get("reinforce") else m
+            new = self.reinforce(m) if p.get("reinforce") else m
             scores = tuple(score(m, t) for t in self.now)
-            out.append(self.wire(told, similarity=cosine(x, m["x"]), score=scores))
+            out.append(self.told(new, p, similarity=cosine(x, m["x"]), score=scores))
         return {"query": None if "embedding" in p else p["text"].strip(), "results": out,
                 "count": len(out), "searched": len(rows), "below_threshold": len(rows) - len(near),
                 "processing_time_ms": None}
@@ -302,6 +315,8 @@ class Model:
 
     def do_export(self, p, got):
         rows, n = list(self.memories.values()), p.get("count", 100)
+        if "after" in p:
+            rows = rows[list(self.memories).index(self.find({"id": p["after"]})["id"]) + 1:]
         page = [self.wire(m, embedding=base64.b64encode(m["x"].astype("<f4")).decode())
                 for m in rows[:n]]
         for m in page:

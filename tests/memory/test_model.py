@@ -89,16 +89,19 @@ class Maker:
         if kind == "retrieve":
             return {**(self.subject() if r.random() < 0.4 else {}), **self.filters(), **self.some(
                 count=(0.5, [1, 3, 20, 1000]), offset=(0.2, [0, 1, 7, 1000]),
-                order=(0.3, ["asc", "desc"]),
+                include_embeddings=(0.05, flag), order=(0.3, ["asc", "desc"]),
                 sort=(0.5, ["strength", "recent", "significance", "similarity"]))}
         if kind == "search":
             return {**self.subject(), **self.filters(), **self.some(
                 limit=(0.5, [1, 2, 10, 100]), reinforce=(0.1, flag),
+                include_embeddings=(0.05, flag),
                 min_similarity=(0.6, [-1, 0.0112345, 0.3012345, 0.6512345]))}
-        if kind in ("get", "delete"):
+        if kind == "delete":
             return self.id()
+        if kind == "get":
+            return {**self.id(), **self.some(include_embeddings=(0.2, flag))}
         if kind == "export":
-            return self.some(count=(0.5, [1, 10, 1000]))
+            return self.some(count=(0.5, [1, 10, 1000]), after=(0.5, lambda: self.id()["id"]))
         return {"text": self.text()} if kind == "score" else {}
 
     def message(self):
