@@ -348,6 +348,28 @@ Test(store, a_sweep_under_way_ends_where_the_clock_jumps)
     store_free(st);
 }
 
+/* Of a log whose checksums are right: none runs over (UBSan), and none is taken for the clock's. */
+Test(store, any_time_of_a_log_has_an_age)
+{
+    struct log log;
+    struct store *st = open_store(&log, 10, false, 0);
+    struct memory m = text_of("old", (float[]){ 1, 0, 0 });
+    struct scan sc;
+    struct scan_config config = { .filter = scan_any(), .vector = (float[]){ 1, 0, 0 }, .order = SCAN_SCORE, .k = 1 };
+    m.f.significance = 1;
+    cr_assert_eq(store_load(st, MEMORY_PUT, &m), STORE_OK);
+    cr_assert_eq(store_strength(st, 0), 0);
+    cr_assert_eq(store_scan(st, &sc, &config), 0);
+    store_scan_finish(st, &sc);
+    cr_assert_float_eq(sc.hits[0].key, 0.7, 1e-9);
+    scan_end(&sc);
+    m.f.time_ms = m.f.stored_ms = INT64_MAX;
+    cr_assert_eq(store_load(st, MEMORY_CHANGE, &m), STORE_OK);
+    cr_assert_eq(store_strength(st, 0), 1, "it has none yet");
+    cr_assert_eq(store_clock(st, START, 0), START, "no clock showed that");
+    store_free(st);
+}
+
 Test(store, a_store_that_is_undone_does_not_move_the_clock)
 {
     struct log log;

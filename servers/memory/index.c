@@ -36,7 +36,7 @@ static bool has_tag(struct slice list, struct slice tag)
 
 static double strength_of(const struct scan *sc, const struct record *r)
 {
-    return significance_strength(r->f.significance, sc->c.now_ms - r->f.time_ms);
+    return significance_strength(r->f.significance, (double)sc->c.now_ms - (double)r->f.time_ms);
 }
 
 static bool passes(const struct scan *sc, uint32_t row)

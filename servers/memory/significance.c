@@ -269,9 +269,9 @@ double significance_of(double s, double q, double d, double floor)
     return fmax(0.4 * s + 0.3 * q + 0.3 * d, floor);
 }
 
-double significance_strength(double significance, int64_t age_ms)
+double significance_strength(double significance, double age_ms)
 {
-    double days = age_ms > 0 ? (double)age_ms / 86400000.0 : 0;
+    double days = age_ms > 0 ? age_ms / 86400000.0 : 0;
     return significance * exp(-0.1 / (0.5 + 0.5 * significance) * days);
 }
 

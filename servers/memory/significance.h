@@ -70,7 +70,7 @@ double significance_floor(struct slice text, double importance);
 double significance_of(double s, double q, double d, double floor);
 
 /* 5.5: strength after age_ms. */
-double significance_strength(double significance, int64_t age_ms);
+double significance_strength(double significance, double age_ms);
 
 double significance_reinforced(double significance);
 

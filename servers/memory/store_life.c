@@ -5,6 +5,7 @@
 
 #define DAY_MS    INT64_C(86400000)
 #define MINUTE_MS INT64_C(60000)
+#define LATEST_MS INT64_C(253402300799999)  /* the year 9999 ends: no clock showed a later time */
 #define RECENT    50    /* texts that the streams are made of again at start */
 
 struct store *store_new(const struct store_config *config)
@@ -30,7 +31,8 @@ int store_load(struct store *st, enum memory_change what, const struct memory *m
 {
     struct records *rs = &st->s->records;
     uint32_t old = records_find(rs, m->id);
-    if (m->f.stored_ms > st->newest_ms && what != MEMORY_DELETE) st->newest_ms = m->f.stored_ms;
+    bool timed = what != MEMORY_DELETE && m->f.stored_ms <= LATEST_MS;
+    if (timed && m->f.stored_ms > st->newest_ms) st->newest_ms = m->f.stored_ms;
     if (old == ROW_NONE && what != MEMORY_PUT) return STORE_NOT_FOUND;
     if (what == MEMORY_CHANGE) {
         records_fields(rs, old, &m->f);
@@ -90,7 +92,7 @@ static bool quiet(const struct store *st) { return st->steady_ms < st->quiet_ms;
 double store_strength(const struct store *st, uint32_t row)
 {
     const struct memory_fields *f = &records_at(&st->s->records, row)->f;
-    return significance_strength(f->significance, st->now_ms - f->time_ms);
+    return significance_strength(f->significance, (double)st->now_ms - (double)f->time_ms);
 }
 
 uint32_t weakest(const struct store *st, uint32_t keep)

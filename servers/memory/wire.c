@@ -43,7 +43,7 @@ void memory_put(const struct memory_service *ms, const struct memory *m, double 
 void memory_member(struct memory_service *ms, const struct memory *m, enum memory_form form,
                    struct json_out *out)
 {
-    int64_t age = memory_wall(&ms->ep) - m->f.time_ms;
+    double age = (double)memory_wall(&ms->ep) - (double)m->f.time_ms;
     member_open(out, "memory", '{');
     memory_put(ms, m, significance_strength(m->f.significance, age), form, out);
     json_close(out, '}');
