@@ -186,7 +186,7 @@ __attribute__((unused)) static enum memory_change model_op(const struct model *s
         for (size_t i = 0; i < len; i++) t->text[i] = (char)('a' + (k + i) % 26);
         t->m.text.len = len;
         t->m.metadata.len = (size_t)snprintf(t->metadata, sizeof t->metadata, "{\"k\":%u}", k);
-        t->m.tags.len = r & 16 ? (size_t)snprintf(t->tags, sizeof t->tags, "[\"t%u\"]", k % 9) : 0;
+        t->m.tags.len = (size_t)snprintf(t->tags, sizeof t->tags, r & 16 ? "[\"t%u\"]" : "[]", k % 9);
     }
     model_refit(t);
     return kind;

@@ -1,5 +1,7 @@
-// uses: servers/memory/journal.c servers/memory/journal_open.c servers/memory/journal_compact.c servers/memory/journal_tools.c servers/memory/walk.c servers/memory/record.c servers/memory/disk.c servers/memory/disk_work.c servers/crc32c.c
+// uses: servers/memory/journal.c servers/memory/journal_open.c servers/memory/journal_compact.c servers/memory/journal_tools.c servers/memory/walk.c servers/memory/record.c servers/memory/disk.c servers/memory/disk_work.c servers/crc32c.c json.c number.c utf8.c base64.c
 #include "test.h"
+
+#include <math.h>
 
 #include "journal_rig.h"
 #include "servers/memory/walk.h"
@@ -227,6 +229,59 @@ Test(journal_tools, what_stops_a_start_is_damage_here_too)
     journal_close(j, 0, &f);
     free(l.p);
     remove_all(dir);
+}
+
+/* A right checksum is no proof of right contents. */
+Test(journal_tools, contents_that_the_server_never_writes_are_damage)
+{
+    static char big[65536] = "[\"";
+    static const float one[DIM] = { 1 }, nan[DIM] = { 0, NAN }, infinite[DIM] = { [DIM - 1] = -INFINITY };
+    const struct slice a = { "a", 1 }, none = { "{}", 2 }, list = { "[]", 2 };
+    const struct { const char *name; bool whole; struct slice text, metadata, tags; const float *vector; } rows[] = {
+        { "right", true, a, none, list, one },
+        { "the longest text", true, { big, MEMORY_TEXT }, none, list, one },
+        { "a longer one", false, { big, MEMORY_TEXT + 1 }, none, list, one },
+        { "one beyond 16 bits", false, { big, 65536 }, none, list, one },
+        { "no text", false, { "", 0 }, none, list, one },
+        { "half a character", false, { "a\xc3", 2 }, none, list, one },
+        { "no metadata", false, a, { "", 0 }, list, one },
+        { "metadata that is a list", false, a, list, list, one },
+        { "metadata that does not end", false, a, { "{\"a\":1", 6 }, list, one },
+        { "metadata in no UTF-8", false, a, { "{\"a\":\"\xff\"}", 9 }, list, one },
+        { "tags that are an object", false, a, none, none, one },
+        { "tags with something behind", false, a, none, { "[]]", 3 }, one },
+        { "tags too long", false, a, none, { big, MEMORY_LIST + 1 }, one },
+        { "no number", false, a, none, list, nan },
+        { "no finite number", false, a, none, list, infinite },
+    };
+    memset(big + 2, 'x', sizeof big - 2);
+    memcpy(big + MEMORY_LIST - 1, "\"]", 2);
+    for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
+        char dir[64], kept[64];
+        struct model got = { 0 };
+        struct told t;
+        struct fault f = { 0 };
+        struct journal_report r = { 0 };
+        uint64_t seq;
+        struct journal *j = open_at(&got, &t, temporary(dir), &f);
+        for (uint8_t k = 0; k < 3; k++) {
+            struct memory m = { .id = { k }, .text = a, .metadata = none, .tags = list, .vector = one };
+            if (k == 1) m.text = rows[i].text, m.metadata = rows[i].metadata, m.tags = rows[i].tags, m.vector = rows[i].vector;
+            cr_assert_eq(journal_append(j, MEMORY_PUT, &m, &seq), 0, "%s", rows[i].name);
+        }
+        cr_assert_eq(journal_close(j, 0, &f), 0, "%s", f.why);
+        cr_assert_eq(journal_check(dir, &r, &f), !rows[i].whole, "%s", rows[i].name);
+        cr_assert(r.lost == !rows[i].whole && r.live == 3 - r.lost, "%s: that one alone is lost", rows[i].name);
+        if (!rows[i].whole) {
+            struct journal_config c = { .dir = dir, .dimension = DIM, .fingerprint = model_print, .in_process = true };
+            cr_assert(!journal_open(&c, &f) && f.exit == 65 && strstr(f.why, "--repair"), "%s: %s", rows[i].name, f.why);
+            cr_assert_eq(journal_repair(dir, &r, kept, &f), 1, "%s", f.why);
+            j = journal_open(&c, &f);
+            cr_assert_not_null(j, "%s: %s", rows[i].name, f.why);
+            journal_close(j, 0, &f);
+        }
+        remove_all(dir);
+    }
 }
 
 Test(journal_tools, second_header_stands_in_for_the_first)

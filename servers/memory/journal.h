@@ -4,7 +4,7 @@
  * Opening replays it. From then on changes are appended to a batch in memory,
  * and journal_flush() hands the batch to the disk (disk.h); while one batch
  * syncs, the next gathers. What became of them is told by callbacks, in order of
- * sequence numbers. Knows neither JSON nor sockets nor a loop: the caller polls
+ * sequence numbers. Knows neither sockets nor a loop: the caller polls
  * journal_fd() and brings the time, in monotonic milliseconds.
  *
  * A full disk fails what has not been written and leaves the log as it was; the

@@ -11,7 +11,7 @@
 #include "servers/values.h"
 
 /* Bytes of a line at most. */
-#define LINE (MEMORY_TEXT * 6 + MEMORY_METADATA + 8192 + MEMORY_DIMENSION * 6 + 1024)
+#define LINE (MEMORY_TEXT * 6 + MEMORY_METADATA + MEMORY_LIST + MEMORY_DIMENSION * 6 + 1024)
 #define ROOM 131072
 
 int lines_export(struct memory_service *ms, const char *path, struct fault *f)

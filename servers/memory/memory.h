@@ -13,6 +13,7 @@
 #define MEMORY_METADATA  4096  /* most bytes of metadata, compact */
 #define MEMORY_TAGS      16    /* most tags */
 #define MEMORY_TAG       64    /* most bytes of one tag */
+#define MEMORY_LIST      (MEMORY_TAGS * (6 * MEMORY_TAG + 3) + 2) /* most bytes of their list */
 #define MEMORY_DIMENSION 8192  /* longest vector */
 
 /* The fixed fields: all that a change (FORMATS: type 4) writes again. At most

@@ -77,7 +77,7 @@ bool task_id(struct request *rq, struct slice text, uint8_t id[MEMORY_ID])
 
 void call_tags(struct call *c)
 {
-    char text[MEMORY_TAGS * (6 * MEMORY_TAG + 3) + 2];
+    char text[MEMORY_LIST];
     size_t at[MEMORY_TAGS + 1];
     struct json in = json_inside(c->tags);
     struct json_out out = json_out(text, sizeof text);

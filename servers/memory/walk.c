@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <stdlib.h>
 
+#include "json.h"
 #include "servers/memory/disk_work.h"
 
 #define CHUNK    ((size_t)1 << 20)
@@ -50,12 +51,35 @@ static bool header(struct walk *w, uint64_t at)
     return true;
 }
 
+static bool json_of(const char *p, size_t n, size_t most, char bracket)
+{
+    size_t at;
+    return n && n <= most && *p == bracket && !json_check(p, n, &at);
+}
+
+/* Are a put's contents such as the server writes? A right checksum does not say that: memory may
+ * fail before it is made, and others can make one. */
+static bool sane(const struct walk *w)
+{
+    const struct record_head *r = &w->r;
+    const uint8_t *vector = w->p + RECORD_HEAD_BYTES + RECORD_FIXED_BYTES;
+    const uint8_t *text = vector + (size_t)4 * w->head.dimension;
+    const char *metadata = (const char *)text + r->text_bytes;
+    bool finite = true;
+    for (const uint8_t *p = vector; p < text; p += 4) finite &= (p[3] & 127) < 127 || p[2] < 128;
+    return finite && r->text_bytes && r->text_bytes <= MEMORY_TEXT &&
+           utf8_valid(text, r->text_bytes) &&
+           json_of(metadata, r->metadata_bytes, MEMORY_METADATA, '{') &&
+           json_of(metadata + r->metadata_bytes, r->tags_bytes, MEMORY_LIST, '[');
+}
+
 /* Its payload too. */
 static bool whole(struct walk *w, uint64_t at)
 {
     if (!header(w, at)) return false;
     w->p = bytes(w, at, RECORD_HEAD_BYTES + (size_t)w->r.payload_bytes);
-    return w->p && record_whole(&w->r, w->p + RECORD_HEAD_BYTES);
+    return w->p && record_whole(&w->r, w->p + RECORD_HEAD_BYTES) &&
+           (w->r.type != RECORD_PUT || sane(w));
 }
 
 static enum walk_found take(struct walk *w, uint64_t at)

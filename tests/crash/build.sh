@@ -11,4 +11,5 @@ m=$tree/servers/memory
 # shellcheck disable=SC2086
 ${CC:-cc} -std=c11 -D_GNU_SOURCE ${CFLAGS:--O2 -g} -Wall -Wextra "$@" -I"$tree" $wrap -o "$out" "$main" \
     "$here/life.c" "$here/modelfs.c" "$m/journal.c" "$m/journal_open.c" "$m/journal_compact.c" \
-    "$m/journal_tools.c" "$m/walk.c" "$m/record.c" "$m/disk.c" "$m/disk_work.c" "$tree/servers/crc32c.c"
+    "$m/journal_tools.c" "$m/walk.c" "$m/record.c" "$m/disk.c" "$m/disk_work.c" "$tree/servers/crc32c.c" \
+    "$tree/json.c" "$tree/number.c" "$tree/utf8.c" "$tree/base64.c"

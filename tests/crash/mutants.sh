@@ -14,7 +14,7 @@ plant() {
     [ "$planted" -lt "$most" ] || return 0
     rm -rf "$work/tree"
     mkdir -p "$work/tree/servers"
-    cp ./*.h "$work/tree/"
+    cp ./*.[ch] "$work/tree/"
     cp -r servers/*.h servers/crc32c.c servers/memory "$work/tree/servers/"
     sed -e "$3" "$2" > "$work/tree/$2"
     if cmp -s "$2" "$work/tree/$2"; then

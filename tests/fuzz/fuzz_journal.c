@@ -1,7 +1,7 @@
-// uses: servers/memory/journal.c servers/memory/journal_open.c servers/memory/journal_compact.c servers/memory/journal_tools.c servers/memory/walk.c servers/memory/record.c servers/memory/disk_work.c
+// uses: servers/memory/journal.c servers/memory/journal_open.c servers/memory/journal_compact.c servers/memory/journal_tools.c servers/memory/walk.c servers/memory/record.c servers/memory/disk_work.c json.c number.c utf8.c base64.c
 /* Any bytes as a log: opening, checking and repairing never crash, opening twice is
  * as once, and a check calls damage what a start refuses for that, no more and no less.
- * Nothing stays open. The files are in memory: a run makes no system call.
+ * What is handed over can be sent: it is UTF-8 and JSON. Nothing stays open. The files are in memory: a run makes no system call.
  *
  * The first byte says what is put right before, so that the bytes behind a checksum
  * are reached: 1 a file header is set in front, 2 headers' checksums, 4 payloads',
@@ -23,6 +23,7 @@ static void *areas(void);
 
 #include "../journal_log.h"
 #include "../../servers/crc32c.c"
+#include "json.h"
 #include "servers/memory/journal.h"
 #include "servers/memory/journal_tools.h"
 
@@ -53,6 +54,10 @@ static bool on_record(void *user, enum memory_change what, const struct memory *
     s->n++;
     s->hash = mix(mix(mix(s->hash, &what, sizeof what), m->id, MEMORY_ID), &m->f.time_ms, 8);
     if (what != MEMORY_PUT) return s->n % 2;
+    size_t at;
+    if (!utf8_valid((const uint8_t *)m->text.p, m->text.len) || m->text.len > MEMORY_TEXT ||
+        json_check(m->metadata.p, m->metadata.len, &at) || json_check(m->tags.p, m->tags.len, &at))
+        abort();
     s->hash = mix(mix(mix(s->hash, m->text.p, m->text.len), m->metadata.p, m->metadata.len), m->tags.p,
                   m->tags.len);
     s->hash = mix(s->hash, m->vector, 4 * DIM);
