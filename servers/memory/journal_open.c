@@ -206,25 +206,23 @@ static int damage_fault(struct journal *j, struct walk *w, struct fault *f)
                      (unsigned long long)offset, n ? lost : "none");
 }
 
-/* Keep what is about to be cut off, for who wants to look at it. On a full disk
- * there is no room for that, and the start must not depend on it. */
-static int save_tail(struct walk *w, int dir, const char *name)
+int journal_save(int fd, uint64_t from, uint64_t end, int dir, const char *name, int how)
 {
     static uint8_t b[COPY_BYTES];
-    int to = openat(dir, name, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-    if (to < 0) return disk_no_room(errno) ? 0 : -1;
+    int to = openat(dir, name, O_WRONLY | O_CREAT | O_CLOEXEC | how, 0600);
+    if (to < 0) return -1;
     int r = 0;
-    for (uint64_t at = w->at; at < w->size && r == 0;) {
-        size_t n = w->size - at < sizeof b ? (size_t)(w->size - at) : sizeof b;
-        r = disk_read_all(w->fd, b, n, at);
-        if (r == 0) r = disk_write_all(to, b, n, at - w->at);
+    for (uint64_t at = from; at < end && r == 0;) {
+        size_t n = end - at < sizeof b ? (size_t)(end - at) : sizeof b;
+        r = disk_read_all(fd, b, n, at);
+        if (r == 0) r = disk_write_all(to, b, n, at - from);
         at += n;
     }
     if (r == 0) r = fsync(to);
     int error = errno;
     close(to);
+    if (r < 0) unlinkat(dir, name, 0);
     errno = error;
-    if (r < 0 && disk_no_room(error)) return unlinkat(dir, name, 0);
     return r;
 }
 
@@ -232,7 +230,10 @@ static int cut_tail(struct journal *j, struct walk *w, int dir, struct fault *f)
 {
     char name[40];
     snprintf(name, sizeof name, "memory.torn-%llu", (unsigned long long)w->seq + 1);
-    if (save_tail(w, dir, name) < 0) return io_fault(f, j->c.dir, name, "write");
+    /* For who wants to look at it. On a full disk there is no room for that, and the start
+     * must not depend on it. */
+    if (journal_save(w->fd, w->at, w->size, dir, name, O_TRUNC) < 0 && !disk_no_room(errno))
+        return io_fault(f, j->c.dir, name, "write");
     if (ftruncate(w->fd, (off_t)w->at) < 0) return io_fault(f, j->c.dir, DISK_LOG, "cut");
     log_begin(LOG_WARN, "memory", "cut off a torn tail that nobody was told of");
     log_int("offset", (int64_t)w->at);

@@ -94,6 +94,10 @@ int journal_head_read(int fd, const char *path, struct journal_head *h, struct f
  * version knows, and may not be skipped. */
 int journal_judge(const struct walk *w, const char *path, struct fault *f);
 
+/* Copy bytes from..end of a file to one of this name, synced, with O_EXCL or O_TRUNC. 0, or -1
+ * with errno and without the copy. */
+int journal_save(int fd, uint64_t from, uint64_t end, int dir, const char *name, int how);
+
 /* Make a log without records in `tmp`'s place, synced, its descriptor in *fd. The name is
  * DISK_TMP still. 0, or -1 with errno. */
 int journal_make_tmp(int dir, struct journal_head *h, int *fd);

@@ -225,11 +225,13 @@ static int mend(int dir, int log, struct mending *m, const struct journal_report
 }
 
 /* The old file keeps its bytes under a second name before the new one takes its own;
- * a repair that was cut short has left that name already. */
-static int keep_old(int dir, int log, const char *kept)
+ * a repair that was cut short has left that name already. FAT knows no second names. */
+static int keep_old(int dir, int log, uint64_t bytes, const char *kept)
 {
     struct stat a, b;
     if (linkat(dir, DISK_LOG, dir, kept, 0) == 0) return 0;
+    if (errno == EPERM || errno == EOPNOTSUPP)
+        return journal_save(log, 0, bytes, dir, kept, O_EXCL);
     if (errno != EEXIST) return -1;
     if (fstat(log, &a) < 0 || fstatat(dir, kept, &b, 0) < 0) return -1;
     errno = EEXIST;
@@ -244,7 +246,7 @@ static int repair(const char *path, int dir, int log, struct journal_report *r, 
     int bad = check_open(log, path, r, f);
     if (bad != 1 || !kept) return bad;
     snprintf(kept, 64, "memory.damaged-%llu", (unsigned long long)r->seq);
-    if (mend(dir, log, &m, r) < 0 || keep_old(dir, log, kept) < 0 || fsync(dir) < 0 ||
+    if (mend(dir, log, &m, r) < 0 || keep_old(dir, log, r->bytes, kept) < 0 || fsync(dir) < 0 ||
         renameat(dir, DISK_TMP, dir, DISK_LOG) < 0 || fsync(dir) < 0) {
         bad = errno != EEXIST ? cannot(f, path, "repair")
                               : fault_set(f, 74, "Cannot repair %s/" DISK_LOG ": an older file is "
