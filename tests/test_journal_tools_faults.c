@@ -37,7 +37,7 @@ static bool same_log(const char *dir, const uint8_t *p, size_t n)
 
 static const struct { enum call call; int skip, error, exit; const char *why; bool check; } rows[] = {
     { OPEN,      0, EACCES, 74, "Cannot open", true },
-    { OPENAT,    0, EACCES, 74, "Cannot open", true },
+    { OPENAT,    0, EIO,    74, "Cannot open", true },
     { OPENAT,    1, EACCES, 74, "Cannot open", true },
     { FSTAT,     0, EIO,    74, "Cannot read", true },
     { PREAD,     0, EIO,    74, "Cannot read", true },
@@ -162,6 +162,34 @@ Test(journal_tools_faults, a_header_that_cannot_be_read_is_told_by_every_tool)
     }
     cr_assert(same_log(dir, p, n), "and nothing is touched");
     free(p);
+    remove_all(dir);
+}
+
+/* A backup that is mounted read-only, with and without a LOCK; a server's own is left alone. */
+Test(journal_tools_faults, what_cannot_be_written_can_be_read)
+{
+    char dir[64];
+    struct model s, got, other = { 0 };
+    struct told t;
+    make_log(temporary(dir), 10, false, &s);
+    for (int i = 0; i < 6; i++) {
+        struct journal_report r = { 0 };
+        struct fault f = { 0 };
+        struct journal_config c = model_config(&got, dir);
+        bool reading = i & 1, bare = i / 2 == 1, held = i / 2 == 2;
+        struct journal *server = held ? open_at(&other, &t, dir, &f) : NULL, *j = NULL;
+        memset(&got, 0, sizeof got);
+        c.reading = true;
+        call_fault(OPENAT, 0, bare ? EACCES : EROFS);
+        if (bare) call_faults[1] = (struct call_fault){ OPENAT, 0, ENOENT, false };
+        int bad = !reading ? journal_check(dir, &r, &f) : (j = journal_open(&c, &f)) ? 0 : -1;
+        cr_assert(calls_mended() && bad == (held ? -1 : 0), "row %d: %s", i, f.why);
+        if (held) cr_assert_eq(f.exit, 75, "row %d: %s", i, f.why);
+        else if (!reading) cr_assert_eq(r.records, 10, "row %d", i);
+        else cr_assert_eq(model_digest(&got), model_digest(&s), "row %d", i);
+        if (j) cr_assert_eq(journal_close(j, 0, &f), 0, "row %d: %s", i, f.why);
+        if (server) journal_close(server, 0, &f);
+    }
     remove_all(dir);
 }
 

@@ -61,6 +61,7 @@ struct journal_config {
     uint64_t       base;            /* where there is no log: the numbers of a new one are above */
     int64_t        sync_ms;         /* at most so much may be lost, or one of the two above */
     bool           in_process;      /* --inline-sync: no helper */
+    bool           reading;         /* only replay a log that is there: nothing is written */
     void         (*child)(void *);  /* runs first in the helper (its sandbox); may be NULL */
     void          *child_user;
     struct journal_replay replay;   /* take may be NULL: then nothing is replayed */

@@ -69,6 +69,10 @@ int journal_lock(const char *path, bool make, int *dir, int *lock, struct fault 
     *dir = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     if (*dir < 0) return io_fault(f, path, "", "open");
     *lock = openat(*dir, "LOCK", O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (*lock < 0 && !make && (errno == EROFS || errno == EACCES)) {    /* to be read alone */
+        *lock = openat(*dir, "LOCK", O_RDONLY | O_CLOEXEC);
+        if (*lock < 0 && errno == ENOENT) *lock = openat(*dir, ".", O_RDONLY | O_CLOEXEC);
+    }
     if (*lock < 0) io_fault(f, path, "LOCK", "open");
     else if (take_lock(*lock) == 0) return 0;
     else if (errno != EWOULDBLOCK) io_fault(f, path, "LOCK", "lock");
@@ -152,14 +156,15 @@ static int create(struct journal *j, int dir, int *log, struct fault *f)
  * may have been killed between the two. */
 static int open_log(struct journal *j, int dir, int *log, struct fault *f)
 {
-    if (unlinkat(dir, DISK_TMP, 0) < 0 && errno != ENOENT)
+    bool reading = j->c.reading;
+    if (!reading && unlinkat(dir, DISK_TMP, 0) < 0 && errno != ENOENT)
         return io_fault(f, j->c.dir, DISK_TMP, "remove");
-    *log = openat(dir, DISK_LOG, O_RDWR | O_CLOEXEC);
-    if (*log < 0 && errno != ENOENT) return io_fault(f, j->c.dir, DISK_LOG, "open");
+    *log = openat(dir, DISK_LOG, (reading ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    if (*log < 0 && (reading || errno != ENOENT)) return io_fault(f, j->c.dir, DISK_LOG, "open");
     if (*log < 0 && create(j, dir, log, f) < 0) return -1;
     int found = journal_head_read(*log, j->c.dir, &j->head, f);
     int r = found < 0 ? -1 : judge_head(j, found, f);
-    if (r == 0 && fsync(dir) < 0) r = io_fault(f, j->c.dir, "", "sync");
+    if (!reading && r == 0 && fsync(dir) < 0) r = io_fault(f, j->c.dir, "", "sync");
     if (r < 0) close(*log);
     return r;
 }
@@ -313,7 +318,8 @@ static int read_log(struct journal *j, struct disk_files *files, struct fault *f
     if (walk_begin(&w, files->log, (uint64_t)st.st_size, &j->head) < 0)
         return fault_set(f, 71, "No memory to read %s", j->c.dir);
     int r = replay(j, &w, f);
-    if (r == 0) r = settle(j, &w, files, f);
+    if (j->c.reading) j->closed = true; /* as it is; at the end there is nothing to write */
+    else if (r == 0) r = settle(j, &w, files, f);
     walk_end(&w);
     return r;
 }
@@ -322,7 +328,7 @@ static int start(struct journal *j, struct fault *f)
 {
     struct disk_files files = { .dimension = j->c.dimension, .child = j->c.child,
                                 .user = j->c.child_user };
-    if (journal_lock(j->c.dir, true, &files.dir, &files.lock, f) < 0) return -1;
+    if (journal_lock(j->c.dir, !j->c.reading, &files.dir, &files.lock, f) < 0) return -1;
     int r = open_log(j, files.dir, &files.log, f);
     if (r == 0) {
         j->disk = disk_start(&files, j->c.in_process, f);

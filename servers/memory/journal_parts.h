@@ -83,7 +83,8 @@ void compact_answer(struct journal *j, const struct disk_answer *a);
 /* End a compaction if one is under way, because of why. */
 void compact_end(struct journal *j, const char *why);
 
-/* Open and lock the directory, made where `make`, into *dir and *lock. 0, or -1 with f. */
+/* Open and lock the directory, made where `make`, into *dir and *lock. 0, or -1 with f. One that
+ * cannot be written is locked all the same where it need not be made. */
 int journal_lock(const char *path, bool make, int *dir, int *lock, struct fault *f);
 
 /* Read and judge the header of the log behind fd. 0; 1 when one copy or the end of it is

@@ -166,7 +166,7 @@ static int check_open(int log, const char *dir, struct journal_report *r, struct
 static int take(const char *path, int *dir, int *lock, int *log, struct fault *f)
 {
     if (journal_lock(path, false, dir, lock, f) < 0) return -1;
-    *log = openat(*dir, DISK_LOG, O_RDWR | O_CLOEXEC);
+    *log = openat(*dir, DISK_LOG, O_RDONLY | O_CLOEXEC);
     if (*log >= 0) return 0;
     int r = errno == ENOENT ? 1 : cannot(f, path, "open");
     close(*lock);

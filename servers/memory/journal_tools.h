@@ -24,9 +24,9 @@ struct journal_report {
     void    *user;
 };
 
-/* Read all of it and change nothing. Takes the lock as an opening does. 0 when whole
- * (a torn tail is whole), 1 when damaged, -1 with f when it cannot be read. damage
- * and user are the caller's to set before. */
+/* Read all of it and change nothing. Takes the lock as an opening does, also where nothing can
+ * be written. 0 when whole (a torn tail is whole), 1 when damaged, -1 with f when it cannot be
+ * read. damage and user are the caller's to set before. */
 int journal_check(const char *dir, struct journal_report *r, struct fault *f);
 
 /* Write a new log with every whole record, and keep the old file as

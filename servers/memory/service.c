@@ -232,7 +232,7 @@ int memory_open(struct memory_service *ms, const struct options *o, struct embed
     struct journal_config jc = {
         .dir = o->data, .dimension = embedder_dimension(e), .fingerprint = embedder_fingerprint(e),
         .sync_ms = o->sync < 0 ? JOURNAL_SYNC_NEVER : (int64_t)(o->sync * 1000 + 0.999),
-        .in_process = o->inline_sync, .child = sandbox_enter_helper, .child_user = (void *)o,
+        .in_process = o->inline_sync || o->mode == EXPORT, .reading = o->mode == EXPORT, .child = sandbox_enter_helper, .child_user = (void *)o,
         .events = { on_written, on_durable, on_failed, on_compacted, ms } };
     if (getrandom(sc.seed, sizeof sc.seed, 0) != sizeof sc.seed)
         return fault_set(f, 71, "no random numbers from the system");

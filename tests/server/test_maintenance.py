@@ -250,6 +250,20 @@ def test_export_does_not_write_upon_the_log():
         assert recalld("--data", d, "--export", d / "lines").returncode == 0
 
 
+def test_export_and_check_change_nothing():
+    with scratch() as d:
+        want = exported(filled(d / "a", 20))
+        log = d / "a" / "memory.log"
+        log.write_bytes(log.read_bytes()[:-64] + bytes(100))    # as a kill leaves it, with a torn tail
+        (d / "a" / "memory.log.tmp").write_text("left behind")
+        before = {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in (d / "a").iterdir()}
+        assert exported(d / "a") == want and "torn: 100 bytes" in recalld("--check", "--data", d / "a").stdout
+        assert {f.name: (f.read_bytes(), f.stat().st_mtime_ns) for f in (d / "a").iterdir()} == before
+        with Server(data=str(d / "a")):
+            p = recalld("--export", "-", "--data", d / "a")
+            assert p.returncode == 75 and not p.stdout, p
+
+
 def test_compact_drops_what_is_gone():
     with scratch() as d:
         old, _ = exported(filled(d / "a", 300))
