@@ -11,11 +11,12 @@ import sys
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from harness import ROOT, Client, Server, Skip, recalld, run, scratch  # noqa: E402
+from harness import ROOT, Client, Server, Skip, get, recalld, run, scratch  # noqa: E402
 
 # Allocation fails while the first byte of a shared file is set, and from so many calls on as the
-# third says, which 0 leaves alone. Every sync and removal takes so many ms as the second says, so
-# that a batch can be filled. Mapped before the sandbox.
+# third says, which 0 leaves alone. Every removal takes so many ms as the second says. A sync of more
+# than a mark is counted in the fourth and held while the fifth is set, so that a batch can be filled
+# behind it. Mapped before the sandbox.
 SEAM = """
 #define _GNU_SOURCE
 #include <errno.h>
@@ -27,6 +28,7 @@ SEAM = """
 #include <unistd.h>
 
 static volatile unsigned char *state;
+static size_t last;
 __attribute__((constructor)) static void map(void)
 {
     int fd = open(getenv("SEAM"), O_RDWR);
@@ -43,9 +45,16 @@ int fallocate(int fd, int mode, off_t at, off_t n)
 int fallocate64(int fd, int mode, off_t at, off_t n) { return fallocate(fd, mode, at, n); }
 int fdatasync(int fd)
 {
-    if (state[1]) poll(NULL, 0, state[1]);
+    if (last > 64) state[3]++;
+    for (int i = 0; last > 64 && state[4] && i < 12000; i++) poll(NULL, 0, 2);
     return (int)syscall(SYS_fdatasync, fd);
 }
+ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
+{
+    last = n;
+    return syscall(SYS_pwrite64, fd, p, n, at);
+}
+ssize_t pwrite64(int fd, const void *p, size_t n, off_t at) { return pwrite(fd, p, n, at); }
 int unlinkat(int dir, const char *name, int flags)
 {
     if (state[1]) poll(NULL, 0, state[1]);
@@ -68,6 +77,14 @@ class Disk:
         with open(self.path, "r+b") as f:
             f.write(bytes([full, ms, granted]))
 
+    def hold(self, on):
+        with open(self.path, "r+b") as f:
+            f.seek(4)
+            f.write(bytes([on]))
+
+    def syncs(self):
+        return self.path.read_bytes()[3]
+
 
 def send(client, kind, data):
     client.text(json.dumps({"type": kind, "data": data}))
@@ -77,14 +94,43 @@ def big(n):
     return {"text": f"{n} ".ljust(15000, "y")}
 
 
-def full_batch(disk, a, b, ms=0):
-    """A store that the disk is still at, and behind it six that it has no room for. ms: of each sync and removal then."""
-    disk.set(False, 250)
-    send(a, "store", {"text": "in the batch before"})
-    time.sleep(0.1)
-    disk.set(True, ms)
-    for i in range(6):
-        send(b, "store", big(i))
+def until(what, holds):
+    end = time.monotonic() + 20
+    while not holds():
+        assert time.monotonic() < end, what
+        time.sleep(0.005)
+
+
+class Batch:
+    """Behind a store that the disk is held at, one that it has no room for gathers. ms: of each removal then."""
+
+    def __init__(self, s, disk, client, ms=0):
+        self.s, self.disk = s, disk
+        disk.set(False, 0)
+        disk.hold(True)
+        self.messages, self.memories = self.counts()
+        before = disk.syncs()
+        self.send(client, "store", {"text": f"in the batch before {before}"}, 1)
+        until("the disk is at it", lambda: disk.syncs() != before)
+        disk.set(True, ms)
+
+    def counts(self):
+        stats = json.loads(get(self.s.memory, "/stats")[2])
+        return stats["messages"]["received"], stats["memory_count"]
+
+    def send(self, client, kind, data, grows=0):
+        """Send, and wait until the server has it and so many memories more."""
+        send(client, kind, data)
+        self.messages += 1
+        self.memories += grows
+        until((kind, self.memories), lambda: self.counts() == (self.messages, self.memories))
+
+    def stores(self, client, numbers, grows=1):
+        for i in numbers:
+            self.send(client, "store", big(i), grows)
+
+    def go(self):
+        self.disk.hold(False)
 
 
 def session(disk, end):
@@ -94,16 +140,12 @@ def session(disk, end):
             kept = [a.ok("store", {"text": f"kept {i}"})["id"] for i in range(4)]
             gone = [a.ok("store", {"text": f"gone {i}"})["id"] for i in range(4)]
             for turn in range(2):
-                disk.set(False, 200)
-                send(a, "store", {"text": f"in the batch before {turn}"})
-                time.sleep(0.1)
-                disk.set(True, 200)
-                for i in range(6):
-                    send(b, "store", big(100 * turn + i))
-                time.sleep(0.02)
+                batch = Batch(s, disk, a)
+                batch.stores(b, range(6))
                 for i in gone[2 * turn:2 * turn + 2]:
-                    send(c, "delete", {"id": i})
-                    send(b, "store", big(100 * turn + 50 + len(i)))
+                    batch.send(c, "delete", {"id": i}, -1)
+                    batch.stores(b, [50 + gone.index(i)])
+                batch.go()
                 before = a.reply()
                 assert before["status"] == "success", before
                 refused = [b.reply() for _ in range(8)]
@@ -141,11 +183,13 @@ def test_a_delete_of_what_was_refused_with_it_fails():
         disk = Disk(d)
         with Server("--log-level", "error", env=disk.env) as s, Client(s.memory) as a, Client(s.memory) as b, Client(s.memory) as c:
             a.ok("store", {"text": "there"})
-            full_batch(disk, a, b)
-            time.sleep(0.05)
+            batch = Batch(s, disk, a)
+            batch.stores(b, range(6))
             found = c.ok("retrieve", {"sort": "recent", "count": 1})["memories"][0]
             assert len(found["text"]) == 15000, found["text"][:20]
-            send(c, "delete", {"id": found["id"]})
+            batch.messages += 1                          # that was one, too
+            batch.send(c, "delete", {"id": found["id"]}, -1)
+            batch.go()
             assert a.reply()["status"] == "success"
             assert all(b.reply()["error"] == "Storage failed: disk full" for _ in range(6))
             assert c.reply()["error"] == "Storage failed: disk full"
@@ -157,12 +201,12 @@ def test_a_delete_that_is_done_again_is_alone():
         disk = Disk(d)
         with Server("--log-level", "error", env=disk.env) as s, Client(s.memory) as a, Client(s.memory) as b, Client(s.memory) as c:
             gone = a.ok("store", {"text": "gone"})["id"]
-            full_batch(disk, a, b)
-            send(b, "sync", {})
-            for i in range(6, 12):                       # executed when the sync has failed
-                send(b, "store", big(i))
-            time.sleep(0.02)
-            send(c, "delete", {"id": gone})
+            batch = Batch(s, disk, a)
+            batch.stores(b, range(6))
+            batch.send(b, "sync", {})
+            batch.stores(b, range(6, 12), 0)             # executed when the sync has failed
+            batch.send(c, "delete", {"id": gone}, -1)
+            batch.go()
             deleted = c.reply()
             assert deleted["status"] == "success", deleted
             told = [b.reply().get("error") for _ in range(13)]
@@ -174,9 +218,12 @@ def test_compacts_that_a_full_disk_ends_are_all_answered():
     with scratch() as d:
         disk = Disk(d)
         with Server("--log-level", "error", env=disk.env) as s, Client(s.memory) as c, Client(s.memory, timeout=5) as e:
-            full_batch(disk, c, c, 200)
+            batch = Batch(s, disk, c, 200)
+            batch.stores(c, range(6))
             for kind in ("compact", "compact", "stats"):        # the second comes while the first is given up
                 e.text(json.dumps({"type": kind, "id": kind}))
+            until("all three are there", lambda: batch.counts()[0] == batch.messages + 3)
+            batch.go()
             replies = [e.reply() for _ in range(3)]
             assert [r["id"] for r in replies] == ["compact", "compact", "stats"], replies
             assert replies[0]["error"] == "Storage failed: disk full", replies
