@@ -136,6 +136,8 @@ Test(journal_faults, a_start_goes_on_after_what_does_no_harm)
         cr_assert(calls_mended(), "%s: the call was made", what);
         cr_assert_not_null(j, "%s: %s", what, f.why);
         cr_assert_eq(model_digest(&got), model_digest(&s), "%s: the same memories", what);
+        if (harmless[i].state == TORN)
+            cr_assert_eq(strstr(log_caught, "kept=memory.torn-") != NULL, harmless[i].torn, "%s: %s", what, log_caught);
         run(j, &got, 7, 60, 70);
         cr_assert_eq(journal_close(j, 70, &f), 0, "%s: %s", what, f.why);
         cr_assert_eq(count_files(dir, "memory.torn-"), harmless[i].torn, "%s: tails kept", what);

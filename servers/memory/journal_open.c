@@ -237,13 +237,13 @@ static int cut_tail(struct journal *j, struct walk *w, int dir, struct fault *f)
     snprintf(name, sizeof name, "memory.torn-%llu", (unsigned long long)w->seq + 1);
     /* For who wants to look at it. On a full disk there is no room for that, and the start
      * must not depend on it. */
-    if (journal_save(w->fd, w->at, w->size, dir, name, O_TRUNC) < 0 && !disk_no_room(errno))
-        return io_fault(f, j->c.dir, name, "write");
+    int saved = journal_save(w->fd, w->at, w->size, dir, name, O_TRUNC);
+    if (saved < 0 && !disk_no_room(errno)) return io_fault(f, j->c.dir, name, "write");
     if (ftruncate(w->fd, (off_t)w->at) < 0) return io_fault(f, j->c.dir, DISK_LOG, "cut");
     log_begin(LOG_WARN, "memory", "cut off a torn tail that nobody was told of");
     log_int("offset", (int64_t)w->at);
     log_int("bytes", (int64_t)(w->size - w->at));
-    log_text("kept", name);
+    log_text("kept", saved < 0 ? "nothing: disk full" : name);
     log_end();
     return 0;
 }
