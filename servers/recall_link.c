@@ -2,6 +2,7 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -28,7 +29,10 @@ static struct {
     struct ws_masks masks;
     uint8_t        *in;
     size_t          kept, cap;
+    bool            heard;            /* a message, on this connection */
 } r = { .fd = -1 };
+
+static struct { const char *url, *path, *token; char host[256], port[8], authority[300]; } to;
 
 static const struct ws_config config = { .max_message = LINK_MESSAGE, .close_timeout_ms = 2000 };
 
@@ -117,8 +121,9 @@ static void room(size_t n)
 void clean(struct slice s) { log_clean((char *)s.p, s.len, true); }
 
 /* ws://host[:port][/path], host perhaps an IPv6 address in brackets. */
-static void dial(const char *host, const char *port)
+static void dial(void)
 {
+    const char *host = to.host, *port = to.port;
     struct addrinfo hints = { .ai_socktype = SOCK_STREAM }, *list, *a;
     /* localhost is no name to be asked for: a board may have no /etc/hosts. */
     bool here = slice_is_nocase((struct slice){ host, strlen(host) }, "localhost");
@@ -137,8 +142,9 @@ static void dial(const char *host, const char *port)
     link_wait(WAIT_S);
 }
 
-static void shake_hands(const char *url, const char *authority, const char *path, const char *token)
+static void shake_hands(void)
 {
+    const char *url = to.url, *token = to.token;
     uint8_t nonce[16];
     char head[4096], headers[512] = "";
     struct http_scan scan = { 0 };
@@ -149,7 +155,7 @@ static void shake_hands(const char *url, const char *authority, const char *path
     if (token && (size_t)snprintf(headers, sizeof headers, "Authorization: Bearer %s\r\n", token) >=
                      sizeof headers)
         die(64, "RECALLD_TOKEN is too long");
-    size_t size = ws_request(head, sizeof head, authority, path, nonce, headers);
+    size_t size = ws_request(head, sizeof head, to.authority, to.path, nonce, headers);
     if (!size) die(64, "--url is too long");
     send_all(head, size);
     for (int status = 0; !status;) {
@@ -176,9 +182,18 @@ static void shake_hands(const char *url, const char *authority, const char *path
     memmove(r.in, r.in + scan.at, r.kept);
 }
 
+static void meet(void)
+{
+    r.out.len = r.kept = 0;
+    r.heard = false;
+    dial();
+    shake_hands();
+    ws_init(&r.ws, WS_CLIENT, &config, &r.out, &r.masks, now_ms());
+    ws_received(&r.ws, r.in, r.kept, now_ms());
+}
+
 void link_open(const char *url, const char *token)
 {
-    static char host[256], port[8] = "80", authority[300];
     static uint8_t bye[WS_MAX_CTRL];
     struct ws closing;
     const char *p = url, *slash;
@@ -187,17 +202,15 @@ void link_open(const char *url, const char *token)
     slash = strchr(p, '/');
     size_t n = slash ? (size_t)(slash - p) : strlen(p);
     struct http_origin o;
-    if (n >= sizeof authority || !http_host(&o, (struct slice){ p, n }))
+    if (n >= sizeof to.authority || !http_host(&o, (struct slice){ p, n }))
         die(64, "--url %s: want ws://HOST:PORT", url);
-    memcpy(authority, p, n);
+    to.url = url, to.path = slash ? slash : "/", to.token = token;
+    memcpy(to.authority, p, n);
     bool v6 = o.host.len > 2 && *o.host.p == '[';
-    snprintf(host, sizeof host, "%.*s", (int)(o.host.len - 2 * v6), o.host.p + v6);
-    if (o.port) snprintf(port, sizeof port, "%u", o.port);
-    dial(host, port);
+    snprintf(to.host, sizeof to.host, "%.*s", (int)(o.host.len - 2 * v6), o.host.p + v6);
+    snprintf(to.port, sizeof to.port, "%u", o.port ? o.port : 80u);
     r.out.p = need(r.out.cap = LINK_MESSAGE + WS_MAX_HEAD);
-    shake_hands(url, authority, slash ? slash : "/", token);
-    ws_init(&r.ws, WS_CLIENT, &config, &r.out, &r.masks, now_ms());
-    ws_received(&r.ws, r.in, r.kept, now_ms());
+    meet();
     r.bye = (struct ws_out){ .p = bye, .cap = sizeof bye };
     ws_init(&closing, WS_CLIENT, &config, &r.bye, &r.masks, now_ms());
     ws_close(&closing, 1000, "", now_ms());
@@ -205,8 +218,20 @@ void link_open(const char *url, const char *token)
     signal(SIGINT, on_signal), signal(SIGTERM, on_signal);
 }
 
+/* Who waits long for a line to import, or for a reader of what was exported, answers no ping
+ * meanwhile, and the server ends the connection. */
+static bool given_up(void)
+{
+    struct pollfd p = { .fd = r.fd, .events = POLLRDHUP };
+    return r.heard && poll(&p, 1, 0) == 1;
+}
+
 void link_ask(const char *text, size_t len)
 {
+    if (given_up()) {
+        close(r.fd);
+        meet();
+    }
     if (ws_send(&r.ws, WS_TEXT, text, len)) die(65, "the message is too long");
     flush();
 }
@@ -232,5 +257,6 @@ struct slice link_next(void)
         if (got <= 0) die(74, LOST);
         ws_received(&r.ws, r.in, r.kept + (size_t)got, now_ms());
     }
+    r.heard = true;
     return (struct slice){ (char *)ev.data, ev.len };
 }

@@ -13,7 +13,8 @@
  * At exit it is closed. */
 void link_open(const char *url, const char *token);
 
-/* Send a text; the next message, which stays until the next call and may be modified. */
+/* Send a text; the next message, which stays until the next call and may be modified. Where
+ * the server has ended the connection since the last one, another is opened first. */
 void link_ask(const char *text, size_t len);
 struct slice link_next(void);
 

@@ -672,6 +672,26 @@ def test_recall_goes_on_after_a_stop():
         assert p.returncode == 0 and b"memory_count" in out, (p.returncode, err)
 
 
+def test_recall_goes_on_where_it_waited_longer_than_the_server_does():
+    with Server("--ping-interval", "0.5", "--ping-timeout", "0.5") as s, scratch() as d:
+        url = f"--url=ws://localhost:{s.memory}"
+        p = subprocess.Popen([BUILD / "recall", url, "import", "-"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        p.stdin.write(b'{"text":"first"}\n')
+        p.stdin.flush()
+        assert len(logged(s, "code=1011", 1)) == 1, s.log()
+        out, err = p.communicate(b'{"text":"second"}\n{"text":"third"}\n', timeout=20)
+        assert (p.returncode, out) == (0, b"3 stored, 0 known already, 0 refused\n"), (p.returncode, out, err)
+        lines = "".join(json.dumps({"text": f"{i} " + "x" * 3000}) + "\n" for i in range(250))
+        assert recalld("import", "-", url, input=lines, program="recall").returncode == 0
+        read, write = os.pipe()                              # a page is more than it holds
+        p = subprocess.Popen([BUILD / "recall", url, "export"], stdout=write, stderr=subprocess.PIPE)
+        os.close(write)
+        assert len(logged(s, "code=1011", 2)) == 2, s.log()
+        with open(read, "rb") as pipe:
+            texts = [json.loads(line)["text"] for line in pipe]
+        assert (p.wait(20), len(texts), len(set(texts))) == (0, 253, 253), p.stderr.read()
+
+
 def test_recall_says_goodbye_however_it_ends():
     with Server("--log-level", "info") as s:
         memory = f"--url=ws://localhost:{s.memory}"
