@@ -206,7 +206,7 @@ static bool import_line(char *line, size_t len, long n, bool vector)
                                          "pinned", "embedding" };
     size_t at;
     if (json_check(line, len, &at)) {
-        fprintf(stderr, "recall: line %ld: no JSON (byte %zu)\n", n, at);
+        tell("line %ld: no JSON (byte %zu)", n, at);
         return false;
     }
     if (!most) most = greatest_message();
@@ -218,7 +218,7 @@ static bool import_line(char *line, size_t len, long n, bool vector)
         if (v.len) json_put_key(&out, names[i]), json_put_raw(&out, v.p, v.len);
     }
     if (finish(&out) > most) {
-        fprintf(stderr, "recall: line %ld: too long, at most %zu bytes are taken\n", n, most);
+        tell("line %ld: too long, at most %zu bytes are taken", n, most);
         return false;
     }
     link_ask(out.p, out.len);
@@ -249,7 +249,7 @@ static void on_import(const char *path)
         }
         struct slice why = plain(member(reply, "error"));
         clean(why);
-        fprintf(stderr, "recall: line %ld: %.*s\n", n, (int)why.len, why.p);
+        tell("line %ld: %.*s", n, (int)why.len, why.p);
         refused++;
     }
     int e = feof(in) ? 0 : errno;
@@ -277,7 +277,7 @@ static void on_watch(const char *text)
         if (as_json) print_raw(ev);
         else {
             clean(lost);
-            if (lost.len) fprintf(stderr, "recall: %.*s events were lost\n", (int)lost.len, lost.p);
+            if (lost.len) tell("%.*s events were lost", (int)lost.len, lost.p);
             print("", plain(member(ev, "event")), "  ");
             print("", plain(member(m.len ? m : data, "id")), "  ");
             print("", m.len ? plain(member(m, "text")) : plain(member(data, "reason")), "\n");

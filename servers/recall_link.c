@@ -36,13 +36,27 @@ static struct { const char *url, *path, *token; char host[256], port[8], authori
 
 static const struct ws_config config = { .max_message = LINK_MESSAGE, .close_timeout_ms = 2000 };
 
+static void say(const char *fmt, va_list ap)
+{
+    char line[2048];
+    vsnprintf(line, sizeof line, fmt, ap);
+    log_clean(line, strlen(line), false);
+    fprintf(stderr, "recall: %s\n", line);
+}
+
+void tell(const char *fmt, ...)
+{
+    va_list ap;
+    va_start(ap, fmt);
+    say(fmt, ap);
+    va_end(ap);
+}
+
 void die(int status, const char *fmt, ...)
 {
     va_list ap;
     va_start(ap, fmt);
-    fputs("recall: ", stderr);
-    vfprintf(stderr, fmt, ap);
-    fputc('\n', stderr);
+    say(fmt, ap);
     va_end(ap);
     exit(status);
 }

@@ -21,7 +21,8 @@ struct slice link_next(void);
 /* How long the next message may take; 0: for ever. */
 void link_wait(int seconds);
 
-/* Say why and end. */
+/* One line on stderr, whatever stands in it; die() ends the program behind it. */
+void tell(const char *fmt, ...) __attribute__((format(printf, 1, 2)));
 void die(int status, const char *fmt, ...) __attribute__((noreturn, format(printf, 2, 3)));
 
 void *need(size_t n);             /* malloc() that does not fail */

@@ -747,9 +747,10 @@ def test_recall_says_what_a_strange_server_sent_and_commands_no_terminal():
         status, out, err = served(cut, command=command)
         assert status == 65 and not out and b"no reply" in err, (command, status, out, err)
     assert served(b'{"status":"error","error":"a\\u001b[31mred\\u009b"}')[::2] == (65, b"recall: a?[31mred??\n")
+    assert served(b'{"status":"error","error":"two\\nlines"}')[::2] == (65, b"recall: two?lines\n")
     assert served(b'{"status":"success","data":{"id":"x\\u0007","significance":1}}')[1] == b"x?  significance 1\n"
-    status, _, err = served(b"no\x1b page\n", b"HTTP/1.1 404 Not Found\r\nContent-Length: 9\r\n\r\n")
-    assert status == 69 and err.endswith(b" refused with 404: no? page\n"), err
+    status, _, err = served(b"no\x1b page\nhere\n", b"HTTP/1.1 404 Not Found\r\nContent-Length: 14\r\n\r\n")
+    assert status == 69 and err.endswith(b" refused with 404: no? page?here\n"), err
     success = b'{"status":"success","data":{"id":"x","significance":1}}'
     assert served(success, lines=b"X: y\r\n")[0] == 0
     status, _, err = served(success, lines=b"Sec-WebSocket-Protocol: chat\r\n")
