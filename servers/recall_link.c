@@ -180,8 +180,9 @@ static void shake_hands(void)
         status = http_scan(&scan, (char *)r.in, r.kept);
         if (status > 200) die(69, "%s is no WebSocket server", url);
     }
-    int status = http_response(&h, (char *)r.in, scan.at);
-    status = status == 200 ? ws_check_response(&h, nonce, &why) : 400;
+    if (http_response(&h, (char *)r.in, scan.at) != 200) die(69, "%s is no WebSocket server", url);
+    int status = ws_check_response(&h, nonce, &why);
+    if (h.status == 101 && status != 101) die(69, "%s is no WebSocket server: %s", url, why);
     if (status == 401)
         die(77, token ? "another token is wanted than that in RECALLD_TOKEN"
                       : "a token is wanted: set RECALLD_TOKEN");

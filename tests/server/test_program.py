@@ -755,6 +755,11 @@ def test_recall_says_what_a_strange_server_sent_and_commands_no_terminal():
     assert served(success, lines=b"X: y\r\n")[0] == 0
     status, _, err = served(success, lines=b"Sec-WebSocket-Protocol: chat\r\n")
     assert status == 69 and err.endswith(b" answers with a subprotocol that was not offered\n"), err
+    status, _, err = served(success, lines=b"Sec-WebSocket-Extensions: x\r\n")
+    assert status == 69 and err.endswith(b" is no WebSocket server: extension that was not offered\n"), err
+    upgrade = b"HTTP/1.1 101 Here\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: %s\r\n\r\n"
+    status, _, err = served(success, upgrade % (b"A" * 28))
+    assert status == 69 and err.endswith(b" is no WebSocket server: wrong Sec-WebSocket-Accept\n"), err
 
 
 def test_recall_tells_a_line_that_was_lost_between_two_that_were_written():
