@@ -21,6 +21,7 @@
 #define WAIT_S 60                     /* for a reply */
 #define BYE_S  2                      /* for the end of TCP behind our close */
 #define LOST   "connection lost"
+#define PAGE   1024                   /* bytes of a refusal's text that are of interest */
 
 static struct {
     int             fd;
@@ -156,6 +157,21 @@ static void dial(void)
     link_wait(WAIT_S);
 }
 
+/* What a refusal says, of which some may still be under way. h is spent. */
+static struct slice page(const struct http_head *h)
+{
+    const struct http_header *length = http_find(h, "Content-Length");
+    unsigned long n = length ? strtoul(length->value.p, NULL, 10) : PAGE;
+    size_t from = h->size, end = from + (n < PAGE ? n : PAGE);
+    link_wait(BYE_S);
+    room(PAGE);
+    for (ssize_t got; r.kept < end; r.kept += (size_t)got)
+        if ((got = receive(r.in + r.kept, end - r.kept)) <= 0) break;
+    struct slice text = trim_ascii((struct slice){ (char *)r.in + from, r.kept - from });
+    clean(text);
+    return text;
+}
+
 static void shake_hands(void)
 {
     const char *url = to.url, *token = to.token;
@@ -187,8 +203,7 @@ static void shake_hands(void)
         die(77, token ? "another token is wanted than that in RECALLD_TOKEN"
                       : "a token is wanted: set RECALLD_TOKEN");
     if (status != 101) {
-        struct slice body = trim_ascii((struct slice){ (char *)r.in + scan.at, r.kept - scan.at });
-        clean(body);
+        struct slice body = page(&h);
         die(69, "%s refused with %d: %.*s", url, status, (int)body.len, body.p);
     }
     if (http_find(&h, "Sec-WebSocket-Protocol"))    /* we offer none: RFC 6455 4.1 */

@@ -727,7 +727,7 @@ def answer_handshake(c):
 
 
 def test_recall_says_what_a_strange_server_sent_and_commands_no_terminal():
-    def served(reply, head=None, command=("store", "x"), lines=b""):
+    def served(reply, head=None, command=("store", "x"), lines=b"", pause=0):
         """What recall says of a server that answers its handshake with this head or with these lines more, then with this reply."""
         with socket.create_server(("127.0.0.1", 0)) as door:
             args = [BUILD / "recall", f"--url=ws://127.0.0.1:{door.getsockname()[1]}", *command]
@@ -735,7 +735,9 @@ def test_recall_says_what_a_strange_server_sent_and_commands_no_terminal():
             c, _ = door.accept()
             with c:
                 opened = answer_handshake(c)[:-2] + lines + b"\r\n" + bytes([0x81, len(reply)])
-                c.sendall((head or opened) + reply)
+                for part in ((head or opened) + reply,) if not pause else (head, reply[:1], reply[1:]):
+                    c.sendall(part)
+                    time.sleep(pause)
                 c.shutdown(socket.SHUT_WR)
                 out, err = p.communicate(timeout=10)
             return p.returncode, out, err
@@ -751,6 +753,9 @@ def test_recall_says_what_a_strange_server_sent_and_commands_no_terminal():
     assert served(b'{"status":"success","data":{"id":"x\\u0007","significance":1}}')[1] == b"x?  significance 1\n"
     status, _, err = served(b"no\x1b page\nhere\n", b"HTTP/1.1 404 Not Found\r\nContent-Length: 14\r\n\r\n")
     assert status == 69 and err.endswith(b" refused with 404: no? page?here\n"), err
+    for length in (b"Content-Length: 6\r\n", b""):
+        status, _, err = served(b"page\r\n", b"HTTP/1.1 403 No\r\n" + length + b"\r\n", pause=0.1)
+        assert status == 69 and err.endswith(b" refused with 403: page\n"), err
     success = b'{"status":"success","data":{"id":"x","significance":1}}'
     assert served(success, lines=b"X: y\r\n")[0] == 0
     status, _, err = served(success, lines=b"Sec-WebSocket-Protocol: chat\r\n")
