@@ -272,7 +272,8 @@ struct slice link_next(void)
     for (enum ws_ev e; (e = ws_next(&r.ws, &ev)) != WS_EV_TEXT;) {
         if (e == WS_EV_CLOSED) {
             clean((struct slice){ (char *)ev.data, ev.len });
-            die(69, "the server closed the connection: %u %.*s", ev.code, (int)ev.len, ev.data);
+            die(69, "%s: %u %.*s", ev.by_peer ? "the server closed the connection"
+                : "what the server sent breaks the protocol", ev.code, (int)ev.len, ev.data);
         }
         if (r.out.len) flush();
         if (e != WS_EV_NONE) continue;

@@ -767,6 +767,19 @@ def test_recall_says_what_a_strange_server_sent_and_commands_no_terminal():
     assert status == 69 and err.endswith(b" is no WebSocket server: wrong Sec-WebSocket-Accept\n"), err
 
 
+def test_recall_tells_a_close_of_the_server_from_its_own():
+    for frame, why in ((b"\x88\x05\x03\xe9bye", "the server closed the connection: 1001 bye"),
+                       (b"\x83\0", "what the server sent breaks the protocol: 1002 reserved opcode")):
+        with socket.create_server(("127.0.0.1", 0)) as door:
+            args = [BUILD / "recall", "stats", f"--url=ws://127.0.0.1:{door.getsockname()[1]}"]
+            p = subprocess.Popen(args, stderr=subprocess.PIPE, text=True)
+            c, _ = door.accept()
+            with c:
+                c.sendall(answer_handshake(c) + frame)
+                c.shutdown(socket.SHUT_WR)
+                assert p.communicate(timeout=10)[1] == f"recall: {why}\n" and p.returncode == 69
+
+
 def test_recall_tells_a_line_that_was_lost_between_two_that_were_written():
     def page(text, next_):
         data = json.dumps({"status": "success", "data": {"memories": [{"text": text}], "next": next_}}).encode()
