@@ -10,6 +10,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
@@ -778,6 +779,22 @@ def test_recall_tells_a_close_of_the_server_from_its_own():
                 c.sendall(answer_handshake(c) + frame)
                 c.shutdown(socket.SHUT_WR)
                 assert p.communicate(timeout=10)[1] == f"recall: {why}\n" and p.returncode == 69
+
+
+def test_recall_tells_why_the_server_took_no_more():
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        args = [BUILD / "recall", "store", "-", f"--url=ws://127.0.0.1:{door.getsockname()[1]}"]
+        with tempfile.TemporaryFile() as text:
+            text.write(b"x" * (15 << 20))                    # more than lies in buffers
+            text.seek(0)
+            p = subprocess.Popen(args, stdin=text, stderr=subprocess.PIPE, text=True)
+        c, _ = door.accept()
+        with c:
+            c.sendall(answer_handshake(c))
+            assert c.recv(4096)
+            c.sendall(b"\x88\x09\x03\xf1toolong")
+            time.sleep(0.3)
+        assert p.communicate(timeout=10)[1] == "recall: the server closed the connection: 1009 toolong\n" and p.returncode == 69
 
 
 def test_recall_tells_a_line_that_was_lost_between_two_that_were_written():
