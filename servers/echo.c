@@ -150,6 +150,8 @@ static int serve(struct app *app, unsigned port)
 
 int main(int argc, char **argv)
 {
+    net_fill_descriptors();
+    signal(SIGPIPE, SIG_IGN);
     unsigned port = DEFAULT_PORT, fds = net_raise_descriptors();
     struct app app = { .server = {
         .ops = &ops,

@@ -589,6 +589,37 @@ def test_the_sandbox_denies_what_it_must():
         assert c.ok("stats")["sandbox"] == "off"
 
 
+def test_echo_serves_though_nobody_reads_what_it_says():
+    def close_all():
+        for fd in range(3):
+            os.close(fd)
+
+    def close_reader():
+        read, write = os.pipe()
+        os.dup2(write, 1)
+        os.close(read)
+
+    for how in (close_all, close_reader):
+        port = free_port()
+        p = subprocess.Popen([BUILD / "echo", "--port", str(port)], preexec_fn=how)
+        try:
+            for _ in range(500):
+                if p.poll() is not None:
+                    break
+                try:
+                    with Client(port) as c:
+                        c.text("here")
+                        assert c.receive() == (1, b"here")
+                    break
+                except ConnectionRefusedError:
+                    time.sleep(0.01)
+            p.terminate()
+            assert p.wait(15) == 0, how
+        finally:
+            p.kill()
+            p.wait()
+
+
 def test_recall_stores_searches_and_embeds():
     with Server() as s:
         memory, inference = f"--url=ws://localhost:{s.memory}", f"--url=ws://127.0.0.1:{s.inference}"
