@@ -1,6 +1,7 @@
 /* recall: the command-line client of recalld. One connection, one command. */
 #include "servers/offsets.h"
 #include <errno.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -10,6 +11,8 @@
 #include "servers/net.h"
 #include "servers/recall_link.h"
 #include "servers/values.h"
+
+#define MAX_PAUSE_MS 60000
 
 static bool as_json;                  /* --json */
 
@@ -106,6 +109,21 @@ static void end(struct json_out *out)
     link_ask(out->p, out->len);
 }
 
+/* The reply to one of many requests: where the server has no time for it, it is asked again
+ * when the server says. */
+static struct slice in_time(const struct json_out *out)
+{
+    for (;;) {
+        link_ask(out->p, out->len);
+        struct slice reply = next_reply();
+        struct json in;
+        int64_t ms;
+        json_before(&in, member(member(reply, "data"), "retry_after_ms"));
+        if (success(reply) || !json_int(&in, &ms) || ms < 0) return reply;
+        poll(NULL, 0, ms < MAX_PAUSE_MS ? (int)ms : MAX_PAUSE_MS);
+    }
+}
+
 static struct slice request_text(const char *type, const char *text)
 {
     size_t n = strlen(text);
@@ -171,10 +189,10 @@ static void on_export(const char *text)
         struct json_out out = begin("export");
         if (after.len) json_put_key(&out, "after"), json_put_raw(&out, after.p, after.len);
         member_int(&out, "count", 100);
-        end(&out);
+        finish(&out);
         bool json = as_json;
         as_json = false;                  /* lines are JSON already */
-        struct slice data = data_of(next_reply()), list = member(data, "memories");
+        struct slice data = data_of(in_time(&out)), list = member(data, "memories");
         as_json = json;
         struct json in = json_inside(list);
         while (json_next(&in) > JSON_END) print_raw(json_raw(&in));
@@ -197,9 +215,9 @@ static size_t greatest_message(void)
     return json_int(&in, &bytes) && bytes > 0 ? (size_t)bytes : LINK_MESSAGE;
 }
 
-/* One line of an export: stored with what a client may give, with its vector or without.
- * False if it is no JSON, or more than the server takes. */
-static bool import_line(char *line, size_t len, long n, bool vector)
+/* One line of an export: stored with what a client may give, with its vector or without; the
+ * reply. False if it is no JSON, or more than the server takes. */
+static bool import_line(char *line, size_t len, long n, bool vector, struct slice *reply)
 {
     static size_t most;
     static const char *const names[] = { "text", "metadata", "tags", "significance", "timestamp",
@@ -221,7 +239,7 @@ static bool import_line(char *line, size_t len, long n, bool vector)
         tell("line %ld: too long, at most %zu bytes are taken", n, most);
         return false;
     }
-    link_ask(out.p, out.len);
+    *reply = in_time(&out);
     return true;
 }
 
@@ -236,12 +254,10 @@ static void on_import(const char *path)
         while (len && memchr("\r\n\t ", line[len - 1], 4)) len--;
         n++;
         if (!len) continue;
-        if (!import_line(line, (size_t)len, n, true) && ++refused) continue;
-        struct slice reply = next_reply();
-        if (slice_is(plain(member(member(reply, "data"), "code")), "bad_dimension")) {
-            import_line(line, (size_t)len, n, false);        /* another embedder's vector */
-            reply = next_reply();
-        }
+        struct slice reply;
+        if (!import_line(line, (size_t)len, n, true, &reply) && ++refused) continue;
+        if (slice_is(plain(member(member(reply, "data"), "code")), "bad_dimension"))
+            import_line(line, (size_t)len, n, false, &reply);   /* another embedder's vector */
         if (success(reply)) {
             if (member(member(reply, "data"), "duplicate").len == 4) known++;
             else stored++;

@@ -724,6 +724,26 @@ def test_recall_goes_on_where_it_waited_longer_than_the_server_does():
         assert (p.wait(20), len(texts), len(set(texts))) == (0, 253, 253), p.stderr.read()
 
 
+def test_recall_asks_again_where_it_was_too_fast():
+    with Server("--rate", "60") as s:
+        lines = "".join(json.dumps({"text": f"{i}"}) + "\n" for i in range(62))
+        p = recalld("import", "-", f"--url=ws://localhost:{s.memory}", input=lines, program="recall")
+        assert (p.returncode, p.stdout) == (0, "62 stored, 0 known already, 0 refused\n"), p
+    page = b'{"status":"success","data":{"memories":[{"text":"a"}],"next":%s}}'
+    busy = b'{"status":"error","error":"Server busy","data":{"code":"busy","retry_after_ms":30}}'
+    with socket.create_server(("127.0.0.1", 0)) as door:
+        args = [BUILD / "recall", "export", f"--url=ws://127.0.0.1:{door.getsockname()[1]}"]
+        p = subprocess.Popen(args, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        c, _ = door.accept()
+        with c:
+            c.sendall(answer_handshake(c))
+            for text in (busy, page % b'"n"', busy, busy, page % b"null"):
+                assert c.recv(4096)
+                c.sendall(bytes([0x81, len(text)]) + text)
+            out, err = p.communicate(timeout=10)
+    assert (p.returncode, out) == (0, b'{"text":"a"}\n' * 2), (p.returncode, out, err)
+
+
 def test_recall_says_goodbye_however_it_ends():
     with Server("--log-level", "info") as s:
         memory = f"--url=ws://localhost:{s.memory}"
