@@ -57,18 +57,18 @@ export class LoRAInterface extends ReconnectingSocket {
     return serverUrl;
   }
 
-  /** The `stats` of whoever is there, or nothing. @param {string} url @returns {Promise<any>} */
+  /** The `stats` of whoever is there, if any. @param {string} url @returns {Promise<any>} */
   #ask(url) {
     const { WebSocket = globalThis.WebSocket, token } = this.options;
+    const ws = new WebSocket(url, token ? [`bearer.${token}`] : []);
     return new Promise((resolve) => {
-      const ws = new WebSocket(url, token ? [`bearer.${token}`] : []);
-      const done = (stats) => { clearTimeout(timer); resolve(stats); ws.close(); };
+      const done = (stats) => { clearTimeout(timer); resolve(stats); };
       const timer = setTimeout(done, 1500);
       ws.onopen = () => ws.send('{"type":"stats"}');
-      ws.onerror = ws.onclose = () => done(null);
+      ws.onerror = ws.onclose = () => done();
       ws.onmessage = ({ data }) => {
-        try { done(JSON.parse(data).data); } catch { done(null); }
+        try { done(JSON.parse(data).data); } catch { done(); }
       };
-    });
+    }).finally(() => ws.close());
   }
 }

@@ -547,6 +547,17 @@ test('the port is looked for at the host of the memory endpoint, however it is w
   }
 });
 
+test('a WebSocket that tells of an error once more while it is closed, as that of Node, ends no search', async () => {
+  const [Toy, opened] = world({ 5006: { server: 'inference' } });
+  class Loud extends Toy {
+    close() { this.onerror({}); }
+  }
+  const lora = new LoRAInterface({ ...quick, WebSocket: Loud });
+  await lora.connect();
+  assert.deepEqual(opened, [5000, 5005, 5006, 5006]);
+  lora.close();
+});
+
 test('closed while it looks for the port: it looks no further', async () => {
   const [Toy, opened] = world({});
   const lora = new LoRAInterface({ ...quick, WebSocket: Toy });
