@@ -106,8 +106,8 @@ export class ReconnectingSocket extends EventTarget {
         off();
       });
     });
-    opened.catch(() => {}); // whoever does not look at it wants no unhandled rejection
-    if (this.state !== 'connecting' && this.state !== 'waiting') this.retry();
+    opened.catch(() => {}); // who does not look at it wants no unhandled rejection
+    if (this.state !== 'waiting') this.retry();
     return opened;
   }
 
@@ -156,9 +156,9 @@ export class ReconnectingSocket extends EventTarget {
 
   /** @param {{once?: boolean}} [how] */
   async stats(how) {
-    this.lastStats = await this.request('stats', {}, how);
-    this.#emit('stats', this.lastStats);
-    return this.lastStats;
+    const stats = this.lastStats = await this.request('stats', {}, how);
+    this.#emit('stats', stats);
+    return stats;
   }
 
   /** Events of the server, also after every reconnection; resolved with what ends it.
@@ -218,8 +218,8 @@ export class ReconnectingSocket extends EventTarget {
 
   #wake = () => {
     if (globalThis.document?.hidden) return;
-    if (this.state === 'waiting' || this.state === 'failed') this.retry();
-    else if (this.state === 'open' && !this.#pending.size) this.#probe();
+    if (this.state !== 'open') this.retry();
+    else if (!this.#pending.size) this.#probe();
   };
 
   /** @param {'addEventListener' | 'removeEventListener'} how */
@@ -372,7 +372,7 @@ export class ReconnectingSocket extends EventTarget {
     else this.#refused();
   }
 
-  /** Nothing opened. Browsers tell a page nothing of a refused handshake; plain HTTP does. */
+  /** Browsers tell a page nothing of a refused handshake; plain HTTP does. */
   async #refused() {
     const turn = this.#turn;
     const { url, options: { token } } = this;
