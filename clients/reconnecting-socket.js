@@ -244,8 +244,11 @@ export class ReconnectingSocket extends EventTarget {
       ws.onopen = current(() => this.#opened());
       ws.onmessage = current((e) => this.#received(e.data));
       ws.onclose = current((e) => this.#broken(e.code, e.reason));
-      ws.onerror = current((e) => this.#emit('error',
-        new RecallError(e.message || `The connection to ${url} failed.`, 'broken')));
+      ws.onerror = current((e) => {
+        this.#emit('error',
+          new RecallError(e.message || `The connection to ${url} failed.`, 'broken'));
+        if (this.state === 'connecting') ws.onclose({ code: 1006 }); // Node: no close
+      });
     } catch (why) {
       if (turn === this.#turn) this.#end('failed', `No WebSocket to ${this.url}: ${why.message}`);
       return;

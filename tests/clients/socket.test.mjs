@@ -326,6 +326,19 @@ test('401 and 403 are final and explained by what the server says over HTTP', as
   }
 });
 
+test('an error before it is open is the end of a try, whether a close event follows or not', async () => {
+  class Mute {
+    constructor() { queueMicrotask(() => this.onerror({ message: 'refused' })); }
+
+    close() { this.onerror({}); }
+  }
+  const memory = new MemoryInterface({ ...quick, WebSocket: Mute, serverUrl: 'ws://localhost:1', connectTimeout: 60000, maxRetries: 1 });
+  const told = [];
+  for (const name of ['error', 'close']) memory.on(name, (e) => told.push(name, e.message ?? e.code));
+  await assert.rejects(memory.connect(), { code: 'failed', message: /Nothing answers .* 1 retries/ });
+  assert.deepEqual(told, ['error', 'refused', 'close', 1006, 'error', 'refused', 'close', 1006]);
+});
+
 test('closed while it still asks why: closed it stays', async (t) => {
   const [fake, memory] = await pair(t, { server: { handshake: () => ({ status: 503 }), slowStats: 100 } });
   const opened = memory.connect();
