@@ -118,6 +118,12 @@ static void on_signal(int sig)
     signal(sig, SIG_DFL), raise(sig);
 }
 
+/* Whoever started us may have had it ignored, as a shell does behind an `&`. */
+static void heed(int sig)
+{
+    if (signal(sig, on_signal) == SIG_IGN) signal(sig, SIG_IGN);
+}
+
 /* At exit: our close, or the answer to the server's; then it ends TCP. */
 static void hang_up(void)
 {
@@ -246,7 +252,7 @@ void link_open(const char *url, const char *token)
     ws_init(&closing, WS_CLIENT, &config, &r.bye, &r.masks, now_ms());
     ws_close(&closing, 1000, "", now_ms());
     atexit(hang_up);
-    signal(SIGINT, on_signal), signal(SIGTERM, on_signal);
+    heed(SIGINT), heed(SIGTERM);
 }
 
 /* Who waits long for a line to import, or for a reader of what was exported, answers no ping

@@ -904,6 +904,22 @@ def test_recall_watches():
             p.wait()
 
 
+def test_recall_ignores_a_signal_that_was_ignored_when_it_was_started():
+    with Server("--only", "memory") as s:
+        p = subprocess.Popen([BUILD / "recall", "watch", f"--url=ws://localhost:{s.memory}"],
+                             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+        try:
+            logged(s, "type=subscribe", 1)
+            p.send_signal(signal.SIGINT)
+            time.sleep(0.2)
+            assert p.poll() is None
+            p.terminate()
+            assert p.wait(10) == -signal.SIGTERM
+        finally:
+            p.kill()
+            p.wait()
+
+
 def test_recall_tells_of_events_that_a_slow_watcher_lost():
     def frame(message):
         data = json.dumps(message).encode()
