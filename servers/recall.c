@@ -2,6 +2,7 @@
 #include "servers/offsets.h"
 #include <errno.h>
 #include <poll.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -350,6 +351,7 @@ static char *read_stdin(void)
 int main(int argc, char **argv)
 {
     net_fill_descriptors();
+    signal(SIGXFSZ, SIG_IGN);            /* a limit on files is an error of the write */
     const char *words[3], *url = NULL;
     int n = 0;
     bool flags = true;

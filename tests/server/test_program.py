@@ -5,6 +5,7 @@ import hashlib
 import json
 import os
 import pathlib
+import resource
 import select
 import signal
 import socket
@@ -687,6 +688,10 @@ def test_recall_names_a_stdin_or_stdout_that_fails():
         for args in (["stats", url], ["--help"]):
             p = subprocess.run([BUILD / "recall", *args], stdout=full, stderr=subprocess.PIPE, text=True)
             assert p.returncode == 74 and p.stderr.startswith("recall: stdout cannot be written: ") and p.stderr.count("\n") == 1, p
+        with open(f"{s.home}/out", "wb") as out:
+            p = subprocess.run([BUILD / "recall", "stats", url], stdout=out, stderr=subprocess.PIPE,
+                               preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, (100, 100)))
+        assert p.returncode == 74 and p.stderr == b"recall: stdout cannot be written: File too large\n", p
         with Client(s.memory) as c:
             assert c.ok("stats")["errors_by_code"] == {} and c.ok("stats")["memory_count"] == 0
 
