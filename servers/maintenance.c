@@ -1,14 +1,11 @@
 #include "servers/offsets.h"
 #include "servers/maintenance.h"
 
-#include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
-#include <unistd.h>
 
 #include "servers/loop.h"
 #include "servers/memory/journal_tools.h"
@@ -97,58 +94,30 @@ static int compact(struct memory_service *ms, struct fault *f)
     return 0;
 }
 
-/* Embedding anew: a whole new log is written in a directory of its own and then
- * takes the old one's place, so that an interruption leaves one or the other. */
+/* Embedding anew is a compaction whose memories get other vectors on their way. */
+struct anew { struct store *store; struct embedder *e; float *vector; size_t n; bool failed; };
 
-#define PASSING "reembed.tmp"
-
-static int write_anew(struct store *old, struct embedder *e, struct journal *j, struct fault *f)
+static bool next_anew(void *user, struct memory *m)
 {
-    float *vector = malloc(embedder_dimension(e) * sizeof *vector);
-    size_t n = 0, all = store_records(old)->live;
-    int bad = vector ? 0 : fault_set(f, 71, "out of memory");
-    for (uint32_t row = store_oldest(old); !bad && row != ROW_NONE; row = store_younger(old, row)) {
-        struct memory m = store_view(old, row);
-        uint64_t seq;
-        if (embedder_text(e, m.text, vector)) {
-            bad = fault_set(f, 65, "a text cannot be embedded");
-            break;
-        }
-        m.vector = vector;
-        int r = journal_append(j, MEMORY_PUT, &m, &seq);
-        if (r == JOURNAL_BUSY && !journal_wait(j, loop_clock()))
-            r = journal_append(j, MEMORY_PUT, &m, &seq);
-        if (r) bad = fault_set(f, 74, "the new log cannot be written: %s", journal_why(j));
-        if (++n % 1000 == 0 || n == all) fprintf(stderr, "\rembedded %zu of %zu", n, all);
-    }
-    if (!bad && journal_wait(j, loop_clock()))
-        bad = fault_set(f, 74, "the new log cannot be written: %s", journal_why(j));
-    if (n) fputc('\n', stderr);
-    free(vector);
-    return bad;
+    struct anew *a = user;
+    size_t all = store_records(a->store)->live;
+    if (a->failed || !store_living_next(a->store, m)) return false;
+    a->failed = embedder_text(a->e, m->text, a->vector) != 0;
+    m->vector = a->vector;
+    if (++a->n % 1000 == 0 || a->n == all) fprintf(stderr, "\rembedded %zu of %zu", a->n, all);
+    return !a->failed;
 }
 
-static int take_place(const char *data, const char *passing, struct fault *f)
+static int write_anew(struct anew *a, struct journal *j, struct fault *f)
 {
-    char from[4200], to[4200];
-    snprintf(from, sizeof from, "%s/memory.log", passing);
-    snprintf(to, sizeof to, "%s/memory.log", data);
-    int dir = open(data, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-    int bad = dir < 0 || rename(from, to) || fsync(dir);
-    int e = errno;
-    if (dir >= 0) close(dir);
-    return bad ? fault_set(f, 74, "%.200s: %s", to, strerror(e)) : 0;
-}
-
-static void remove_passing(const char *passing)
-{
-    static const char *const names[] = { "memory.log", "memory.log.tmp", "LOCK" };
-    char path[4200];
-    for (size_t i = 0; i < sizeof names / sizeof *names; i++) {
-        snprintf(path, sizeof path, "%s/%s", passing, names[i]);
-        unlink(path);
-    }
-    rmdir(passing);
+    struct journal_living living = { store_living(a->store), next_anew, a };
+    a->vector = malloc(embedder_dimension(a->e) * sizeof *a->vector);
+    if (!a->vector) return fault_set(f, 71, "out of memory");
+    journal_adopt(j, embedder_dimension(a->e), embedder_fingerprint(a->e));
+    int bad = journal_compact_all(j, &living, loop_clock(), f);
+    free(a->vector);
+    if (a->n) fputc('\n', stderr);
+    return a->failed ? fault_set(f, 65, "a text cannot be embedded") : bad;
 }
 
 /* A slip in the name of a directory must not look like a store without memories. */
@@ -161,38 +130,23 @@ static int need_log(const struct options *o, struct journal_head *head, struct f
 static int reembed(const struct options *o, struct embedder *e, struct fault *f)
 {
     struct journal_head head;
-    char passing[4096];
     if (need_log(o, &head, f)) return -1;
     if (!memcmp(head.fingerprint, embedder_fingerprint(e), 32)) {
         puts("made with this embedder already");
         return 0;
     }
     struct store_config sc = { .dimension = head.dimension, .max_memories = SIZE_MAX };
-    struct store *old = store_new(&sc);
-    if (!old) return fault_set(f, 71, "out of memory");
+    struct anew a = { .store = store_new(&sc), .e = e };
+    if (!a.store) return fault_set(f, 71, "out of memory");
     struct journal_config jc = { .dir = o->data, .dimension = head.dimension,
                                  .fingerprint = head.fingerprint,
-                                 .in_process = true, .replay = { store_replay, old } };
-    struct journal *from = journal_open(&jc, f), *to = NULL;
-    int bad = from ? 0 : -1;
-    if (!bad) {
-        snprintf(passing, sizeof passing, "%.4000s/" PASSING, o->data);
-        remove_passing(passing);
-        jc = (struct journal_config){ .dir = passing, .dimension = embedder_dimension(e),
-                                      .in_process = true, .fingerprint = embedder_fingerprint(e),
-                                      .base = journal_state(from).seq,
-                                      .sync_ms = JOURNAL_SYNC_NEVER };
-        bad = (to = journal_open(&jc, f)) ? write_anew(old, e, to, f) : -1;
-    }
+                                 .in_process = true, .replay = { store_replay, a.store } };
+    struct journal *j = journal_open(&jc, f);
+    int bad = j ? write_anew(&a, j, f) : -1;
     struct fault later;                  /* the first fault is the one to tell */
-    if (to && journal_close(to, loop_clock(), bad ? &later : f)) bad = -1;
-    if (!bad) bad = take_place(o->data, passing, f);
-    if (from) {
-        remove_passing(passing);
-        journal_close(from, loop_clock(), &later);   /* of a file that has gone */
-    }
-    if (!bad) printf("embedded %zu memories with %s\n", store_records(old)->live, embedder_name(e));
-    store_free(old);
+    if (j && journal_close(j, loop_clock(), bad ? &later : f)) bad = -1;
+    if (!bad) printf("embedded %zu memories with %s\n", a.n, embedder_name(e));
+    store_free(a.store);
     return bad;
 }
 

@@ -58,7 +58,6 @@ struct journal_config {
     const char    *dir;             /* made with its parents, 0700, where missing */
     uint32_t       dimension;       /* 1..MEMORY_DIMENSION */
     const uint8_t *fingerprint;     /* [32], of the embedder; read by journal_open() alone */
-    uint64_t       base;            /* where there is no log: the numbers of a new one are above */
     int64_t        sync_ms;         /* at most so much may be lost, or one of the two above */
     bool           in_process;      /* --inline-sync: no helper */
     bool           reading;         /* only replay a log that is there: nothing is written */
@@ -146,6 +145,10 @@ bool journal_compact_step(struct journal *j, int64_t now);
 /* Run it to its end, standing still. 0, or -1 with the reason in f. */
 int  journal_compact_all(struct journal *j, const struct journal_living *living,
                          int64_t now, struct fault *f);
+
+/* The next compaction's memories have vectors of another embedder: from then on the log is
+ * that one's. Nothing may be appended before. */
+void journal_adopt(struct journal *j, uint32_t dimension, const uint8_t *fingerprint);
 
 /* Whether one is due: more than half of the log and 1 MiB are garbage. live is the
  * sum of record_bytes() over what lives. Not again within a minute of a failure. */

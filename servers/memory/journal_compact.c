@@ -193,6 +193,12 @@ int journal_compact_all(struct journal *j, const struct journal_living *living, 
     return c->failed ? fault_set(f, 74, "Compaction failed: %s", c->why) : 0;
 }
 
+void journal_adopt(struct journal *j, uint32_t dimension, const uint8_t *fingerprint)
+{
+    j->c.dimension = dimension;
+    memcpy(j->head.fingerprint, fingerprint, sizeof j->head.fingerprint);
+}
+
 bool journal_compact_due(const struct journal *j, uint64_t live, int64_t now)
 {
     const struct compact *c = &j->compact;

@@ -142,7 +142,6 @@ static int create(struct journal *j, int dir, int *log, struct fault *f)
 {
     memcpy(j->head.fingerprint, j->c.fingerprint, 32);
     j->head.dimension = j->c.dimension;
-    j->head.base = j->c.base;
     *log = -1;
     if (journal_make_tmp(dir, &j->head, log) == 0 && fsync(*log) == 0 &&
         renameat(dir, DISK_TMP, dir, DISK_LOG) == 0)

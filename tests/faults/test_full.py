@@ -16,7 +16,7 @@ from harness import ROOT, Client, Server, Skip, get, recalld, run, scratch  # no
 # Allocation fails while the first byte of a shared file is set, and from so many calls on as the
 # third says, which 0 leaves alone. Every removal takes so many ms as the second says. A sync of more
 # than a mark is counted in the fourth and held while the fifth is set, so that a batch can be filled
-# behind it. Mapped before the sandbox.
+# behind it. Writing fails while the sixth is set. Mapped before the sandbox.
 SEAM = """
 #define _GNU_SOURCE
 #include <errno.h>
@@ -52,6 +52,7 @@ int fdatasync(int fd)
 ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
 {
     last = n;
+    if (state[5]) return errno = ENOSPC, -1;
     return syscall(SYS_pwrite64, fd, p, n, at);
 }
 ssize_t pwrite64(int fd, const void *p, size_t n, off_t at) { return pwrite(fd, p, n, at); }
@@ -77,10 +78,16 @@ class Disk:
         with open(self.path, "r+b") as f:
             f.write(bytes([full, ms, granted]))
 
-    def hold(self, on):
+    def put(self, at, on):
         with open(self.path, "r+b") as f:
-            f.seek(4)
+            f.seek(at)
             f.write(bytes([on]))
+
+    def hold(self, on):
+        self.put(4, on)
+
+    def refuse_writes(self):
+        self.put(5, True)
 
     def syncs(self):
         return self.path.read_bytes()[3]
@@ -269,10 +276,10 @@ def test_embedding_anew_leaves_the_log_that_there_was():
     with scratch() as d:
         disk = Disk(d)
         assert recalld("--import", "-", "--data", d / "a", input=lines).returncode == 0
-        disk.set(True, 0)
+        disk.refuse_writes()
         p = recalld("--reembed", "--data", d / "a", "--model", ROOT / "tests/models/tiny", env=disk.env)
         assert p.returncode == 74 and p.stderr.endswith("disk full\n") and not p.stdout, p
-        assert memories(d / "a") == 100 and not (d / "a" / "reembed.tmp").exists()
+        assert memories(d / "a") == 100 and not (d / "a" / "memory.log.tmp").exists()
 
 
 run(globals())

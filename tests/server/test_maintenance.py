@@ -180,7 +180,7 @@ def test_full_disk_stops_maintenance_and_loses_nothing():
             assert p.returncode == 74 and p.stderr.splitlines()[-1].startswith("recalld: "), p
             assert recalld("--check", "--data", d / "a").returncode == 0
             assert exported(d / "a") == want
-            assert not (d / "a" / "reembed.tmp").exists()
+            assert not (d / "a" / "memory.log.tmp").exists()
 
 
 def test_a_limit_on_files_is_a_full_disk_to_a_server():
