@@ -102,7 +102,7 @@ Test(store, check_values_hold_to_six_digits)
     at_day(st, 5);
     struct scan_config c = { .filter = scan_any(), .vector = X, .min_similarity = 0.3, .order = SCAN_SCORE, .k = 5 };
     store_scan(st, &sc, &c);
-    store_scan_finish(st, &sc);
+    scan_finish(&sc);
     cr_assert_eq(sc.n, 3);
     cr_assert_eq(sc.searched, 4);
     cr_assert_eq(sc.below, 1, "the bicycle");
@@ -360,7 +360,7 @@ Test(store, any_time_of_a_log_has_an_age)
     cr_assert_eq(store_load(st, MEMORY_PUT, &m), STORE_OK);
     cr_assert_eq(store_strength(st, 0), 0);
     cr_assert_eq(store_scan(st, &sc, &config), 0);
-    store_scan_finish(st, &sc);
+    scan_finish(&sc);
     cr_assert_float_eq(sc.hits[0].key, 0.7, 1e-9);
     scan_end(&sc);
     m.f.time_ms = m.f.stored_ms = INT64_MAX;
@@ -506,6 +506,7 @@ Test(store, what_was_cleared_is_given_back_in_parts)
     struct log log;
     uint64_t seq;
     char text[16];
+    struct scan sc;
     struct store *st = open_store(&log, 10000, false, 0);
     for (int round = 0; round < 2; round++) {
         for (unsigned i = 0; i < CHUNK_ROWS + 10; i++) {
@@ -513,15 +514,21 @@ Test(store, what_was_cleared_is_given_back_in_parts)
             struct memory m = memory_of(i + 1, (struct slice){ text, strlen(text) }, X);
             cr_assert_eq(store_import(st, &m, &seq), 0);
         }
-        store_clear(st, &seq);
-        cr_assert_eq(store_cleared(st), round > 0, "not before it is durable");
+        look_for(st, &sc, X);
+        cr_assert(scan_step(&sc));
+        cr_assert_eq(store_clear(st, CHUNK_ROWS, &seq), CHUNK_ROWS, "the oldest");
+        cr_assert_eq(store_clear(st, SIZE_MAX, &seq), 10);
+        cr_assert(!records_spare(store_records(st)), "not before it is durable");
         store_durable(st, seq);
-        cr_assert(store_cleared(st));
+        cr_assert(records_spare(store_records(st)));
+        int parts = 1;
+        while (store_give_back(st)) parts++;
+        cr_assert_eq(parts, 2, "two chunks");
+        cr_assert(!records_spare(store_records(st)) && !store_give_back(st));
+        cr_assert_eq(store_count(st).bytes, 0);
+        cr_assert(scan_finish(&sc) == 0 && sc.n == 0, "a scan that was under way finds nothing");
+        scan_end(&sc);
     }
-    int parts = 1;
-    while (store_give_back(st)) parts++;
-    cr_assert_eq(parts, 4, "two chunks each");
-    cr_assert(!store_cleared(st) && !store_give_back(st));
     store_free(st);
 }
 
@@ -536,7 +543,7 @@ Test(store, a_memory_that_moves_to_another_row_is_not_missed_by_a_scan)
     look_for(st, &sc, X);
     struct store_update u = { .significance = -1, .pinned = -1, .metadata = S("{\"a\":1}") };
     cr_assert_eq(store_update(st, a.id, &u, &seq), STORE_OK);
-    cr_assert_eq(store_scan_finish(st, &sc), STORE_OK);
+    cr_assert_eq(scan_finish(&sc), 0);
     cr_assert_eq(sc.n, 1);
     cr_assert_eq(sc.hits[0].row, store_find(st, a.id), "what it was when the scan began lies in another row now");
     scan_end(&sc);
@@ -552,9 +559,9 @@ Test(store, clear_removes_pinned_ones_and_streams_too)
     add_rated(st, "pinned", 1, START, true);
     add(st, "two", X);
     look_for(st, &sc, X);
-    cr_assert_eq(store_clear(st, &seq), 2);
+    cr_assert_eq(store_clear(st, SIZE_MAX, &seq), 2);
     cr_assert_eq(seq, 4);
-    store_scan_finish(st, &sc);
+    scan_finish(&sc);
     cr_assert_eq(sc.n, 0, "a scan that was under way finds nothing");
     scan_end(&sc);
     struct store_added a = add(st, "two", X);
@@ -563,8 +570,8 @@ Test(store, clear_removes_pinned_ones_and_streams_too)
     cr_assert_float_eq(a.f.information, 1 - exp(-1 / 16.0), 1e-7);
     store_durable(st, log.seq);
     cr_assert_str_eq(log.events, "added(pinned) added(two) removed cleared(pinned) removed cleared(two) added(two) ");
-    cr_assert_eq(store_clear(st, &seq), 1);
-    cr_assert_eq(store_clear(st, &seq), 0, "nothing left, one pending");
+    cr_assert_eq(store_clear(st, SIZE_MAX, &seq), 1);
+    cr_assert_eq(store_clear(st, SIZE_MAX, &seq), 0, "nothing left, one pending");
     store_durable(st, log.seq);
     store_free(st);
 }
@@ -589,7 +596,7 @@ Test(store, what_the_log_refuses_changes_nothing)
     cr_assert_eq(store_update(st, a.id, &u, &seq), STORE_LOG);
     u.tags = S("[\"x\"]");
     cr_assert_eq(store_update(st, a.id, &u, &seq), STORE_LOG);
-    cr_assert_eq(store_clear(st, &seq), STORE_LOG);
+    cr_assert_eq(store_clear(st, SIZE_MAX, &seq), STORE_LOG);
     cr_assert_eq(store_forget(st, true, &seq), STORE_LOG);
     struct memory m = memory_of(4711, S("imported"), Y);
     struct store_counts n = store_count(st);
@@ -665,14 +672,14 @@ Test(store, a_scan_made_before_is_used_unless_a_vector_has_come)
     add(st, "one", X);
     struct memory t = text_of("two", Y);
     look_for(st, &near, Y);
-    store_scan_finish(st, &near);
+    scan_finish(&near);
     add(st, "in between", Y);
     cr_assert_eq(store_add(st, &t, &near, &a), 0);
     cr_assert_float_eq(a.f.diversity, 0, 1e-7, "what came in between counts");
     scan_end(&near);
     t = text_of("three", Z);
     look_for(st, &near, Z);
-    store_scan_finish(st, &near);
+    scan_finish(&near);
     cr_assert_eq(store_add(st, &t, &near, &a), 0);
     cr_assert_float_eq(a.f.diversity, 1, 0);
     scan_end(&near);

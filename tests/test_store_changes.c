@@ -117,7 +117,7 @@ static void change(struct store *st, uint64_t *seed, int *id, bool clear)
         struct memory m = memory_of((uint64_t)++*id + 1000000, (struct slice){ text, strlen(text) }, x);
         store_import(st, &m, &seq);
     } else if (clear && random_next(seed) % 4 == 0) {
-        store_clear(st, &seq);
+        store_clear(st, SIZE_MAX, &seq);
     }
 }
 
@@ -394,7 +394,7 @@ Test(store_changes, a_clear_hands_over_what_a_compaction_has_not_had)
     for (uint8_t i = 1; i <= 4; i++) add_one(st, (const char[]){ (char)('a' + i), 0 }, i);
     cr_assert_eq(store_living(st), 4);
     cr_assert(store_living_next(st, &m));
-    cr_assert_eq(store_clear(st, &seq), 4);
+    cr_assert_eq(store_clear(st, SIZE_MAX, &seq), 4);
     cr_assert_eq(new.keeps, 3, "%d", new.keeps);
     cr_assert(!store_living_next(st, &m));
     store_free(st);

@@ -12,7 +12,7 @@ static double run(struct store *st, struct scan_config *c, float *queries, uint3
         double begin = cpu_ms();
         c->vector = queries + (size_t)i * dim;
         store_scan(st, &sc, c);
-        store_scan_finish(st, &sc);
+        scan_finish(&sc);
         scan_end(&sc);
         ms[i] = cpu_ms() - begin;
     }

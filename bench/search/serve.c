@@ -30,7 +30,7 @@ int main(int argc, char **argv)
         struct scan_config c = { .filter = scan_any(), .vector = v, .min_similarity = -2, .k = 10 };
         struct scan sc;
         double wall = clock_ms(CLOCK_MONOTONIC), cpu = cpu_ms();
-        if (store_scan(st, &sc, &c) || store_scan_finish(st, &sc)) return 71;
+        if (store_scan(st, &sc, &c) || scan_finish(&sc)) return 71;
         printf("%.4f %.4f", clock_ms(CLOCK_MONOTONIC) - wall, cpu_ms() - cpu);
         for (size_t i = 0; i < sc.n; i++) {
             struct memory m = store_view(st, sc.hits[i].row);

@@ -203,9 +203,20 @@ static size_t look_filtered(struct scan *sc, uint32_t first, size_t n)
 
 /* ---- the scan */
 
+static void begin_anew(struct scan *sc)
+{
+    sc->end = sc->rs->used;
+    sc->puts = sc->rs->puts;
+    sc->moves = sc->rs->moves;
+    sc->at = 0;
+    sc->n = sc->sorted = 0;
+    sc->searched = sc->below = 0;
+}
+
 int scan_begin(struct scan *sc, const struct records *rs, const struct scan_config *config)
 {
-    *sc = (struct scan){ .rs = rs, .c = *config, .end = rs->used };
+    *sc = (struct scan){ .rs = rs, .c = *config };
+    begin_anew(sc);
     const struct scan_filter *f = &config->filter;
     if (config->order > SCAN_SCORE) sc->c.vector = NULL;
     /* By rounding the computed cosine of like vectors may be below 1, that of opposite ones
@@ -239,6 +250,7 @@ static bool sort_some(struct scan *sc)
 bool scan_step(struct scan *sc)
 {
     size_t cost = 0;
+    if (sc->end > sc->rs->used) begin_anew(sc);  /* rows that are not there any more */
     if (sc->at >= sc->end) return sort_some(sc);
     while (sc->at < sc->end && cost < GRANULE_BYTES) {
         uint32_t left = CHUNK_ROWS - sc->at % CHUNK_ROWS, n = sc->end - sc->at;
@@ -261,21 +273,14 @@ static bool stale(const struct scan *sc)
     return false;
 }
 
-void scan_again(struct scan *sc, const struct records *rs)
+int scan_finish(struct scan *sc)
 {
-    sc->rs = rs;
-    sc->end = rs->used;
-    sc->at = 0;
-    sc->n = sc->sorted = 0;
-    sc->searched = sc->below = 0;
-}
-
-void scan_finish(struct scan *sc)
-{
+    /* What moved to another row may have passed the scan unseen. */
+    if (sc->moves != sc->rs->moves) begin_anew(sc);
     while (scan_step(sc)) continue;
-    if (!stale(sc)) return;
-    scan_again(sc, sc->rs);
+    if (stale(sc)) begin_anew(sc);
     while (scan_step(sc)) continue;
+    return sc->status;
 }
 
 void scan_end(struct scan *sc)

@@ -4,7 +4,7 @@
  * a long one can be a job; in one go it gives the same. The codes of cosine.h
  * tell with their bound which rows cannot matter; the others are computed in
  * double. Rows may come and go between granules: what is given is there, and was
- * the best when it was looked at. */
+ * the best when it was looked at; should all rows go, the scan begins anew. */
 #ifndef INDEX_H
 #define INDEX_H
 
@@ -60,7 +60,7 @@ struct scan {
     struct hit *hits;            /* best first when done */
     uint64_t searched, below;    /* rows that passed the filters; those gated out */
     int      status;             /* 0, or -1: out of memory, hits are not all */
-    uint64_t era, puts, moves;   /* the store's: what it looked like when this began */
+    uint64_t puts, moves;        /* the records' when this began */
 };
 
 /* A filter that lets everything pass; a scan for the one nearest row. */
@@ -73,11 +73,8 @@ int  scan_begin(struct scan *sc, const struct records *rs, const struct scan_con
 /* One granule; true while there is more to do. */
 bool scan_step(struct scan *sc);
 
-/* Begin anew, over these records. */
-void scan_again(struct scan *sc, const struct records *rs);
-
-/* All that is left, at once; then sc->hits[0..n) are in order and all live. */
-void scan_finish(struct scan *sc);
+/* All that is left, at once; then sc->hits[0..n) are in order and all live. The status. */
+int  scan_finish(struct scan *sc);
 void scan_end(struct scan *sc);
 
 #endif

@@ -24,7 +24,7 @@ void memory_predict(void *memory, const float *vector, size_t top_k,
         free(reply);
         return;
     }
-    store_scan_finish(ms->store, &s);
+    scan_finish(&s);
     for (size_t i = 0; i < s.n; i++) {
         struct memory m = store_view(ms->store, reply[s.hits[i].row]);
         each(user, &(struct prediction){ m.text, cosine_clamp(s.hits[i].cosine) });

@@ -188,22 +188,35 @@ void records_open(struct records *rs, uint32_t dimension, const uint64_t key[2])
                             .last = ROW_NONE, .key = { key[0], key[1] } };
 }
 
-bool records_close_part(struct records *rs)
+bool records_spare(const struct records *rs)
 {
-    if (!rs->n_chunks) return false;
-    uint32_t first = --rs->n_chunks * CHUNK_ROWS;
-    struct chunk *c = &rs->chunks[rs->n_chunks];
-    for (; rs->used > first; rs->used--) free(c->record[rs->used - first - 1].bytes);
+    return rs->n_chunks * CHUNK_ROWS >= rs->used + CHUNK_ROWS;
+}
+
+static void table_free(struct table *t)
+{
+    free(t->row);
+    *t = (struct table){ 0 };
+}
+
+bool records_trim(struct records *rs)
+{
+    if (!records_spare(rs)) return false;
+    const struct chunk *c = &rs->chunks[--rs->n_chunks];
     munmap(c->vectors, c->bytes);
-    return rs->n_chunks > 0;
+    if (!rs->taken) {
+        table_free(&rs->by_id);
+        table_free(&rs->by_text);
+    }
+    return records_spare(rs);
 }
 
 void records_close(struct records *rs)
 {
-    while (records_close_part(rs)) { }
+    for (; rs->used; rs->used--) free(records_at(rs, rs->used - 1)->bytes);
+    rs->taken = 0;
+    while (records_trim(rs)) { }
     free(rs->chunks);
-    free(rs->by_id.row);
-    free(rs->by_text.row);
     records_open(rs, rs->dimension, rs->key);
 }
 
@@ -249,7 +262,7 @@ static uint64_t units_of(const struct records *rs, const struct record *r)
     return (rs->dimension * sizeof(float) + text_bytes(r) + 63) / 64;
 }
 
-void records_show(struct records *rs, uint32_t row)
+static void show(struct records *rs, uint32_t row)
 {
     struct record *r = records_at(rs, row);
     link_in(rs, row);
@@ -259,6 +272,13 @@ void records_show(struct records *rs, uint32_t row)
     r->state = ROW_LIVE;
     rs->units += units_of(rs, r);
     rs->live++;
+    rs->puts++;
+}
+
+void records_show(struct records *rs, uint32_t row)
+{
+    show(rs, row);
+    rs->moves++;
 }
 
 void records_hide(struct records *rs, uint32_t row)
@@ -281,6 +301,9 @@ void records_free(struct records *rs, uint32_t row)
     r->state = ROW_FREE;
     r->next = rs->free;
     rs->free = row;
+    if (--rs->taken) return;
+    rs->free = ROW_NONE;
+    rs->used = 0;
 }
 
 static char *bytes_of(const struct memory *m)
@@ -326,7 +349,9 @@ uint32_t records_put(struct records *rs, const struct memory *m, uint32_t instea
     r->prev = place ? place->prev : rs->last;
     r->next = place ? place->next : ROW_NONE;
     r->order = place ? place->order : ++rs->order;
-    records_show(rs, row);
+    rs->moves += place != NULL;
+    rs->taken++;
+    show(rs, row);
     return row;
 }
 

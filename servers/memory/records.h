@@ -3,6 +3,7 @@
  * Rows live in chunks that never move: vectors and codes in one aligned mapping
  * each (huge pages where the system has them), freed rows are taken again. Two
  * hash tables find a row by id and by text; a list keeps the order of storing.
+ * When the last row is given back, all begins anew, and the chunks can be let go.
  * A hidden row is out of tables, list and scans but whole, so that it can be
  * shown again; hide and show nest like the undoing of changes does: in reverse. */
 #ifndef RECORDS_H
@@ -45,9 +46,12 @@ struct table { uint32_t *row; size_t cap, used; };
 
 struct records {
     uint32_t dimension, n_chunks;
-    uint32_t used;                         /* rows ever taken; all below are or were one */
+    uint32_t used;                         /* all rows below are or were taken */
+    uint32_t taken;                        /* those that are: live or hidden */
     uint32_t free, first, last;            /* free list; oldest and newest of the list */
     uint64_t order;                        /* given last */
+    uint64_t puts, moves;                  /* how often a vector came, and a memory to another
+                                              row or back from hiding */
     size_t   live;
     size_t   text_bytes;                   /* held for texts */
     uint64_t units;                        /* of 64 bytes that the live ones fill in the log */
@@ -70,8 +74,9 @@ void meta_read(struct meta *meta, struct slice metadata);
 void records_open(struct records *rs, uint32_t dimension, const uint64_t key[2]);
 void records_close(struct records *rs);
 
-/* Close the last chunk, its rows out of use already; true while there is one more. */
-bool records_close_part(struct records *rs);
+/* Is the last chunk out of use? Let it go; true while there is one more. */
+bool records_spare(const struct records *rs);
+bool records_trim(struct records *rs);
 
 /* Take a row for m, all of it copied, as the newest, or in the place of a row
  * that was hidden just before. ROW_NONE: no room. */

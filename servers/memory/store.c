@@ -7,7 +7,7 @@
 
 bool store_full(const struct store *st)
 {
-    const struct records *rs = &st->s->records;
+    const struct records *rs = &st->records;
     if (rs->live < st->c.max_memories) return false;
     for (uint32_t row = rs->first; row != ROW_NONE && st->c.evict;
          row = records_at(rs, row)->next) {
@@ -22,16 +22,16 @@ uint32_t store_duplicate(const struct store *st, struct slice text, struct slice
 {
     struct meta meta;
     meta_read(&meta, metadata);
-    return records_same(&st->s->records, text, meta.type);
+    return records_same(&st->records, text, meta.type);
 }
 
 /* Write other fields of a row. */
 static int change_fields(struct store *st, uint32_t row, const struct memory_fields *f,
                          bool duplicate, uint64_t *seq)
 {
-    struct change *c = change_new(st, FIELDS, row);
+    struct change *c = change_new(FIELDS, row);
     if (!c) return STORE_NO_ROOM;
-    struct memory m = records_view(&st->s->records, row);
+    struct memory m = records_view(&st->records, row);
     c->fields = m.f;
     c->duplicate = duplicate;
     m.f = *f;
@@ -40,13 +40,13 @@ static int change_fields(struct store *st, uint32_t row, const struct memory_fie
         return STORE_LOG;
     }
     *seq = c->seq;
-    records_fields(&st->s->records, row, f);
+    records_fields(&st->records, row, f);
     return STORE_OK;
 }
 
 static int reinforce(struct store *st, uint32_t row, bool duplicate, uint64_t *seq)
 {
-    struct memory_fields f = records_at(&st->s->records, row)->f;
+    struct memory_fields f = records_at(&st->records, row)->f;
     f.significance = significance_reinforced(f.significance);
     f.access_count += f.access_count < UINT32_MAX;
     f.last_access_ms = st->now_ms;
@@ -63,16 +63,15 @@ int store_reinforce(struct store *st, uint32_t row, uint64_t *seq)
 static int nearest(struct store *st, const float *vector, struct scan *near, double *diversity)
 {
     struct scan own;
-    bool usable = near && near->era == st->era && near->puts == st->puts && !near->status;
+    bool usable = near && near->puts == st->records.puts && !near->status;
     if (!usable) {
         struct scan_config config = scan_nearest(vector);
         if (store_scan(st, &own, &config)) return STORE_NO_ROOM;
         near = &own;
     }
-    scan_finish(near);
+    int failed = scan_finish(near) ? STORE_NO_ROOM : STORE_OK;
     double d = near->n ? 1 - near->hits[0].cosine : 1;
     *diversity = d < 0 ? 0 : d > 1 ? 1 : d;
-    int failed = near->status ? STORE_NO_ROOM : STORE_OK;
     if (!usable) scan_end(&own);
     return failed;
 }
@@ -82,10 +81,10 @@ static int rate(struct store *st, const struct memory *t, struct scan *near,
                 struct memory_fields *f, double *surprise)
 {
     struct meta meta;
-    double d, q = vocabulary_information(&st->s->words, t->text);
+    double d, q = vocabulary_information(&st->words, t->text);
     if (q < 0 || nearest(st, t->vector, near, &d)) return STORE_NO_ROOM;
     meta_read(&meta, t->metadata);
-    double s = stream_surprise(streams_find(&st->s->streams, stream_key(st, &meta)), t->vector,
+    double s = stream_surprise(streams_find(&st->streams, stream_key(st, &meta)), t->vector,
                                st->c.dimension);
     double floor = significance_floor(t->text, meta.importance);
     f->surprise = (float)s;
@@ -112,13 +111,13 @@ static int push_stream(struct store *st, struct change *c, const struct memory *
     size_t bytes = sizeof(struct stream) + st->c.dimension * sizeof(double);
     meta_read(&meta, m->metadata);
     c->key = stream_key(st, &meta);
-    struct stream *stream = streams_find(&st->s->streams, c->key);
+    struct stream *stream = streams_find(&st->streams, c->key);
     if (stream) {
         c->was = malloc(bytes);
         if (!c->was) return -1;
         memcpy(c->was, stream, bytes);
     }
-    stream = streams_take(&st->s->streams, c->key, st->c.dimension, &c->gone);
+    stream = streams_take(&st->streams, c->key, st->c.dimension, &c->gone);
     if (!stream) return -1;
     c->streamed = true;
     stream_push(stream, m->vector, st->c.dimension, s);
@@ -128,10 +127,10 @@ static int push_stream(struct store *st, struct change *c, const struct memory *
 /* A row, its words and, unless s is negative, its stream, then the log; all or nothing. */
 static int add_row(struct store *st, const struct memory *m, double s, uint64_t *seq)
 {
-    struct change *c = change_new(st, ADDED, ROW_NONE);
+    struct change *c = change_new(ADDED, ROW_NONE);
     if (!c) return STORE_NO_ROOM;
     c->newest_ms = st->newest_ms;
-    c->row = put_row(st->s, m, ROW_NONE);
+    c->row = put_row(st, m, ROW_NONE);
     bool no_room = c->row == ROW_NONE || (s >= 0 && push_stream(st, c, m, s));
     int failed = no_room ? STORE_NO_ROOM : change_log(st, c, MEMORY_PUT, m);
     if (failed) {
@@ -139,7 +138,6 @@ static int add_row(struct store *st, const struct memory *m, double s, uint64_t 
         change_free(c);
         return failed;
     }
-    st->puts++;
     if (m->f.stored_ms > st->newest_ms) st->newest_ms = m->f.stored_ms;
     *seq = c->seq;
     return STORE_OK;
@@ -148,22 +146,22 @@ static int add_row(struct store *st, const struct memory *m, double s, uint64_t 
 static int reinforce_same(struct store *st, uint32_t row, struct store_added *out)
 {
     int failed = reinforce(st, row, true, &out->seq);
-    const struct record *r = records_at(&st->s->records, row);
+    const struct record *r = records_at(&st->records, row);
     memcpy(out->id, r->id, MEMORY_ID);
     out->f = r->f;
     out->duplicate = true;
-    out->count = st->s->records.live;
+    out->count = st->records.live;
     return failed;
 }
 
 /* Make room for the row that has just come: put first, it cannot be lost by a failure between. */
 static void evict(struct store *st, uint32_t keep, struct store_added *out)
 {
-    while (st->s->records.live > st->c.max_memories &&
+    while (st->records.live > st->c.max_memories &&
            out->n_evicted < sizeof out->evicted / sizeof *out->evicted) {
         uint32_t row = weakest(st, keep);
         if (row == ROW_NONE) return;
-        memcpy(out->evicted[out->n_evicted], records_at(&st->s->records, row)->id, MEMORY_ID);
+        memcpy(out->evicted[out->n_evicted], records_at(&st->records, row)->id, MEMORY_ID);
         if (remove_logged(st, row, STORE_EVICTED, &out->seq)) return;
         out->n_evicted++;
     }
@@ -185,10 +183,10 @@ int store_add(struct store *st, const struct memory *t, struct scan *near,
     m.f.time_ms = t->f.time_ms == INT64_MIN ? st->now_ms : t->f.time_ms;
     failed = add_row(st, &m, s, &out->seq);
     if (failed) return failed;
-    evict(st, st->s->records.last, out);
+    evict(st, st->records.last, out);
     memcpy(out->id, m.id, MEMORY_ID);
     out->f = m.f;
-    out->count = st->s->records.live;
+    out->count = st->records.live;
     return STORE_OK;
 }
 
@@ -198,7 +196,7 @@ int store_import(struct store *st, const struct memory *m, uint64_t *seq)
     if (store_full(st)) return STORE_FULL;
     int failed = add_row(st, m, -1, seq);
     struct store_added out = { .n_evicted = 0 };
-    if (!failed) evict(st, st->s->records.last, &out);
+    if (!failed) evict(st, st->records.last, &out);
     return failed;
 }
 
@@ -207,7 +205,7 @@ int store_import(struct store *st, const struct memory *m, uint64_t *seq)
 /* A compaction has still to get what its snapshot held. */
 void hand_over(struct store *st, uint32_t row, const struct memory *m)
 {
-    const struct record *r = records_at(&st->s->records, row);
+    const struct record *r = records_at(&st->records, row);
     if (!st->living || r->order <= st->handed || r->order > st->last) return;
     if (st->cursor == row) st->cursor = r->next;
     if (st->c.keep) st->c.keep(st->c.user, m);
@@ -215,36 +213,34 @@ void hand_over(struct store *st, uint32_t row, const struct memory *m)
 
 int remove_logged(struct store *st, uint32_t row, enum store_reason why, uint64_t *seq)
 {
-    struct change *c = change_new(st, REMOVED, row);
+    struct change *c = change_new(REMOVED, row);
     if (!c) return STORE_NO_ROOM;
     c->reason = why;
-    struct memory m = records_view(&st->s->records, row);
+    struct memory m = records_view(&st->records, row);
     if (change_log(st, c, MEMORY_DELETE, &m)) {
         change_free(c);
         return STORE_LOG;
     }
     *seq = c->seq;
     hand_over(st, row, &m);
-    remove_row(st->s, row);
+    remove_row(st, row);
     return STORE_OK;
 }
 
 static int replace_row(struct store *st, uint32_t old, const struct memory *m, uint64_t *seq)
 {
-    struct change *c = change_new(st, REPLACED, ROW_NONE);
+    struct change *c = change_new(REPLACED, ROW_NONE);
     if (!c) return STORE_NO_ROOM;
     c->old = old;
-    remove_row(st->s, old);
-    c->row = put_row(st->s, m, old);
+    remove_row(st, old);
+    c->row = put_row(st, m, old);
     int failed = c->row == ROW_NONE ? STORE_NO_ROOM : change_log(st, c, MEMORY_PUT, m);
     if (failed) {
-        if (c->row == ROW_NONE) restore_row(st->s, old);
+        if (c->row == ROW_NONE) restore_row(st, old);
         else change_undo(st, c);
         change_free(c);
         return failed;
     }
-    st->puts++;
-    st->moves++;
     if (st->cursor == old) st->cursor = c->row;
     *seq = c->seq;
     return STORE_OK;
@@ -252,9 +248,9 @@ static int replace_row(struct store *st, uint32_t old, const struct memory *m, u
 
 int store_update(struct store *st, const uint8_t *id, const struct store_update *u, uint64_t *seq)
 {
-    uint32_t row = records_find(&st->s->records, id);
+    uint32_t row = records_find(&st->records, id);
     if (row == ROW_NONE) return STORE_NOT_FOUND;
-    struct memory m = records_view(&st->s->records, row);
+    struct memory m = records_view(&st->records, row);
     if (u->significance >= 0) m.f.significance = u->significance;
     if (u->pinned >= 0) m.f.pinned = u->pinned != 0;
     if (!u->text.p && !u->metadata.p && !u->tags.p)
@@ -268,6 +264,6 @@ int store_update(struct store *st, const uint8_t *id, const struct store_update 
 
 int store_delete(struct store *st, const uint8_t *id, uint64_t *seq)
 {
-    uint32_t row = records_find(&st->s->records, id);
+    uint32_t row = records_find(&st->records, id);
     return row == ROW_NONE ? STORE_NOT_FOUND : remove_logged(st, row, STORE_DELETED, seq);
 }

@@ -101,14 +101,11 @@ int store_update(struct store *st, const uint8_t *id, const struct store_update 
 int store_delete(struct store *st, const uint8_t *id, uint64_t *seq);
 int store_reinforce(struct store *st, uint32_t row, uint64_t *seq);
 
-/* Remove the n oldest, one by one: clear in parts, which store_clear() ends. */
-long store_clear_oldest(struct store *st, size_t n, uint64_t *seq);
+/* Remove the oldest, pinned ones too, at most so many, and the streams with the last one that
+ * there is; how many, or a status. */
+long store_clear(struct store *st, size_t most, uint64_t *seq);
 
-/* Remove everything, pinned ones and streams too; how many there were, or a status. */
-long store_clear(struct store *st, uint64_t *seq);
-
-/* After that became durable its memory is given back in parts: true while there is more. */
-bool store_cleared(const struct store *st);
+/* Give memory back in parts that no row needs (records_spare()): true while there is more. */
 bool store_give_back(struct store *st);
 
 /* The same in parts: may a sweep begin now? Then look at `most` rows from *row on (0 at
@@ -143,12 +140,8 @@ void store_failed(struct store *st, uint64_t seq);
 struct store_gone { uint64_t seq; uint8_t id[MEMORY_ID]; };
 size_t store_deletes(const struct store *st, uint64_t seq, struct store_gone *out, size_t cap);
 
-/* Begin a scan of the rows (index.h) by the store's clock; go on with it, true
- * while there is more; all that is left at once. 0, or STORE_NO_ROOM. A scan that
- * is gone on with only through these outlives store_clear(). */
-int  store_scan(struct store *st, struct scan *sc, const struct scan_config *config);
-bool store_scan_step(struct store *st, struct scan *sc);
-int  store_scan_finish(struct store *st, struct scan *sc);
+/* Begin a scan of the rows (index.h) by the store's clock. 0, or -1: no room. */
+int  store_scan(const struct store *st, struct scan *sc, const struct scan_config *config);
 
 /* What was answered, by row: where its type is "user" and the next of its session is of type
  * "assistant", that one; else ROW_NONE. To be freed; NULL: no room. */

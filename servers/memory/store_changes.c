@@ -4,124 +4,97 @@
 
 #include "store_state.h"
 
-/* ---- state */
-
-struct state *state_new(const struct store *st)
+static struct slice text_of(const struct store *st, uint32_t row)
 {
-    struct state *s = calloc(1, sizeof *s);
-    if (!s) return NULL;
-    records_open(&s->records, st->c.dimension, st->c.seed);
-    s->words.key[0] = st->c.seed[0];
-    s->words.key[1] = ~st->c.seed[1];
-    return s;
-}
-
-void state_free(struct state *s)
-{
-    records_close(&s->records);
-    vocabulary_free(&s->words);
-    streams_clear(&s->streams);
-    free(s);
-}
-
-static struct slice text_of(const struct state *s, uint32_t row)
-{
-    const struct record *r = records_at(&s->records, row);
+    const struct record *r = records_at(&st->records, row);
     return (struct slice){ r->bytes, r->text_len };
 }
 
-void remove_row(struct state *s, uint32_t row)
+void remove_row(struct store *st, uint32_t row)
 {
-    vocabulary_remove(&s->words, text_of(s, row));
-    records_hide(&s->records, row);
+    vocabulary_remove(&st->words, text_of(st, row));
+    records_hide(&st->records, row);
 }
 
-void restore_row(struct state *s, uint32_t row)
+void restore_row(struct store *st, uint32_t row)
 {
-    records_show(&s->records, row);
-    int no_room = vocabulary_add(&s->words, text_of(s, row));
-    assert(!no_room); /* it was there before, and room never shrinks */
+    records_show(&st->records, row);
+    int no_room = vocabulary_add(&st->words, text_of(st, row));
+    assert(!no_room); /* it was there before, and room shrinks only when nothing is left */
     (void)no_room;
 }
 
-uint32_t put_row(struct state *s, const struct memory *m, uint32_t instead)
+uint32_t put_row(struct store *st, const struct memory *m, uint32_t instead)
 {
-    if (vocabulary_add(&s->words, m->text)) return ROW_NONE;
-    uint32_t row = records_put(&s->records, m, instead);
-    if (row == ROW_NONE) vocabulary_remove(&s->words, m->text);
+    if (vocabulary_add(&st->words, m->text)) return ROW_NONE;
+    uint32_t row = records_put(&st->records, m, instead);
+    if (row == ROW_NONE) vocabulary_remove(&st->words, m->text);
     return row;
 }
 
 /* ---- changes that wait for the disk */
 
-struct change *change_new(struct store *st, enum kind kind, uint32_t row)
+struct change *change_new(enum kind kind, uint32_t row)
 {
     struct change *c = calloc(1, sizeof *c);
-    if (c) *c = (struct change){ .kind = kind, .row = row, .state = st->s };
+    if (c) *c = (struct change){ .kind = kind, .row = row };
     return c;
 }
 
 void change_free(struct change *c)
 {
     free(c->was);
+    if (c->cleared) streams_clear(c->cleared);
+    free(c->cleared);
     free(c);
 }
 
-void change_keep(struct store *st, struct change *c)
-{
-    c->older = st->newest;
-    *(st->newest ? &st->newest->newer : &st->oldest) = c;
-    st->newest = c;
-    st->pending++;
-}
-
-int change_log(struct store *st, struct change *c, enum memory_change what,
-                      const struct memory *m)
+int change_log(struct store *st, struct change *c, enum memory_change what, const struct memory *m)
 {
     c->now = m->f;
     if (!st->c.append) c->seq = ++st->seq;
     else if (st->c.append(st->c.user, what, m, &c->seq)) return STORE_LOG;
-    change_keep(st, c);
+    c->older = st->newest;
+    *(st->newest ? &st->newest->newer : &st->oldest) = c;
+    st->newest = c;
+    st->pending++;
     return STORE_OK;
 }
 
 static void undo_stream(struct store *st, struct change *c)
 {
-    struct stream *stream = streams_find(&c->state->streams, c->key);
+    struct stream *stream = streams_find(&st->streams, c->key);
     if (c->was) memcpy(stream, c->was, sizeof *stream + st->c.dimension * sizeof(double));
-    else streams_drop(&c->state->streams, stream);
-    streams_restore(&c->state->streams, c->gone);
+    else streams_drop(&st->streams, stream);
+    streams_restore(&st->streams, c->gone);
 }
 
 void change_undo(struct store *st, struct change *c)
 {
-    struct state *s = c->state;
+    if (c->cleared) {
+        streams_clear(&st->streams);
+        st->streams = *c->cleared;
+        c->cleared->n = 0;
+    }
     switch (c->kind) {
     case ADDED:
-        remove_row(s, c->row);
-        records_free(&s->records, c->row);
+        remove_row(st, c->row);
+        records_free(&st->records, c->row);
         st->newest_ms = c->newest_ms;
         if (c->streamed) undo_stream(st, c);
         break;
     case REMOVED:
-        restore_row(s, c->row);
+        restore_row(st, c->row);
         break;
     case REPLACED:
-        remove_row(s, c->row);
-        records_free(&s->records, c->row);
-        restore_row(s, c->old);
+        remove_row(st, c->row);
+        records_free(&st->records, c->row);
+        restore_row(st, c->old);
         break;
     case FIELDS:
-        records_fields(&s->records, c->row, &c->fields);
-        break;
-    case CLEARED:
-        state_free(st->s);
-        st->s = s;
-        st->era++;
+        records_fields(&st->records, c->row, &c->fields);
         break;
     }
-    st->puts++;
-    st->moves++;
     st->living = false;
 }
 
@@ -129,26 +102,20 @@ static void tell(const struct store *st, enum store_event what, const struct cha
                  uint32_t row)
 {
     if (!st->c.event) return;
-    struct memory m = records_view(&c->state->records, row);
+    struct memory m = records_view(&st->records, row);
     if (what != STORE_REMOVED) m.f = c->now;
     st->c.event(st->c.user, what, c->reason, &m);
 }
 
-bool store_cleared(const struct store *st) { return st->cleared != NULL; }
-
 bool store_give_back(struct store *st)
 {
-    struct state *s = st->cleared;
-    if (s && !records_close_part(&s->records)) {
-        st->cleared = s->next;
-        state_free(s);
-    }
-    return st->cleared != NULL;
+    if (!st->records.taken) vocabulary_free(&st->words);
+    return records_trim(&st->records);
 }
 
 static void settle(struct store *st, struct change *c)
 {
-    struct records *rs = &c->state->records;
+    struct records *rs = &st->records;
     switch (c->kind) {
     case ADDED:
         tell(st, STORE_ADDED, c, c->row);
@@ -167,12 +134,6 @@ static void settle(struct store *st, struct change *c)
     case FIELDS:
         tell(st, STORE_UPDATED, c, c->row);
         st->duplicates += c->duplicate;
-        break;
-    case CLEARED:
-        for (uint32_t row = rs->first; row != ROW_NONE; row = records_at(rs, row)->next)
-            tell(st, STORE_REMOVED, c, row);
-        c->state->next = st->cleared;
-        st->cleared = c->state;
         break;
     }
 }
@@ -208,7 +169,7 @@ size_t store_deletes(const struct store *st, uint64_t seq, struct store_gone *ou
         if (c->seq < seq || c->kind != REMOVED || c->reason != STORE_DELETED) continue;
         if (n++ >= cap) continue;
         out[n - 1].seq = c->seq;
-        memcpy(out[n - 1].id, records_at(&c->state->records, c->row)->id, MEMORY_ID);
+        memcpy(out[n - 1].id, records_at(&st->records, c->row)->id, MEMORY_ID);
     }
     return n;
 }
@@ -217,7 +178,8 @@ void store_free(struct store *st)
 {
     st->c.event = NULL;
     store_durable(st, UINT64_MAX);
-    while (store_give_back(st)) { }
-    state_free(st->s);
+    records_close(&st->records);
+    vocabulary_free(&st->words);
+    streams_clear(&st->streams);
     free(st);
 }

@@ -14,22 +14,22 @@ struct store *store_new(const struct store_config *config)
     if (!st) return NULL;
     st->c = *config;
     st->swept_ms = st->quiet_ms = st->newest_ms = INT64_MIN;
-    st->s = state_new(st);
-    if (st->s) return st;
-    free(st);
-    return NULL;
+    records_open(&st->records, config->dimension, config->seed);
+    st->words.key[0] = config->seed[0];
+    st->words.key[1] = ~config->seed[1];
+    return st;
 }
 
 uint64_t stream_key(const struct store *st, const struct meta *meta)
 {
-    return records_hash(&st->s->records, meta->session);
+    return records_hash(&st->records, meta->session);
 }
 
 /* ---- loading and the clock */
 
 int store_load(struct store *st, enum memory_change what, const struct memory *m)
 {
-    struct records *rs = &st->s->records;
+    struct records *rs = &st->records;
     uint32_t old = records_find(rs, m->id);
     bool timed = what != MEMORY_DELETE && m->f.stored_ms <= LATEST_MS;
     if (timed && m->f.stored_ms > st->newest_ms) st->newest_ms = m->f.stored_ms;
@@ -38,9 +38,9 @@ int store_load(struct store *st, enum memory_change what, const struct memory *m
         records_fields(rs, old, &m->f);
         return STORE_OK;
     }
-    if (old != ROW_NONE) remove_row(st->s, old);
-    if (what == MEMORY_PUT && put_row(st->s, m, old) == ROW_NONE) {
-        if (old != ROW_NONE) restore_row(st->s, old);
+    if (old != ROW_NONE) remove_row(st, old);
+    if (what == MEMORY_PUT && put_row(st, m, old) == ROW_NONE) {
+        if (old != ROW_NONE) restore_row(st, old);
         return STORE_NO_ROOM;
     }
     if (old != ROW_NONE) records_free(rs, old);
@@ -54,7 +54,7 @@ bool store_replay(void *store, enum memory_change what, const struct memory *m)
 
 void store_loaded(struct store *st)
 {
-    struct records *rs = &st->s->records;
+    struct records *rs = &st->records;
     uint32_t row = rs->last;
     struct stream *gone;
     for (int i = 1; i < RECENT && row != ROW_NONE; i++) {
@@ -66,7 +66,7 @@ void store_loaded(struct store *st)
         struct memory m = records_view(rs, row);
         struct meta meta;
         meta_read(&meta, m.metadata);
-        struct stream *stream = streams_take(&st->s->streams, stream_key(st, &meta),
+        struct stream *stream = streams_take(&st->streams, stream_key(st, &meta),
                                              st->c.dimension, &gone);
         if (!stream) return;
         stream_push(stream, m.vector, st->c.dimension,
@@ -91,13 +91,13 @@ static bool quiet(const struct store *st) { return st->steady_ms < st->quiet_ms;
 
 double store_strength(const struct store *st, uint32_t row)
 {
-    const struct memory_fields *f = &records_at(&st->s->records, row)->f;
+    const struct memory_fields *f = &records_at(&st->records, row)->f;
     return significance_strength(f->significance, (double)st->now_ms - (double)f->time_ms);
 }
 
 uint32_t weakest(const struct store *st, uint32_t keep)
 {
-    const struct records *rs = &st->s->records;
+    const struct records *rs = &st->records;
     uint32_t best = ROW_NONE;
     double least = 2;
     for (uint32_t row = 0; row < rs->used; row++) {
@@ -123,7 +123,7 @@ bool store_sweep(struct store *st, bool now)
 
 long store_sweep_part(struct store *st, uint32_t *row, uint32_t most, uint64_t *seq)
 {
-    struct records *rs = &st->s->records;
+    struct records *rs = &st->records;
     if (quiet(st)) {                     /* the clock has jumped since it began */
         *row = ROW_NONE;
         return 0;
@@ -141,99 +141,55 @@ long store_sweep_part(struct store *st, uint32_t *row, uint32_t most, uint64_t *
     return n;
 }
 
-long store_clear_oldest(struct store *st, size_t n, uint64_t *seq)
+/* What goes with the newest change comes back when that is undone. */
+static void clear_streams(struct store *st, struct streams *room)
 {
-    long removed = 0;
-    while (n-- && st->s->records.first != ROW_NONE) {
-        int failed = remove_logged(st, st->s->records.first, STORE_CLEARED, seq);
-        if (failed) return failed;
-        removed++;
+    struct change *c = st->newest;
+    if (c && !c->cleared) {
+        c->cleared = room;
+        *room = st->streams;
+        st->streams = (struct streams){ 0 };
+    } else {
+        streams_clear(&st->streams);
+        free(room);
     }
-    return removed;
 }
 
-/* Every delete goes to the log, then everything goes at once. Should the log end
- * in the middle, what it has of them is gone after the next start only. */
-long store_clear(struct store *st, uint64_t *seq)
+long store_clear(struct store *st, size_t most, uint64_t *seq)
 {
-    struct records *rs = &st->s->records;
-    long n = (long)rs->live;
-    struct change *c = change_new(st, CLEARED, ROW_NONE);
-    struct state *fresh = state_new(st);
-    int failed = c && fresh ? STORE_OK : STORE_NO_ROOM;
-    *seq = 0;
-    for (uint32_t row = rs->first; row != ROW_NONE && !failed; row = records_at(rs, row)->next) {
-        struct memory m = records_view(rs, row);
-        if (!st->c.append) *seq = ++st->seq;
-        else if (st->c.append(st->c.user, MEMORY_DELETE, &m, seq)) failed = STORE_LOG;
-        if (!failed) hand_over(st, row, &m);
+    struct streams *room = NULL;
+    if (st->records.live <= most && !(room = malloc(sizeof *room))) return STORE_NO_ROOM;
+    long n = 0;
+    int failed = STORE_OK;
+    while (st->records.first != ROW_NONE && (size_t)n < most && !failed) {
+        failed = remove_logged(st, st->records.first, STORE_CLEARED, seq);
+        n += !failed;
     }
-    if (failed) {
-        if (*seq) st->living = false;    /* some were handed over and are still there */
-        free(c);
-        if (fresh) state_free(fresh);
-        return failed;
-    }
-    c->seq = n ? *seq : st->newest ? st->newest->seq : 0;
-    c->reason = STORE_CLEARED;
-    change_keep(st, c);
-    st->s = fresh;
-    st->era++;
-    st->living = false;
-    if (!n && c == st->oldest) store_durable(st, c->seq);
-    return n;
+    if (room && !failed) clear_streams(st, room);
+    else free(room);
+    return failed && !n ? failed : n;
 }
 
 /* ---- scans and walks */
 
-static void as_of_now(const struct store *st, struct scan *sc)
-{
-    sc->era = st->era;
-    sc->puts = st->puts;
-    sc->moves = st->moves;
-}
-
-int store_scan(struct store *st, struct scan *sc, const struct scan_config *config)
+int store_scan(const struct store *st, struct scan *sc, const struct scan_config *config)
 {
     struct scan_config c = *config;
     c.now_ms = st->now_ms;
-    if (scan_begin(sc, &st->s->records, &c)) return STORE_NO_ROOM;
-    as_of_now(st, sc);
-    return STORE_OK;
+    return scan_begin(sc, &st->records, &c);
 }
 
-static void begin_anew(struct store *st, struct scan *sc)
-{
-    scan_again(sc, &st->s->records);
-    as_of_now(st, sc);
-}
-
-bool store_scan_step(struct store *st, struct scan *sc)
-{
-    /* Rows of an era that is over are not there any more. */
-    if (sc->era != st->era) begin_anew(st, sc);
-    return scan_step(sc);
-}
-
-int store_scan_finish(struct store *st, struct scan *sc)
-{
-    /* What moved to another row may have passed the scan unseen. */
-    if (sc->moves != st->moves || sc->era != st->era) begin_anew(st, sc);
-    scan_finish(sc);
-    return sc->status ? STORE_NO_ROOM : STORE_OK;
-}
-
-uint32_t store_oldest(const struct store *st) { return st->s->records.first; }
+uint32_t store_oldest(const struct store *st) { return st->records.first; }
 
 uint32_t store_younger(const struct store *st, uint32_t row)
 {
-    return records_at(&st->s->records, row)->next;
+    return records_at(&st->records, row)->next;
 }
 
 /* From the youngest on, with the last seen of each session: one pass whatever is asked. */
 uint32_t *store_replies(const struct store *st)
 {
-    const struct records *rs = &st->s->records;
+    const struct records *rs = &st->records;
     size_t cap = 64;
     while (cap < 2 * rs->live) cap *= 2;
     uint32_t *reply = malloc((rs->used + 1) * sizeof *reply), *next = malloc(cap * sizeof *next);
@@ -259,26 +215,26 @@ uint32_t *store_replies(const struct store *st)
     return reply;
 }
 
-const struct records *store_records(const struct store *st) { return &st->s->records; }
+const struct records *store_records(const struct store *st) { return &st->records; }
 
 struct memory store_view(const struct store *st, uint32_t row)
 {
-    return records_view(&st->s->records, row);
+    return records_view(&st->records, row);
 }
 
 uint32_t store_find(const struct store *st, const uint8_t *id)
 {
-    return records_find(&st->s->records, id);
+    return records_find(&st->records, id);
 }
 
 struct store_counts store_count(const struct store *st)
 {
-    const struct records *rs = &st->s->records;
+    const struct records *rs = &st->records;
     double sum = 0;
     struct store_counts n = { .memories = rs->live, .pending = st->pending,
                               .duplicates = st->duplicates, .forgotten = st->forgotten,
                               .evicted = st->evicted };
-    n.bytes = records_bytes(rs) + st->s->words.cap * (sizeof(uint64_t) + sizeof(uint32_t));
+    n.bytes = records_bytes(rs) + st->words.cap * (sizeof(uint64_t) + sizeof(uint32_t));
     for (uint32_t row = 0; row < rs->used; row++) {
         const struct record *r = records_at(rs, row);
         if (r->state != ROW_LIVE) continue;
@@ -293,14 +249,14 @@ struct store_counts store_count(const struct store *st)
 /* A header and the fixed fields of 64 bytes each, then the rest (FORMATS 4). */
 uint64_t store_log_bytes(const struct store *st)
 {
-    return 64 * (2 * (uint64_t)st->s->records.live + st->s->records.units);
+    return 64 * (2 * (uint64_t)st->records.live + st->records.units);
 }
 
 /* ---- compaction */
 
 uint64_t store_living(struct store *st)
 {
-    const struct records *rs = &st->s->records;
+    const struct records *rs = &st->records;
     st->living = rs->live > 0;
     st->handed = 0;
     st->last = rs->live ? records_at(rs, rs->last)->order : 0;
@@ -312,12 +268,12 @@ bool store_living_next(void *store, struct memory *m)
 {
     struct store *st = store;
     if (!st->living || st->cursor == ROW_NONE) return false;
-    const struct record *r = records_at(&st->s->records, st->cursor);
+    const struct record *r = records_at(&st->records, st->cursor);
     if (r->order > st->last) {
         st->cursor = ROW_NONE;
         return false;
     }
-    *m = records_view(&st->s->records, st->cursor);
+    *m = records_view(&st->records, st->cursor);
     st->handed = r->order;
     st->cursor = r->next;
     return true;

@@ -4,15 +4,7 @@
 
 #include "store.h"
 
-/* All that clear replaces at once. */
-struct state {
-    struct records    records;
-    struct vocabulary words;
-    struct streams    streams;
-    struct state     *next;      /* of those that were cleared and are to be freed */
-};
-
-enum kind { ADDED, REMOVED, REPLACED, FIELDS, CLEARED };
+enum kind { ADDED, REMOVED, REPLACED, FIELDS };
 
 /* One change that is not on disk yet, and how to undo it. */
 struct change {
@@ -21,7 +13,6 @@ struct change {
     enum kind kind;
     enum store_reason reason;
     bool duplicate;
-    struct state *state;         /* what it changed; CLEARED: what was there before */
     uint32_t row, old;           /* REPLACED: old is the hidden one */
     struct memory_fields fields; /* FIELDS: as they were */
     struct memory_fields now;    /* as it made them */
@@ -29,15 +20,17 @@ struct change {
     bool streamed;               /* ADDED: the stream of key was touched; */
     uint64_t key;
     struct stream *was, *gone;   /* its copy from before, NULL: it was new; who made room */
+    struct streams *cleared;     /* NULL, or all that went with it */
 };
 
 struct store {
     struct store_config c;
-    struct state *s;
+    struct records    records;
+    struct vocabulary words;
+    struct streams    streams;
     struct change *oldest, *newest;
     size_t   pending;
-    struct state *cleared;
-    uint64_t era, puts, moves, seq; /* seq: without a log */
+    uint64_t seq;                /* without a log */
     int64_t  now_ms;             /* the clock that counts */
     int64_t  newest_ms;          /* stored_ms of the newest */
     int64_t  wall_ms, steady_ms; /* as last told */
@@ -51,19 +44,16 @@ struct store {
 
 /* Rows with their words. restore_row() brings back what remove_row() took; put_row()
  * is records_put() and ROW_NONE without room. */
-struct state *state_new(const struct store *st);
-void     state_free(struct state *s);
-void     remove_row(struct state *s, uint32_t row);
-void     restore_row(struct state *s, uint32_t row);
-uint32_t put_row(struct state *s, const struct memory *m, uint32_t instead);
+void     remove_row(struct store *st, uint32_t row);
+void     restore_row(struct store *st, uint32_t row);
+uint32_t put_row(struct store *st, const struct memory *m, uint32_t instead);
 
-/* A change of the present state, not yet made; NULL: no room. */
-struct change *change_new(struct store *st, enum kind kind, uint32_t row);
+/* A change, not yet made; NULL: no room. */
+struct change *change_new(enum kind kind, uint32_t row);
 void change_free(struct change *c);
 
 /* Tell the log, then keep the change until the disk has it. On failure it is still the caller's. */
 int change_log(struct store *st, struct change *c, enum memory_change what, const struct memory *m);
-void change_keep(struct store *st, struct change *c);
 void change_undo(struct store *st, struct change *c);
 
 /* A compaction gets a row that it has not had yet and that is about to go. */

@@ -251,7 +251,7 @@ static bool scan_open(struct task *t)
 
 static void scan_close(struct task *t)
 {
-    if (store_scan_finish(t->ms->store, &t->scan)) task_error(t, REPLY_INTERNAL, "Internal error");
+    if (scan_finish(&t->scan)) task_error(t, REPLY_INTERNAL, "Internal error");
     else t->found(t);
 }
 
@@ -273,7 +273,7 @@ bool task_step(struct job *job)
     struct memory_service *ms = CONTAINER(struct memory_service, scanning, job);
     struct task *t = ms->scans;
     if (!t) return false;
-    if (t->scanning && store_scan_step(ms->store, &t->scan)) return true;
+    if (t->scanning && scan_step(&t->scan)) return true;
     take(&ms->scans);                    /* a refusal lets other requests come here */
     if (t->scanning) {
         scan_close(t);
@@ -309,17 +309,16 @@ static void fail(struct task **list, const char *why)
 static void clear_part(struct memory_service *ms)
 {
     struct task *t = ms->clearing;
-    bool last = store_records(ms->store)->live <= PART;
     uint64_t seq;
     t->begun = true;
-    long n = last ? store_clear(ms->store, &seq) : store_clear_oldest(ms->store, PART, &seq);
+    long n = store_clear(ms->store, PART, &seq);
     if (n < 0) {
         fail(&ms->clearing, "the log takes nothing more");
         return;
     }
     t->removed += n;
     if (n) t->seq = seq;
-    if (last) finish(&ms->clearing);
+    if (!store_records(ms->store)->live) finish(&ms->clearing);
 }
 
 static void sweep_part(struct memory_service *ms)
@@ -349,7 +348,7 @@ static void sweep_begin(struct memory_service *ms)
 bool memory_bulk_wants(const struct memory_service *ms)
 {
     bool any = ms->clearing || ms->cleaning || ms->sweep_row != ROW_NONE;
-    if (store_cleared(ms->store)) return true;
+    if (records_spare(store_records(ms->store))) return true;
     return any && journal_room(ms->journal, JOURNAL_BATCH_BYTES - BATCH * 64) &&
            has_room(ms, LOOK * 64);
 }
@@ -358,7 +357,7 @@ bool memory_bulk_step(struct job *job)
 {
     struct memory_service *ms = CONTAINER(struct memory_service, bulk, job);
     if (!memory_bulk_wants(ms)) return false;
-    if (store_cleared(ms->store)) store_give_back(ms->store);
+    if (records_spare(store_records(ms->store))) store_give_back(ms->store);
     else if (ms->sweep_row != ROW_NONE) sweep_part(ms);
     else if (ms->cleaning) sweep_begin(ms);
     else clear_part(ms);
