@@ -76,6 +76,27 @@ static inline struct memory memory_of(uint64_t number, struct slice text, const 
     return m;
 }
 
+/* What `update` may change; a slice with p NULL and a negative number stay. */
+struct update {
+    struct slice text, metadata, tags;
+    const float *vector;
+    double significance;
+    int pinned;
+};
+static inline int update(struct store *st, const uint8_t *id, const struct update *u, uint64_t *seq)
+{
+    uint32_t row = store_find(st, id);
+    struct memory m = { 0 };
+    if (row != ROW_NONE) m = store_view(st, row);
+    else memcpy(m.id, id, MEMORY_ID);
+    if (u->text.p) m.text = u->text, m.vector = u->vector;
+    if (u->metadata.p) m.metadata = u->metadata;
+    if (u->tags.p) m.tags = u->tags;
+    if (u->significance >= 0) m.f.significance = u->significance;
+    if (u->pinned >= 0) m.f.pinned = u->pinned != 0;
+    return store_update(st, &m, seq);
+}
+
 /* The whole sweep at once; how many it forgot. */
 static inline long store_forget(struct store *st, bool now, uint64_t *seq)
 {

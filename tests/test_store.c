@@ -394,7 +394,7 @@ Test(store, hours_of_sleep_are_no_jump)
     store_free(st);
 }
 
-static struct store_update no_update(void) { return (struct store_update){ .significance = -1, .pinned = -1 }; }
+static struct update no_update(void) { return (struct update){ .significance = -1, .pinned = -1 }; }
 
 static const char *text_at(struct store *st, const uint8_t *id)
 {
@@ -412,22 +412,22 @@ Test(store, an_update_changes_what_it_names_and_keeps_the_place)
     struct memory m;
     struct store *st = open_store(&log, 10, false, 0);
     struct store_added a = add(st, "one", X), b = add(st, "two", Y);
-    struct store_update u = no_update();
+    struct update u = no_update();
     u.significance = 0.25;
     u.pinned = 1;
-    cr_assert_eq(store_update(st, a.id, &u, &seq), 0);
+    cr_assert_eq(update(st, a.id, &u, &seq), 0);
     m = store_view(st, store_find(st, a.id));
     cr_assert_float_eq(m.f.significance, 0.25, 0);
     cr_assert_eq(m.f.pinned, 1);
     u = no_update();
     u.metadata = S("{\"type\":\"user\"}");
     u.tags = S("[\"t\"]");
-    cr_assert_eq(store_update(st, a.id, &u, &seq), 0);
+    cr_assert_eq(update(st, a.id, &u, &seq), 0);
     cr_assert_str_eq(text_at(st, a.id), "one {\"type\":\"user\"} [\"t\"]");
     u = no_update();
     u.text = S("three");
     u.vector = Z;
-    cr_assert_eq(store_update(st, a.id, &u, &seq), 0);
+    cr_assert_eq(update(st, a.id, &u, &seq), 0);
     cr_assert_str_eq(text_at(st, a.id), "three {\"type\":\"user\"} [\"t\"]");
     m = store_view(st, store_find(st, a.id));
     cr_assert_arr_eq(m.vector, Z, sizeof Z);
@@ -447,8 +447,8 @@ Test(store, unknown_ids_are_not_found)
     uint64_t seq;
     uint8_t id[MEMORY_ID] = { 9 };
     struct store *st = open_store(&log, 10, false, 0);
-    struct store_update u = no_update();
-    cr_assert_eq(store_update(st, id, &u, &seq), STORE_NOT_FOUND);
+    struct update u = no_update();
+    cr_assert_eq(update(st, id, &u, &seq), STORE_NOT_FOUND);
     cr_assert_eq(store_delete(st, id, &seq), STORE_NOT_FOUND);
     cr_assert_eq(store_find(st, id), ROW_NONE);
     store_free(st);
@@ -541,8 +541,8 @@ Test(store, a_memory_that_moves_to_another_row_is_not_missed_by_a_scan)
     struct scan sc;
     uint64_t seq;
     look_for(st, &sc, X);
-    struct store_update u = { .significance = -1, .pinned = -1, .metadata = S("{\"a\":1}") };
-    cr_assert_eq(store_update(st, a.id, &u, &seq), STORE_OK);
+    struct update u = { .significance = -1, .pinned = -1, .metadata = S("{\"a\":1}") };
+    cr_assert_eq(update(st, a.id, &u, &seq), STORE_OK);
     cr_assert_eq(scan_finish(&sc), 0);
     cr_assert_eq(sc.n, 1);
     cr_assert_eq(sc.hits[0].row, store_find(st, a.id), "what it was when the scan began lies in another row now");
@@ -585,7 +585,7 @@ Test(store, what_the_log_refuses_changes_nothing)
     struct store_added a = add_rated(st, "one", 0.3, START, false), b;
     add_rated(st, "two", 0.9, START, false);
     struct memory t = text_of("three", Z);
-    struct store_update u = no_update();
+    struct update u = no_update();
     struct memory_fields before, after;
     store_score(st, &t, NULL, &before);
     log.refuse_after = 0;
@@ -593,9 +593,9 @@ Test(store, what_the_log_refuses_changes_nothing)
     cr_assert_eq(store_delete(st, a.id, &seq), STORE_LOG);
     cr_assert_eq(store_reinforce(st, store_find(st, a.id), &seq), STORE_LOG);
     u.pinned = 1;
-    cr_assert_eq(store_update(st, a.id, &u, &seq), STORE_LOG);
+    cr_assert_eq(update(st, a.id, &u, &seq), STORE_LOG);
     u.tags = S("[\"x\"]");
-    cr_assert_eq(store_update(st, a.id, &u, &seq), STORE_LOG);
+    cr_assert_eq(update(st, a.id, &u, &seq), STORE_LOG);
     cr_assert_eq(store_clear(st, SIZE_MAX, &seq), STORE_LOG);
     cr_assert_eq(store_forget(st, true, &seq), STORE_LOG);
     struct memory m = memory_of(4711, S("imported"), Y);

@@ -104,13 +104,13 @@ static void change(struct store *st, uint64_t *seed, int *id, bool clear)
     } else if (what < 11) {
         store_delete(st, victim, &seq);
     } else if (what < 13) {
-        struct store_update u = { .significance = 0.5, .pinned = -1 };
+        struct update u = { .significance = 0.5, .pinned = -1 };
         if (what == 12) {
             u.text = (struct slice){ text, strlen(text) };
             u.vector = x;
             u.tags = S("[\"t\"]");
         }
-        store_update(st, victim, &u, &seq);
+        update(st, victim, &u, &seq);
     } else if (what == 13) {
         store_forget(st, true, &seq);
     } else if (what == 14) {
@@ -371,10 +371,10 @@ Test(store_changes, an_event_tells_of_its_own_change_alone)
     struct log log = { calloc(10, sizeof *log.all), 0 };
     struct store *st = three_orders(&log);
     uint64_t seq, added = add_one(st, "said", 1);
-    struct store_update u = { .significance = 0.9, .pinned = 1 };
+    struct update u = { .significance = 0.9, .pinned = 1 };
     uint8_t id[MEMORY_ID];
     memset(id, 1, sizeof id);
-    cr_assert_eq(store_update(st, id, &u, &seq), 0);
+    cr_assert_eq(update(st, id, &u, &seq), 0);
     store_durable(st, added);
     cr_assert(told.n == 1 && told.what == STORE_ADDED && told.significance == 0.5, "%g", told.significance);
     store_failed(st, seq);
@@ -410,7 +410,7 @@ Test(store_changes, a_compaction_gets_each_once_whoever_takes_a_freed_place)
     uint64_t seq;
     uint8_t id[MEMORY_ID];
     float x[DIM] = { 0, 0, 0, 1 };
-    struct store_update u = { .text = { "A2", 2 }, .vector = x, .significance = -1, .pinned = -1 };
+    struct update u = { .text = { "A2", 2 }, .vector = x, .significance = -1, .pinned = -1 };
     add_one(st, "A", 1);
     store_durable(st, add_one(st, "B", 2));
     store_living(st);
@@ -420,7 +420,7 @@ Test(store_changes, a_compaction_gets_each_once_whoever_takes_a_freed_place)
     store_delete(st, id, &seq);
     store_durable(st, seq);
     memset(id, 1, sizeof id);
-    cr_assert_eq(store_update(st, id, &u, &seq), 0);
+    cr_assert_eq(update(st, id, &u, &seq), 0);
     store_durable(st, seq);
     cr_assert(!store_living_next(st, &m), "%.*s again", (int)m.text.len, m.text.p);
     store_free(st);

@@ -65,8 +65,8 @@ static long step(struct store *st, int n)
     if (n % 13 == 12) return store_clear(st, SIZE_MAX, &seq);
     if (n % 7 == 5) return store_delete(st, id, &seq);
     if (n % 7 == 6) {
-        struct store_update u = { .text = S("another text"), .vector = x, .significance = -1, .pinned = -1 };
-        return store_update(st, id, &u, &seq);
+        struct update u = { .text = S("another text"), .vector = x, .significance = -1, .pinned = -1 };
+        return update(st, id, &u, &seq);
     }
     struct memory t = { .text = { text, strlen(text) }, .metadata = { session, (size_t)len }, .tags = S("[]"), .vector = x,
                         .f.significance = -1, .f.time_ms = INT64_MIN };

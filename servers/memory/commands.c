@@ -6,7 +6,7 @@
 #include "servers/values.h"
 
 #define BESIDE     576      /* bytes of a reply beside the vector in it, at most; */
-#define BESIDE_ONE 128      /* beside the memory, whose numbers may grow */
+#define BESIDE_ONE 96       /* beside the memory, whose numbers may grow */
 #define AHEAD_MS   60000    /* how far a memory's time may be ahead of the clock */
 
 static struct memory_service *service(const struct request *rq) { return rq->ep->app; }
@@ -83,19 +83,21 @@ static bool answered_before(struct task *t)
     return true;
 }
 
-/* Its reply would be, and nothing was done. */
-static void task_too_large(struct task *t)
+/* Was there room for what was written to see, and so many bytes beside it? Else the reply would
+ * be too large, and nothing was done. */
+static bool fits(struct task *t, const struct json_out *out, size_t beside)
 {
+    if (!out->p || (!out->full && out->cap - out->len > beside)) return true;
     reply_too_large(t->rq);
     task_free(t);
+    return false;
 }
 
-/* Is there room for what the reply has beside the vector, which is written to see? */
 static bool embedding_fits(struct task *t)
 {
     struct json_out *out = reply_begin(t->rq);
     json_put_key(out, "embedding"), json_put_f32s(out, t->vector, t->rq->ep->dimension);
-    return !out->p || (!out->full && out->cap - out->len > BESIDE);
+    return fits(t, out, BESIDE);
 }
 
 static void store_found(struct task *t)
@@ -104,10 +106,7 @@ static void store_found(struct task *t)
     struct store_added a;
     memory_wall(t->rq->ep);
     if (answered_before(t) || task_stopped(t)) return;
-    if (t->want_embedding && !embedding_fits(t)) {
-        task_too_large(t);
-        return;
-    }
+    if (t->want_embedding && !embedding_fits(t)) return;
     int status = memory_id_new(m.id) ? store_add(t->ms->store, &m, &t->scan, &a) : STORE_NO_ROOM;
     if (task_over(t, status)) return;
     if (t->rq->id.len) resend_keep(t->ms->resend, &t->key, &a);
@@ -229,38 +228,31 @@ static bool has_id(struct task *t, uint8_t id[MEMORY_ID])
     return known;
 }
 
-/* Is there room for the reply to this update? It is written to see, as if that were done. */
-static bool reply_fits(struct task *t, const uint8_t *id, const struct store_update *u)
+static struct memory updated(const struct task *t, const uint8_t *id)
 {
+    const struct call *c = &t->c;
     struct memory m = store_view(t->ms->store, store_find(t->ms->store, id));
-    if (u->text.p) m.text = u->text;
-    if (u->metadata.p) m.metadata = u->metadata;
-    if (u->tags.p) m.tags = u->tags;
-    struct json_out *out = reply_begin(t->rq);
-    json_open(out, '{');
-    memory_put(t->ms, &m, 0, MEMORY_PLAIN, out);
-    json_close(out, '}');
-    return !out->p || (!out->full && out->cap - out->len > BESIDE_ONE);
+    if (c->text.p) m.text = c->text, m.vector = t->vector;
+    if (c->metadata.p) m.metadata = c->metadata;
+    if (c->tags.p) m.tags = c->tags;
+    if (c->significance >= 0) m.f.significance = c->significance;
+    if (c->pinned.p) m.f.pinned = c->pinned.p[0] == 't';
+    return m;
 }
 
 static void update_ready(struct task *t)
 {
     struct request *rq = t->rq;
-    struct call *c = &t->c;
     uint8_t id[MEMORY_ID];
     uint64_t seq;
-    struct store_update u = { .text = c->text, .metadata = c->metadata, .tags = c->tags,
-                              .vector = t->vector, .significance = c->significance,
-                              .pinned = !c->pinned.p ? -1 : c->pinned.p[0] == 't' };
     memory_wall(rq->ep);
     if (!has_id(t, id) || task_stopped(t)) return;
-    if (!reply_fits(t, id, &u)) {
-        task_too_large(t);
-        return;
-    }
-    if (task_over(t, store_update(t->ms->store, id, &u, &seq))) return;
+    struct memory m = updated(t, id);
     struct json_out *out = reply_begin(rq);
-    struct memory m = store_view(t->ms->store, store_find(t->ms->store, id));
+    memory_member(t->ms, &m, MEMORY_PLAIN, out);
+    if (!fits(t, out, BESIDE_ONE) || task_over(t, store_update(t->ms->store, &m, &seq))) return;
+    out = reply_begin(rq);
+    m = store_view(t->ms->store, store_find(t->ms->store, id));
     memory_member(t->ms, &m, MEMORY_PLAIN, out);
     put_durable(rq, out, seq);
     task_done(t, seq);

@@ -246,20 +246,13 @@ static int replace_row(struct store *st, uint32_t old, const struct memory *m, u
     return STORE_OK;
 }
 
-int store_update(struct store *st, const uint8_t *id, const struct store_update *u, uint64_t *seq)
+int store_update(struct store *st, const struct memory *m, uint64_t *seq)
 {
-    uint32_t row = records_find(&st->records, id);
+    uint32_t row = records_find(&st->records, m->id);
     if (row == ROW_NONE) return STORE_NOT_FOUND;
-    struct memory m = records_view(&st->records, row);
-    if (u->significance >= 0) m.f.significance = u->significance;
-    if (u->pinned >= 0) m.f.pinned = u->pinned != 0;
-    if (!u->text.p && !u->metadata.p && !u->tags.p)
-        return change_fields(st, row, &m.f, false, seq);
-    if (u->text.p) m.text = u->text;
-    if (u->text.p) m.vector = u->vector;
-    if (u->metadata.p) m.metadata = u->metadata;
-    if (u->tags.p) m.tags = u->tags;
-    return replace_row(st, row, &m, seq);
+    struct memory is = records_view(&st->records, row);
+    bool same = m->text.p == is.text.p && m->metadata.p == is.metadata.p && m->tags.p == is.tags.p;
+    return same ? change_fields(st, row, &m->f, false, seq) : replace_row(st, row, m, seq);
 }
 
 int store_delete(struct store *st, const uint8_t *id, uint64_t *seq)

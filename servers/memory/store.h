@@ -90,14 +90,9 @@ int store_add(struct store *st, const struct memory *t, struct scan *near,
  * duplicate and has been left out. */
 int store_import(struct store *st, const struct memory *m, uint64_t *seq);
 
-/* What `update` may change; a slice with p NULL and a negative number stay. */
-struct store_update {
-    struct slice text, metadata, tags;
-    const float *vector;         /* of a new text */
-    double       significance;
-    int          pinned;         /* -1: stays */
-};
-int store_update(struct store *st, const uint8_t *id, const struct store_update *u, uint64_t *seq);
+/* Make the memory of this id what m says: what store_view() gave, with other fields, or with
+ * slices and a vector from elsewhere. */
+int store_update(struct store *st, const struct memory *m, uint64_t *seq);
 int store_delete(struct store *st, const uint8_t *id, uint64_t *seq);
 int store_reinforce(struct store *st, uint32_t row, uint64_t *seq);
 
