@@ -140,7 +140,7 @@ static int reembed(const struct options *o, struct embedder *e, struct fault *f)
     if (!a.store) return fault_set(f, 71, "out of memory");
     struct journal_config jc = { .dir = o->data, .dimension = head.dimension,
                                  .fingerprint = head.fingerprint,
-                                 .in_process = true, .replay = { store_replay, a.store } };
+                                 .in_process = true, .replay = { store_load, a.store } };
     struct journal *j = journal_open(&jc, f);
     int bad = j ? write_anew(&a, j, f) : -1;
     struct fault later;                  /* the first fault is the one to tell */

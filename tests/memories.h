@@ -76,7 +76,14 @@ static inline struct memory memory_of(uint64_t number, struct slice text, const 
     return m;
 }
 
-/* What `update` may change; a slice with p NULL and a negative number stay. */
+/* Rows by their ids and in the order of storing. */
+static inline uint32_t row_of(const struct store *st, const uint8_t *id) { return records_find(store_records(st), id); }
+static inline uint32_t oldest(const struct store *st) { return store_records(st)->first; }
+static inline uint32_t younger(const struct store *st, uint32_t row) { return records_at(store_records(st), row)->next; }
+static inline struct memory view(const struct store *st, uint32_t row) { return records_view(store_records(st), row); }
+
+/* What `update` may change; a slice with p NULL and a negative number stay. It
+ * and delete() give 1 where there is no such id. */
 struct update {
     struct slice text, metadata, tags;
     const float *vector;
@@ -85,16 +92,20 @@ struct update {
 };
 static inline int update(struct store *st, const uint8_t *id, const struct update *u, uint64_t *seq)
 {
-    uint32_t row = store_find(st, id);
-    struct memory m = { 0 };
-    if (row != ROW_NONE) m = store_view(st, row);
-    else memcpy(m.id, id, MEMORY_ID);
+    uint32_t row = row_of(st, id);
+    if (row == ROW_NONE) return 1;
+    struct memory m = view(st, row);
     if (u->text.p) m.text = u->text, m.vector = u->vector;
     if (u->metadata.p) m.metadata = u->metadata;
     if (u->tags.p) m.tags = u->tags;
     if (u->significance >= 0) m.f.significance = u->significance;
     if (u->pinned >= 0) m.f.pinned = u->pinned != 0;
-    return store_update(st, &m, seq);
+    return store_update(st, row, &m, seq);
+}
+static inline int delete(struct store *st, const uint8_t *id, uint64_t *seq)
+{
+    uint32_t row = row_of(st, id);
+    return row == ROW_NONE ? 1 : store_remove(st, row, STORE_DELETED, seq);
 }
 
 /* The whole sweep at once; how many it forgot. */

@@ -107,7 +107,7 @@ Test(store, check_values_hold_to_six_digits)
     cr_assert_eq(sc.searched, 4);
     cr_assert_eq(sc.below, 1, "the bicycle");
     for (size_t i = 0; i < 3; i++) {
-        struct memory m = store_view(st, sc.hits[i].row);
+        struct memory m = view(st, sc.hits[i].row);
         cr_assert(!strncmp(m.text.p, want[i].text, m.text.len), "place %zu", i);
         cr_assert_float_eq(sc.hits[i].key, want[i].score, 5e-7, "place %zu: %.7f", i, sc.hits[i].key);
     }
@@ -158,7 +158,7 @@ Test(store, a_duplicate_is_reinforced_and_not_stored)
     struct store_added first = add(st, "same", X), again;
     at_day(st, 1);
     struct memory t = text_of("same", NULL);
-    cr_assert_eq(store_duplicate(st, t.text, t.metadata), store_find(st, first.id));
+    cr_assert_eq(store_duplicate(st, t.text, t.metadata), row_of(st, first.id));
     cr_assert_eq(store_add(st, &t, NULL, &again), 0, "not refused though the store is full, no vector wanted");
     cr_assert(again.duplicate);
     cr_assert_arr_eq(again.id, first.id, MEMORY_ID);
@@ -244,7 +244,7 @@ Test(store, a_full_store_evicts_the_weakest_that_is_not_pinned)
                      "removed evicted(new) added(newest) removed evicted(newer) ");
     struct store_counts n = store_count(st);
     cr_assert_eq(n.evicted, 3);
-    cr_assert_neq(store_find(st, pinned.id), ROW_NONE);
+    cr_assert_neq(row_of(st, pinned.id), ROW_NONE);
     store_free(st);
 }
 
@@ -327,7 +327,7 @@ Test(store, after_a_jump_of_the_clock_nothing_ages_for_ten_minutes)
     cr_assert_eq(store_forget(st, true, &seq), 0);
     store_clock(st, START + 50 * 365 * DAY + 601000, 602000);
     cr_assert_eq(store_forget(st, true, &seq), 1, "then it ages");
-    cr_assert_eq(store_find(st, strong.id), ROW_NONE);
+    cr_assert_eq(row_of(st, strong.id), ROW_NONE);
     store_free(st);
 }
 
@@ -344,7 +344,7 @@ Test(store, a_sweep_under_way_ends_where_the_clock_jumps)
     store_clock(st, START + 50 * 365 * DAY, 1000);
     cr_assert_eq(store_sweep_part(st, &row, 1, &seq), 0);
     cr_assert_eq(row, ROW_NONE);
-    cr_assert_neq(store_oldest(st), ROW_NONE, "fifty years in a second");
+    cr_assert_neq(oldest(st), ROW_NONE, "fifty years in a second");
     store_free(st);
 }
 
@@ -357,14 +357,14 @@ Test(store, any_time_of_a_log_has_an_age)
     struct scan sc;
     struct scan_config config = { .filter = scan_any(), .vector = (float[]){ 1, 0, 0 }, .order = SCAN_SCORE, .k = 1 };
     m.f.significance = 1;
-    cr_assert_eq(store_load(st, MEMORY_PUT, &m), STORE_OK);
+    cr_assert(store_load(st, MEMORY_PUT, &m));
     cr_assert_eq(store_strength(st, 0), 0);
     cr_assert_eq(store_scan(st, &sc, &config), 0);
     scan_finish(&sc);
     cr_assert_float_eq(sc.hits[0].key, 0.7, 1e-9);
     scan_end(&sc);
     m.f.time_ms = m.f.stored_ms = INT64_MAX;
-    cr_assert_eq(store_load(st, MEMORY_CHANGE, &m), STORE_OK);
+    cr_assert(store_load(st, MEMORY_CHANGE, &m));
     cr_assert_eq(store_strength(st, 0), 1, "it has none yet");
     cr_assert_eq(store_clock(st, START, 0), START, "no clock showed that");
     store_free(st);
@@ -399,7 +399,7 @@ static struct update no_update(void) { return (struct update){ .significance = -
 static const char *text_at(struct store *st, const uint8_t *id)
 {
     static char text[64];
-    struct memory m = store_view(st, store_find(st, id));
+    struct memory m = view(st, row_of(st, id));
     snprintf(text, sizeof text, "%.*s %.*s %.*s", (int)m.text.len, m.text.p, (int)m.metadata.len, m.metadata.p,
              (int)m.tags.len, m.tags.p);
     return text;
@@ -416,7 +416,7 @@ Test(store, an_update_changes_what_it_names_and_keeps_the_place)
     u.significance = 0.25;
     u.pinned = 1;
     cr_assert_eq(update(st, a.id, &u, &seq), 0);
-    m = store_view(st, store_find(st, a.id));
+    m = view(st, row_of(st, a.id));
     cr_assert_float_eq(m.f.significance, 0.25, 0);
     cr_assert_eq(m.f.pinned, 1);
     u = no_update();
@@ -429,13 +429,13 @@ Test(store, an_update_changes_what_it_names_and_keeps_the_place)
     u.vector = Z;
     cr_assert_eq(update(st, a.id, &u, &seq), 0);
     cr_assert_str_eq(text_at(st, a.id), "three {\"type\":\"user\"} [\"t\"]");
-    m = store_view(st, store_find(st, a.id));
+    m = view(st, row_of(st, a.id));
     cr_assert_arr_eq(m.vector, Z, sizeof Z);
     cr_assert_float_eq(m.f.significance, 0.25, 0, "stays");
-    cr_assert_eq(store_oldest(st), store_find(st, a.id));
-    cr_assert_eq(store_younger(st, store_oldest(st)), store_find(st, b.id));
+    cr_assert_eq(oldest(st), row_of(st, a.id));
+    cr_assert_eq(younger(st, oldest(st)), row_of(st, b.id));
     cr_assert_eq(store_duplicate(st, S("one"), S("{}")), ROW_NONE);
-    cr_assert_eq(store_duplicate(st, S("three"), S("{\"type\":\"user\"}")), store_find(st, a.id));
+    cr_assert_eq(store_duplicate(st, S("three"), S("{\"type\":\"user\"}")), row_of(st, a.id));
     store_durable(st, log.seq);
     cr_assert_str_eq(log.events, "added(one) added(two) updated(one) updated(one) updated(three) ");
     store_free(st);
@@ -448,9 +448,9 @@ Test(store, unknown_ids_are_not_found)
     uint8_t id[MEMORY_ID] = { 9 };
     struct store *st = open_store(&log, 10, false, 0);
     struct update u = no_update();
-    cr_assert_eq(update(st, id, &u, &seq), STORE_NOT_FOUND);
-    cr_assert_eq(store_delete(st, id, &seq), STORE_NOT_FOUND);
-    cr_assert_eq(store_find(st, id), ROW_NONE);
+    cr_assert_eq(update(st, id, &u, &seq), 1);
+    cr_assert_eq(delete(st, id, &seq), 1);
+    cr_assert_eq(row_of(st, id), ROW_NONE);
     store_free(st);
 }
 
@@ -463,12 +463,12 @@ Test(store, tells_which_deletes_are_not_on_disk)
     struct store_added a = add_rated(st, "one", 0.9, START, false), b = add_rated(st, "two", 0.9, START, false);
     struct store_added c = add_rated(st, "three", 0.9, START, false);
     add_rated(st, "weak", 0.05, START, false);
-    store_delete(st, a.id, &seq);
+    delete(st, a.id, &seq);
     store_durable(st, seq);
     store_forget(st, true, &seq);
     cr_assert_eq(store_deletes(st, 0, NULL, 0), 0, "what is on disk and what was forgotten are none");
-    store_delete(st, b.id, &seq);
-    store_delete(st, c.id, &seq);
+    delete(st, b.id, &seq);
+    delete(st, c.id, &seq);
     cr_assert_eq(store_deletes(st, 0, gone, 1), 2, "of more than there is room for, the first");
     cr_assert(gone[0].seq == seq - 1 && !memcmp(gone[0].id, b.id, MEMORY_ID));
     cr_assert_eq(store_deletes(st, seq, gone, 2), 1);
@@ -545,7 +545,7 @@ Test(store, a_memory_that_moves_to_another_row_is_not_missed_by_a_scan)
     cr_assert_eq(update(st, a.id, &u, &seq), STORE_OK);
     cr_assert_eq(scan_finish(&sc), 0);
     cr_assert_eq(sc.n, 1);
-    cr_assert_eq(sc.hits[0].row, store_find(st, a.id), "what it was when the scan began lies in another row now");
+    cr_assert_eq(sc.hits[0].row, row_of(st, a.id), "what it was when the scan began lies in another row now");
     scan_end(&sc);
     store_free(st);
 }
@@ -590,8 +590,8 @@ Test(store, what_the_log_refuses_changes_nothing)
     store_score(st, &t, NULL, &before);
     log.refuse_after = 0;
     cr_assert_eq(store_add(st, &t, NULL, &b), STORE_LOG);
-    cr_assert_eq(store_delete(st, a.id, &seq), STORE_LOG);
-    cr_assert_eq(store_reinforce(st, store_find(st, a.id), &seq), STORE_LOG);
+    cr_assert_eq(delete(st, a.id, &seq), STORE_LOG);
+    cr_assert_eq(store_reinforce(st, row_of(st, a.id), &seq), STORE_LOG);
     u.pinned = 1;
     cr_assert_eq(update(st, a.id, &u, &seq), STORE_LOG);
     u.tags = S("[\"x\"]");
@@ -606,9 +606,9 @@ Test(store, what_the_log_refuses_changes_nothing)
     store_score(st, &t, NULL, &after);
     cr_assert_arr_eq(&after, &before, sizeof before);
     log.refuse_after = 1;
-    cr_assert_eq(store_delete(st, a.id, &seq), 0);
+    cr_assert_eq(delete(st, a.id, &seq), 0);
     cr_assert_eq(store_import(st, &m, &seq), STORE_LOG);
-    cr_assert_eq(store_find(st, m.id), ROW_NONE);
+    cr_assert_eq(row_of(st, m.id), ROW_NONE);
     store_free(st);
 }
 
@@ -620,7 +620,7 @@ Test(store, import_keeps_every_field_and_skips_duplicates)
     struct store *st = open_store(&log, 2, false, 0);
     m.f = (struct memory_fields){ 1, 2, 3, 0.4, 0.5f, 0.6f, 0.7f, 0.8f, 9, 1 };
     cr_assert_eq(store_import(st, &m, &seq), 0);
-    is = store_view(st, store_find(st, m.id));
+    is = view(st, row_of(st, m.id));
     cr_assert_eq(is.f.time_ms, 1);
     cr_assert_eq(is.f.stored_ms, 2);
     cr_assert_eq(is.f.access_count, 9);
@@ -653,7 +653,7 @@ Test(store, the_answer_to_a_user_is_the_next_of_his_session)
         struct store_added a;
         t.metadata = (struct slice){ rows[i].metadata, strlen(rows[i].metadata) };
         store_add(st, &t, NULL, &a);
-        row[i] = store_find(st, a.id);
+        row[i] = row_of(st, a.id);
     }
     uint32_t *reply = store_replies(st);
     for (int i = 0; i < 8; i++) {

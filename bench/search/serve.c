@@ -33,7 +33,7 @@ int main(int argc, char **argv)
         if (store_scan(st, &sc, &c) || scan_finish(&sc)) return 71;
         printf("%.4f %.4f", clock_ms(CLOCK_MONOTONIC) - wall, cpu_ms() - cpu);
         for (size_t i = 0; i < sc.n; i++) {
-            struct memory m = store_view(st, sc.hits[i].row);
+            struct memory m = view(st, sc.hits[i].row);
             printf(" %.*s", (int)m.text.len, m.text.p);
         }
         printf("\n");

@@ -220,18 +220,18 @@ static const struct param update_params[] = {
     { 0 }
 };
 
-/* task_id(); false: t is gone. */
-static bool has_id(struct task *t, uint8_t id[MEMORY_ID])
+/* task_row(); ROW_NONE: t is gone. */
+static uint32_t row_of(struct task *t)
 {
-    bool known = task_id(t->rq, t->c.id, id);
-    if (!known) task_free(t);
-    return known;
+    uint32_t row = task_row(t->rq, t->c.id);
+    if (row == ROW_NONE) task_free(t);
+    return row;
 }
 
-static struct memory updated(const struct task *t, const uint8_t *id)
+static struct memory updated(const struct task *t, uint32_t row)
 {
     const struct call *c = &t->c;
-    struct memory m = store_view(t->ms->store, store_find(t->ms->store, id));
+    struct memory m = records_view(store_records(t->ms->store), row);
     if (c->text.p) m.text = c->text, m.vector = t->vector;
     if (c->metadata.p) m.metadata = c->metadata;
     if (c->tags.p) m.tags = c->tags;
@@ -243,16 +243,18 @@ static struct memory updated(const struct task *t, const uint8_t *id)
 static void update_ready(struct task *t)
 {
     struct request *rq = t->rq;
-    uint8_t id[MEMORY_ID];
+    const struct records *rs = store_records(t->ms->store);
     uint64_t seq;
     memory_wall(rq->ep);
-    if (!has_id(t, id) || task_stopped(t)) return;
-    struct memory m = updated(t, id);
+    uint32_t row = row_of(t);
+    if (row == ROW_NONE || task_stopped(t)) return;
+    struct memory m = updated(t, row);
     struct json_out *out = reply_begin(rq);
     memory_member(t->ms, &m, MEMORY_PLAIN, out);
-    if (!fits(t, out, BESIDE_ONE) || task_over(t, store_update(t->ms->store, &m, &seq))) return;
+    if (!fits(t, out, BESIDE_ONE)) return;
+    if (task_over(t, store_update(t->ms->store, row, &m, &seq))) return;
     out = reply_begin(rq);
-    m = store_view(t->ms->store, store_find(t->ms->store, id));
+    m = records_view(rs, records_find(rs, m.id));
     memory_member(t->ms, &m, MEMORY_PLAIN, out);
     put_durable(rq, out, seq);
     task_done(t, seq);
@@ -262,13 +264,12 @@ static void update_embedded(struct task *t) { task_room(t, update_ready); }
 
 static void on_update(struct request *rq)
 {
-    uint8_t id[MEMORY_ID];
     struct task *t = task_new(rq, update_params, &store_call);
     if (!t || (t->c.text.p && !task_has_text(t))) return;
     struct slice p = t->c.pinned;
     if (p.p && !slice_is(p, "true") && !slice_is(p, "false")) {
         task_error(t, REPLY_INVALID_PARAMETER, "Invalid parameter: pinned (true or false)");
-    } else if (has_id(t, id)) {
+    } else if (row_of(t) != ROW_NONE) {
         if (t->c.text.p) task_embed(t, update_embedded, false);
         else update_embedded(t);
     }
@@ -282,10 +283,10 @@ static const struct param id_params[] = {
 static void delete_ready(struct task *t)
 {
     struct request *rq = t->rq;
-    uint8_t id[MEMORY_ID];
+    uint32_t row = row_of(t);
     uint64_t seq;
-    if (!has_id(t, id) || task_stopped(t)) return;
-    if (task_over(t, store_delete(t->ms->store, id, &seq))) return;
+    if (row == ROW_NONE || task_stopped(t)) return;
+    if (task_over(t, store_remove(t->ms->store, row, STORE_DELETED, &seq))) return;
     struct json_out *out = reply_begin(rq);
     member_bool(out, "deleted", true);
     put_durable(rq, out, seq);

@@ -58,7 +58,7 @@ static size_t put_hits(struct task *t, struct list *l, size_t from, size_t to, b
     size_t n = 0;
     for (size_t i = from; i < to; i++, n++) {
         const struct hit *h = &t->scan.hits[i];
-        struct memory m = store_view(st, h->row);
+        struct memory m = records_view(store_records(st), h->row);
         l->before = *l->out;
         json_open(l->out, '{');
         memory_put(t->ms, &m, store_strength(st, h->row), form_of(&t->c), l->out);
@@ -224,9 +224,9 @@ void find_get(struct request *rq)
 {
     struct memory_service *ms = rq->ep->app;
     struct call c = { .count = 0 };
-    uint8_t id[MEMORY_ID];
-    if (!params_read(rq, get_params, &c) || !task_id(rq, c.id, id)) return;
-    struct memory m = store_view(ms->store, store_find(ms->store, id));
+    uint32_t row = params_read(rq, get_params, &c) ? task_row(rq, c.id) : ROW_NONE;
+    if (row == ROW_NONE) return;
+    struct memory m = records_view(store_records(ms->store), row);
     memory_member(ms, &m, form_of(&c), reply_begin(rq));
     reply_end(rq);
 }
@@ -240,9 +240,10 @@ static const struct param export_params[] = {
 /* Rows from `row` on as export lines have them; gives the last one. */
 static uint32_t put_rows(struct memory_service *ms, struct list *l, uint32_t row, int64_t count)
 {
+    const struct records *rs = store_records(ms->store);
     uint32_t last = ROW_NONE;
-    for (; count && row != ROW_NONE; count--, row = store_younger(ms->store, row)) {
-        struct memory m = store_view(ms->store, row);
+    for (; count && row != ROW_NONE; count--, row = records_at(rs, row)->next) {
+        struct memory m = records_view(rs, row);
         l->before = *l->out;
         json_open(l->out, '{');
         memory_put(ms, &m, 0, MEMORY_EXPORT, l->out);
@@ -257,18 +258,22 @@ static uint32_t put_rows(struct memory_service *ms, struct list *l, uint32_t row
 void find_export(struct request *rq)
 {
     struct memory_service *ms = rq->ep->app;
+    const struct records *rs = store_records(ms->store);
     struct call c = { .count = 100 };
-    uint8_t id[MEMORY_ID];
-    if (!params_read(rq, export_params, &c) || (c.after.p && !task_id(rq, c.after, id))) return;
-    uint32_t row =
-        c.after.p ? store_younger(ms->store, store_find(ms->store, id)) : store_oldest(ms->store);
+    uint32_t row = rs->first;
+    if (!params_read(rq, export_params, &c)) return;
+    if (c.after.p) {
+        row = task_row(rq, c.after);
+        if (row == ROW_NONE) return;
+        row = records_at(rs, row)->next;
+    }
     struct json_out *out = reply_begin(rq);
     struct list l = list_open(out, "memories");
     uint32_t last = put_rows(ms, &l, row, c.count);
     list_close(&l);
     json_put_key(out, "next");
-    if (last == ROW_NONE || store_younger(ms->store, last) == ROW_NONE) json_put_null(out);
-    else memory_put_id(records_at(store_records(ms->store), last)->id, out);
+    if (last == ROW_NONE || last == rs->last) json_put_null(out);
+    else memory_put_id(records_at(rs, last)->id, out);
     if (l.cut) member_bool(out, "truncated", true);
     reply_end(rq);
 }

@@ -24,9 +24,9 @@ int lines_export(struct memory_service *ms, const char *path, struct fault *f)
         free(line);
         return fault_set(f, 74, "--export %.200s: %s", path, strerror(errno));
     }
-    for (uint32_t row = store_oldest(ms->store); row != ROW_NONE;
-         row = store_younger(ms->store, row)) {
-        struct memory m = store_view(ms->store, row);
+    const struct records *rs = store_records(ms->store);
+    for (uint32_t row = rs->first; row != ROW_NONE; row = records_at(rs, row)->next) {
+        struct memory m = records_view(rs, row);
         struct json_out out = json_out(line, LINE - 1);
         json_open(&out, '{');
         memory_put(ms, &m, 0, MEMORY_EXPORT, &out);
@@ -95,7 +95,7 @@ static bool take_id(struct memory_service *ms, const struct line *l, uint8_t id[
 {
     bool quoted = l->id.len > 2 && *l->id.p == '"';
     return (quoted && memory_id_parse((struct slice){ l->id.p + 1, l->id.len - 2 }, id) &&
-            store_find(ms->store, id) == ROW_NONE) || memory_id_new(id);
+            records_find(store_records(ms->store), id) == ROW_NONE) || memory_id_new(id);
 }
 
 /* Has it a vector of this embedder? One of another length is another's. */

@@ -26,7 +26,7 @@ void memory_predict(void *memory, const float *vector, size_t top_k,
     }
     scan_finish(&s);
     for (size_t i = 0; i < s.n; i++) {
-        struct memory m = store_view(ms->store, reply[s.hits[i].row]);
+        struct memory m = records_view(store_records(ms->store), reply[s.hits[i].row]);
         each(user, &(struct prediction){ m.text, cosine_clamp(s.hits[i].cosine) });
     }
     scan_end(&s);

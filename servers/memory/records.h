@@ -48,7 +48,7 @@ struct records {
     uint32_t dimension, n_chunks;
     uint32_t used;                         /* all rows below are or were taken */
     uint32_t taken;                        /* those that are: live or hidden */
-    uint32_t free, first, last;            /* free list; oldest and newest of the list */
+    uint32_t free, first, last;            /* free list; oldest and newest, or ROW_NONE */
     uint64_t order;                        /* given last */
     uint64_t puts, moves;                  /* how often a vector came, and a memory to another
                                               row or back from hiding */
@@ -91,12 +91,12 @@ void records_free(struct records *rs, uint32_t row);
 /* Write the fields of a live row. */
 void records_fields(struct records *rs, uint32_t row, const struct memory_fields *f);
 
-uint32_t records_find(const struct records *rs, const uint8_t *id);
+uint32_t records_find(const struct records *rs, const uint8_t *id);    /* or ROW_NONE */
 uint32_t records_same(const struct records *rs, struct slice text, struct slice type);
 
 struct record *records_at(const struct records *rs, uint32_t row);
 const float   *records_vector(const struct records *rs, uint32_t row);
-struct memory  records_view(const struct records *rs, uint32_t row);
+struct memory  records_view(const struct records *rs, uint32_t row); /* until the next change */
 uint64_t       records_hash(const struct records *rs, struct slice s); /* never 0; 0 for p NULL */
 
 /* Bytes held for all of it. */

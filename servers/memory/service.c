@@ -87,9 +87,10 @@ static size_t delete_again(struct memory_service *ms, struct store_gone *gone, s
     size_t kept = 0;
     ms->again = 0;
     for (size_t i = 0; i < n; i++) {
-        if (gone[i].seq <= tried || store_find(ms->store, gone[i].id) == ROW_NONE) continue;
+        uint32_t row = records_find(store_records(ms->store), gone[i].id);
+        if (gone[i].seq <= tried || row == ROW_NONE) continue;
         if (journal_pad(ms->journal, gone[i].seq)) break;
-        if (store_delete(ms->store, gone[i].id, &seq)) break;
+        if (store_remove(ms->store, row, STORE_DELETED, &seq)) break;
         ms->again = seq;
         gone[kept++] = gone[i];
     }
@@ -243,7 +244,7 @@ int memory_open(struct memory_service *ms, const struct options *o, struct embed
         .events = EVENT_ADDED | EVENT_UPDATED | EVENT_REMOVED | EVENT_STATS | EVENT_MATCH };
     if (!(ms->store = store_new(&sc)) || !(ms->resend = resend_new(sc.seed)))
         return fault_set(f, 71, "out of memory");
-    jc.replay = (struct journal_replay){ store_replay, ms->store };
+    jc.replay = (struct journal_replay){ store_load, ms->store };
     if (!(ms->journal = journal_open(&jc, f))) {
         store_free(ms->store);
         return -1;

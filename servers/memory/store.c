@@ -162,7 +162,7 @@ static void evict(struct store *st, uint32_t keep, struct store_added *out)
         uint32_t row = weakest(st, keep);
         if (row == ROW_NONE) return;
         memcpy(out->evicted[out->n_evicted], records_at(&st->records, row)->id, MEMORY_ID);
-        if (remove_logged(st, row, STORE_EVICTED, &out->seq)) return;
+        if (store_remove(st, row, STORE_EVICTED, &out->seq)) return;
         out->n_evicted++;
     }
 }
@@ -211,7 +211,7 @@ void hand_over(struct store *st, uint32_t row, const struct memory *m)
     if (st->c.keep) st->c.keep(st->c.user, m);
 }
 
-int remove_logged(struct store *st, uint32_t row, enum store_reason why, uint64_t *seq)
+int store_remove(struct store *st, uint32_t row, enum store_reason why, uint64_t *seq)
 {
     struct change *c = change_new(REMOVED, row);
     if (!c) return STORE_NO_ROOM;
@@ -246,17 +246,9 @@ static int replace_row(struct store *st, uint32_t old, const struct memory *m, u
     return STORE_OK;
 }
 
-int store_update(struct store *st, const struct memory *m, uint64_t *seq)
+int store_update(struct store *st, uint32_t row, const struct memory *m, uint64_t *seq)
 {
-    uint32_t row = records_find(&st->records, m->id);
-    if (row == ROW_NONE) return STORE_NOT_FOUND;
     struct memory is = records_view(&st->records, row);
     bool same = m->text.p == is.text.p && m->metadata.p == is.metadata.p && m->tags.p == is.tags.p;
     return same ? change_fields(st, row, &m->f, false, seq) : replace_row(st, row, m, seq);
-}
-
-int store_delete(struct store *st, const uint8_t *id, uint64_t *seq)
-{
-    uint32_t row = records_find(&st->records, id);
-    return row == ROW_NONE ? STORE_NOT_FOUND : remove_logged(st, row, STORE_DELETED, seq);
 }

@@ -19,10 +19,9 @@
 
 enum store_status {
     STORE_OK = 0,
-    STORE_NOT_FOUND = -1,
-    STORE_FULL = -2,     /* and nothing may be evicted */
-    STORE_LOG = -3,      /* config.append refused: nothing has changed */
-    STORE_NO_ROOM = -4   /* out of memory: nothing has changed */
+    STORE_FULL = -1,     /* and nothing may be evicted */
+    STORE_LOG = -2,      /* config.append refused: nothing has changed */
+    STORE_NO_ROOM = -3   /* out of memory: nothing has changed */
 };
 
 enum store_event { STORE_ADDED, STORE_UPDATED, STORE_REMOVED };
@@ -49,11 +48,9 @@ struct store;
 struct store *store_new(const struct store_config *config);
 void store_free(struct store *st);
 
-/* Take what the log holds, record by record; then store_loaded() once, which
- * rebuilds the streams. 0, or a store_status (NOT_FOUND for a change or delete
- * without its put, which is skipped). */
-int  store_load(struct store *st, enum memory_change what, const struct memory *m);
-bool store_replay(void *store, enum memory_change what, const struct memory *m); /* was it 0? */
+/* Take what the log holds, record by record, as journal_replay.take; then store_loaded()
+ * once, which rebuilds the streams. */
+bool store_load(void *store, enum memory_change what, const struct memory *m);
 void store_loaded(struct store *st);
 
 /* Tell the time, before anything that needs it: wall clock and a clock that
@@ -90,10 +87,10 @@ int store_add(struct store *st, const struct memory *t, struct scan *near,
  * duplicate and has been left out. */
 int store_import(struct store *st, const struct memory *m, uint64_t *seq);
 
-/* Make the memory of this id what m says: what store_view() gave, with other fields, or with
- * slices and a vector from elsewhere. */
-int store_update(struct store *st, const struct memory *m, uint64_t *seq);
-int store_delete(struct store *st, const uint8_t *id, uint64_t *seq);
+/* Make the memory in a row what m says: what records_view() gave, with other fields, or with
+ * slices and a vector from elsewhere. Or remove it, or reinforce it. */
+int store_update(struct store *st, uint32_t row, const struct memory *m, uint64_t *seq);
+int store_remove(struct store *st, uint32_t row, enum store_reason why, uint64_t *seq);
 int store_reinforce(struct store *st, uint32_t row, uint64_t *seq);
 
 /* Remove the oldest, pinned ones too, at most so many, and the streams with the last one that
@@ -115,10 +112,6 @@ int store_score(struct store *st, const struct memory *t, struct scan *near,
 /* Strength of a row by the clock that counts. */
 double store_strength(const struct store *st, uint32_t row);
 
-/* The oldest and the next younger of the order of storing; ROW_NONE: there is none. */
-uint32_t store_oldest(const struct store *st);
-uint32_t store_younger(const struct store *st, uint32_t row);
-
 /* For a compaction: how many memories there are now; then each of them in the
  * order of storing, as it is by then, false at the end. */
 uint64_t store_living(struct store *st);
@@ -130,7 +123,7 @@ void store_durable(struct store *st, uint64_t seq);
 /* Nothing from seq on will be: undo it in reverse. */
 void store_failed(struct store *st, uint64_t seq);
 
-/* What store_delete() removed from seq on and is not on disk, in that order: the first
+/* What was removed as DELETED from seq on and is not on disk, in that order: the first
  * `cap` of them into out. Returns how many there are. */
 struct store_gone { uint64_t seq; uint8_t id[MEMORY_ID]; };
 size_t store_deletes(const struct store *st, uint64_t seq, struct store_gone *out, size_t cap);
@@ -152,8 +145,7 @@ struct store_counts {
 struct store_counts store_count(const struct store *st);
 uint64_t store_log_bytes(const struct store *st); /* that the log needs for what lives */
 
+/* The memories, to be looked at only. */
 const struct records *store_records(const struct store *st);
-struct memory store_view(const struct store *st, uint32_t row);          /* until the next change */
-uint32_t store_find(const struct store *st, const uint8_t *id);          /* row or ROW_NONE */
 
 #endif

@@ -27,29 +27,25 @@ uint64_t stream_key(const struct store *st, const struct meta *meta)
 
 /* ---- loading and the clock */
 
-int store_load(struct store *st, enum memory_change what, const struct memory *m)
+bool store_load(void *store, enum memory_change what, const struct memory *m)
 {
+    struct store *st = store;
     struct records *rs = &st->records;
     uint32_t old = records_find(rs, m->id);
     bool timed = what != MEMORY_DELETE && m->f.stored_ms <= LATEST_MS;
     if (timed && m->f.stored_ms > st->newest_ms) st->newest_ms = m->f.stored_ms;
-    if (old == ROW_NONE && what != MEMORY_PUT) return STORE_NOT_FOUND;
+    if (old == ROW_NONE && what != MEMORY_PUT) return false;
     if (what == MEMORY_CHANGE) {
         records_fields(rs, old, &m->f);
-        return STORE_OK;
+        return true;
     }
     if (old != ROW_NONE) remove_row(st, old);
     if (what == MEMORY_PUT && put_row(st, m, old) == ROW_NONE) {
         if (old != ROW_NONE) restore_row(st, old);
-        return STORE_NO_ROOM;
+        return false;
     }
     if (old != ROW_NONE) records_free(rs, old);
-    return STORE_OK;
-}
-
-bool store_replay(void *store, enum memory_change what, const struct memory *m)
-{
-    return store_load(store, what, m) == STORE_OK;
+    return true;
 }
 
 void store_loaded(struct store *st)
@@ -133,7 +129,7 @@ long store_sweep_part(struct store *st, uint32_t *row, uint32_t most, uint64_t *
     for (uint32_t i = *row; i < end; i++) {
         const struct record *r = records_at(rs, i);
         if (r->state != ROW_LIVE || r->f.pinned || store_strength(st, i) >= st->c.forget) continue;
-        int failed = remove_logged(st, i, STORE_FORGOTTEN, seq);
+        int failed = store_remove(st, i, STORE_FORGOTTEN, seq);
         if (failed) return n ? n : failed;
         n++;
     }
@@ -162,7 +158,7 @@ long store_clear(struct store *st, size_t most, uint64_t *seq)
     long n = 0;
     int failed = STORE_OK;
     while (st->records.first != ROW_NONE && (size_t)n < most && !failed) {
-        failed = remove_logged(st, st->records.first, STORE_CLEARED, seq);
+        failed = store_remove(st, st->records.first, STORE_CLEARED, seq);
         n += !failed;
     }
     if (room && !failed) clear_streams(st, room);
@@ -177,13 +173,6 @@ int store_scan(const struct store *st, struct scan *sc, const struct scan_config
     struct scan_config c = *config;
     c.now_ms = st->now_ms;
     return scan_begin(sc, &st->records, &c);
-}
-
-uint32_t store_oldest(const struct store *st) { return st->records.first; }
-
-uint32_t store_younger(const struct store *st, uint32_t row)
-{
-    return records_at(&st->records, row)->next;
 }
 
 /* From the youngest on, with the last seen of each session: one pass whatever is asked. */
@@ -216,16 +205,6 @@ uint32_t *store_replies(const struct store *st)
 }
 
 const struct records *store_records(const struct store *st) { return &st->records; }
-
-struct memory store_view(const struct store *st, uint32_t row)
-{
-    return records_view(&st->records, row);
-}
-
-uint32_t store_find(const struct store *st, const uint8_t *id)
-{
-    return records_find(&st->records, id);
-}
 
 struct store_counts store_count(const struct store *st)
 {

@@ -59,9 +59,6 @@ void change_undo(struct store *st, struct change *c);
 /* A compaction gets a row that it has not had yet and that is about to go. */
 void hand_over(struct store *st, uint32_t row, const struct memory *m);
 
-/* Remove a row, log first. */
-int  remove_logged(struct store *st, uint32_t row, enum store_reason why, uint64_t *seq);
-
 /* The unpinned row of least strength but for `keep`; after a jump of the clock age does not
  * count. */
 uint32_t weakest(const struct store *st, uint32_t keep);

@@ -65,12 +65,16 @@ bool task_over(struct task *t, int status)
     return true;
 }
 
-bool task_id(struct request *rq, struct slice text, uint8_t id[MEMORY_ID])
+uint32_t task_row(struct request *rq, struct slice text)
 {
     struct memory_service *ms = rq->ep->app;
-    if (memory_id_parse(text, id) && store_find(ms->store, id) != ROW_NONE) return true;
-    return reply_error(rq, REPLY_NOT_FOUND, "Memory not found: %.*s",
-                       (int)(text.len < 128 ? text.len : 128), text.p);
+    uint8_t id[MEMORY_ID];
+    bool right = memory_id_parse(text, id);
+    uint32_t row = right ? records_find(store_records(ms->store), id) : ROW_NONE;
+    if (row == ROW_NONE)
+        reply_error(rq, REPLY_NOT_FOUND, "Memory not found: %.*s",
+                    (int)(text.len < 128 ? text.len : 128), text.p);
+    return row;
 }
 
 /* ---- parameters, as the memory wants them */

@@ -97,7 +97,7 @@ void find_search(struct request *rq);
 void find_retrieve(struct request *rq);
 void find_export(struct request *rq);
 void find_get(struct request *rq);
-/* An id that is there, else `Memory not found` was replied. */
-bool   task_id(struct request *rq, struct slice text, uint8_t id[MEMORY_ID]);
+/* The row of an id, or ROW_NONE: `Memory not found` was replied. */
+uint32_t task_row(struct request *rq, struct slice id);
 
 #endif
