@@ -63,13 +63,7 @@ static void reply_added(struct task *t, const struct store_added *a)
     task_done(t, a->seq);
 }
 
-static void store_ready(struct task *t);
-
-static void again(struct task *t)
-{
-    if (resend_find(t->ms->resend, &t->key)) reply_added(t, &t->before);
-    else store_ready(t);
-}
+static void again(struct task *t);
 
 /* Was this very request stored already, perhaps while this one waited? The memory may have
  * changed or gone since: the vector for `embed` is that of the request. */
@@ -77,9 +71,8 @@ static bool answered_before(struct task *t)
 {
     const struct store_added *before = t->rq->id.len ? resend_find(t->ms->resend, &t->key) : NULL;
     if (!before) return false;
-    t->before = *before;
-    if (t->want_embedding) task_embed(t, again, true);
-    else again(t);
+    if (t->want_embedding && !t->ready) task_embed(t, again, true);
+    else reply_added(t, before);
     return true;
 }
 
@@ -107,7 +100,8 @@ static void store_found(struct task *t)
     memory_wall(t->rq->ep);
     if (answered_before(t) || task_stopped(t)) return;
     if (t->want_embedding && !embedding_fits(t)) return;
-    int status = memory_id_new(m.id) ? store_add(t->ms->store, &m, &t->scan, &a) : STORE_NO_ROOM;
+    struct scan *near = t->scanning ? &t->scan : NULL;
+    int status = memory_id_new(m.id) ? store_add(t->ms->store, &m, near, &a) : STORE_NO_ROOM;
     if (task_over(t, status)) return;
     if (t->rq->id.len) resend_keep(t->ms->resend, &t->key, &a);
     reply_added(t, &a);
@@ -119,39 +113,40 @@ static void near_ready(struct task *t, void (*found)(struct task *))
     task_scan(t, found);
 }
 
-static void store_go(struct task *t) { near_ready(t, store_found); }
-static void store_ready(struct task *t) { task_room(t, store_go); }
+static void store_ready(struct task *t);
 
-/* A duplicate wants no vector, if it is one still when its turn comes, but for `embed`. */
-static void store_same(struct task *t)
+static bool is_duplicate(const struct task *t)
 {
     struct memory m = call_memory(&t->c, NULL);
-    if (t->want_embedding || store_duplicate(t->ms->store, m.text, m.metadata) == ROW_NONE) {
-        task_embed(t, store_ready, false);
-        return;
-    }
-    t->scan.status = -1; /* not wanted */
-    store_found(t);
+    return store_duplicate(t->ms->store, m.text, m.metadata) != ROW_NONE;
 }
 
-/* What can be said without a vector: was it stored before, is it a duplicate, is there room?
- * False: go on; t is over else. */
-static bool store_early(struct task *t)
+/* A duplicate wants no vector, if it is one still when there is room, but for `embed`. */
+static void store_go(struct task *t)
 {
-    struct slice metadata = call_memory(&t->c, t->vector).metadata;
+    if (t->ready) near_ready(t, store_found);
+    else if (t->want_embedding || !is_duplicate(t)) task_embed(t, store_ready, false);
+    else store_found(t);
+}
+
+static void store_ready(struct task *t) { task_room(t, store_go); }
+
+static void again(struct task *t)
+{
+    if (!answered_before(t)) store_ready(t);
+}
+
+/* What can be said without a vector: was it stored before, is it a duplicate, is there room? */
+static void store_begin(struct task *t)
+{
     int64_t now = memory_wall(t->rq->ep);
-    if (answered_before(t)) return true;
-    if (t->c.timestamp > now + AHEAD_MS) {
+    if (answered_before(t)) return;
+    if (t->c.timestamp > now + AHEAD_MS)
         task_error(t, REPLY_INVALID_TIMESTAMP,
                    "Invalid timestamp: more than 60 s ahead of the server's clock");
-    } else if (store_duplicate(t->ms->store, t->c.text, metadata) != ROW_NONE) {
-        task_room(t, store_same);
-    } else if (store_full(t->ms->store)) {
-        task_over(t, STORE_FULL);
-    } else {
-        return false;
-    }
-    return true;
+    else if (is_duplicate(t)) task_room(t, store_go);
+    else if (store_full(t->ms->store)) task_over(t, STORE_FULL);
+    else task_embed(t, store_ready, false);
 }
 
 static void store(struct request *rq, bool want_embedding)
@@ -164,7 +159,7 @@ static void store(struct request *rq, bool want_embedding)
     t->key = (struct resend_key){ resend_session(ms->resend, t->meta.session, connection),
                                   resend_hash(ms->resend, rq->id), content + want_embedding };
     t->want_embedding = want_embedding;
-    if (!store_early(t)) task_embed(t, store_ready, false);
+    store_begin(t);
 }
 
 static void on_store(struct request *rq) { store(rq, false); }

@@ -40,7 +40,6 @@ struct task {
     struct resend_key      key;                 /* of a store with an id */
     int                    adapter;
     bool                   want_embedding;      /* `embed` */
-    struct store_added     before;              /* the answer to a store that was sent again */
     bool                   begun;               /* `clear`, `cleanup`: so many are removed, */
     int64_t                removed;
     uint64_t               seq;                 /* the last of them under this number */
@@ -48,7 +47,7 @@ struct task {
     bool                   truncated;
     bool                   scanning;
     bool                   drop;                /* nobody else cares when its client is gone */
-    void                 (*ready)(struct task *);  /* the vector is there */
+    void                 (*ready)(struct task *);  /* the vector is there, or asked for */
     struct scan_config     search;
     struct scan            scan;
     void                 (*found)(struct task *);  /* the scan is over */
