@@ -20,7 +20,7 @@ bool memory_durable(const struct memory_service *ms) { return ms->ep.options->sy
 
 bool memory_busy(const struct memory_service *ms)
 {
-    return ms->scans || ms->parked || ms->clearing || ms->cleaning;
+    return ms->scans || ms->parked || ms->removing;
 }
 
 static bool ready(struct endpoint *ep)
@@ -186,7 +186,7 @@ static void on_flush(struct hook *h)
     bool at_once = journal_fd(ms->journal) < 0 && journal_due(ms->journal) <= now;
     journal_flush(ms->journal, now);
     if (journal_compacting(ms->journal)) loop_job(ms->ep.server.loop, &ms->compaction);
-    else if (!ms->clearing && journal_compact_due(ms->journal, store_log_bytes(ms->store), now))
+    else if (!ms->removing && journal_compact_due(ms->journal, store_log_bytes(ms->store), now))
         memory_compact(ms);
     if (task_may_go(ms)) loop_job(ms->ep.server.loop, &ms->going);
     if (memory_bulk_wants(ms)) loop_job(ms->ep.server.loop, &ms->bulk);

@@ -31,9 +31,8 @@ struct memory_service {
     struct task          *parked;        /* changes that wait for room in the log */
     struct job            going;         /* lets the first go on */
     size_t                admitted;      /* that have the room and have yet to use it */
-    struct task          *clearing;      /* `clear` commands, the first under way */
-    struct task          *cleaning;      /* `cleanup` commands that wait, the first perhaps
-                                            under way */
+    struct task          *removing;      /* `clear` (confirmed) and `cleanup` commands, oldest
+                                            first, that one perhaps under way */
     uint32_t              sweep_row;     /* where a sweep goes on, ROW_NONE: none is under way */
     struct job            bulk;          /* works on them, part by part */
 };

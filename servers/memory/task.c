@@ -294,64 +294,62 @@ bool task_step(struct job *job)
 #define LOOK  1024  /* rows of a sweep that are looked at at once */
 #define BATCH 4096  /* removals that a batch may begin with, so that its end is short, too */
 
-static void finish(struct task **list)
+static void fail(struct memory_service *ms, const char *why)
 {
-    struct task *t = take(list);
+    struct task *t = take(&ms->removing);
+    if (!task_storage_failed(t->rq)) reply_error(t->rq, REPLY_STORAGE, "Storage failed: %s", why);
+    task_free(t);
+}
+
+static void finish(struct memory_service *ms)
+{
+    struct task *t = take(&ms->removing);
     reply_removed(t->rq, t->removed, t->seq);
     task_free(t);
 }
 
-static void fail(struct task **list, const char *why)
+/* So many of a part went for the first command, or the log refused; `last`: that was all. */
+static void part_done(struct memory_service *ms, long n, uint64_t seq, bool last)
 {
-    struct task *t = take(list);
-    if (!task_storage_failed(t->rq)) reply_error(t->rq, REPLY_STORAGE, "Storage failed: %s", why);
-    task_free(t);
+    if (n < 0) {
+        fail(ms, "the log takes nothing more");
+        return;
+    }
+    ms->removing->removed += n;
+    if (n) ms->removing->seq = seq;
+    if (last) finish(ms);
 }
 
 /* The oldest first. What was stored meanwhile goes too, with the last ones, all at once: so
  * it is as if everything had been removed in that moment. */
 static void clear_part(struct memory_service *ms)
 {
-    struct task *t = ms->clearing;
-    uint64_t seq;
-    t->begun = true;
+    uint64_t seq = 0;
+    ms->removing->begun = true;
     long n = store_clear(ms->store, PART, &seq);
-    if (n < 0) {
-        fail(&ms->clearing, "the log takes nothing more");
-        return;
-    }
-    t->removed += n;
-    if (n) t->seq = seq;
-    if (!store_records(ms->store)->live) finish(&ms->clearing);
+    part_done(ms, n, seq, !store_records(ms->store)->live);
 }
 
 static void sweep_part(struct memory_service *ms)
 {
-    struct task *t = ms->cleaning && ms->cleaning->begun ? ms->cleaning : NULL;
+    const struct task *t = ms->removing;
     uint64_t seq = 0;
     long n = store_sweep_part(ms->store, &ms->sweep_row, LOOK, &seq);
     if (n < 0) ms->sweep_row = ROW_NONE;
-    if (!t) return;
-    if (n < 0) {
-        fail(&ms->cleaning, "the log takes nothing more");
-        return;
-    }
-    t->removed += n;
-    if (n) t->seq = seq;
-    if (ms->sweep_row == ROW_NONE) finish(&ms->cleaning);
+    if (t && t->begun && !t->c.confirm) part_done(ms, n, seq, ms->sweep_row == ROW_NONE);
 }
 
 static void sweep_begin(struct memory_service *ms)
 {
     memory_wall(&ms->ep);
-    ms->cleaning->begun = true;
+    ms->removing->begun = true;
     if (store_sweep(ms->store, true)) ms->sweep_row = 0;
-    else finish(&ms->cleaning);
+    else finish(ms);
 }
 
 bool memory_bulk_wants(const struct memory_service *ms)
 {
-    bool any = ms->clearing || ms->cleaning || ms->sweep_row != ROW_NONE;
+    bool any = ms->removing || ms->sweep_row != ROW_NONE;
     if (records_spare(store_records(ms->store))) return true;
     return any && journal_room(ms->journal, JOURNAL_BATCH_BYTES - BATCH * 64) &&
            has_room(ms, LOOK * 64);
@@ -363,16 +361,15 @@ bool memory_bulk_step(struct job *job)
     if (!memory_bulk_wants(ms)) return false;
     if (records_spare(store_records(ms->store))) store_give_back(ms->store);
     else if (ms->sweep_row != ROW_NONE) sweep_part(ms);
-    else if (ms->cleaning) sweep_begin(ms);
-    else clear_part(ms);
+    else if (ms->removing->c.confirm) clear_part(ms);
+    else sweep_begin(ms);
     return memory_bulk_wants(ms);
 }
 
 void memory_bulk_failed(struct memory_service *ms, const char *why)
 {
     ms->sweep_row = ROW_NONE;
-    if (ms->clearing && ms->clearing->begun) fail(&ms->clearing, why);
-    if (ms->cleaning && ms->cleaning->begun) fail(&ms->cleaning, why);
+    if (ms->removing && ms->removing->begun) fail(ms, why);
 }
 
 void memory_sweep(struct memory_service *ms)
@@ -395,7 +392,7 @@ void memory_clear(struct request *rq)
     if (!t->c.confirm) {
         task_error(t, REPLY_INVALID_PARAMETER, "Invalid parameter: confirm (must be true)");
     } else if (!task_stopped(t)) {
-        append(&t->ms->clearing, t);
+        append(&t->ms->removing, t);
     }
 }
 
@@ -403,5 +400,5 @@ void memory_cleanup(struct request *rq)
 {
     struct call c = { .significance = -1 };
     struct task *t = task_new(rq, no_params, &c);
-    if (t && !task_stopped(t)) append(&t->ms->cleaning, t);
+    if (t && !task_stopped(t)) append(&t->ms->removing, t);
 }
