@@ -326,7 +326,7 @@ static void fill(struct records *rs, struct record *r, const struct memory *m)
     r->metadata_len = (uint16_t)m->metadata.len;
     r->tags_len = (uint16_t)m->tags.len;
     r->type_hash = records_hash(rs, meta.type);
-    r->session_hash = (uint32_t)records_hash(rs, meta.session);
+    r->session_hash = records_hash(rs, meta.session);
     r->text_hash = text_hash(rs, m->text, r->type_hash);
     rs->text_bytes += text_bytes(r);
 }

@@ -27,8 +27,7 @@ struct record {
     uint32_t prev, next;                   /* order of storing; free rows: the next free one */
     uint64_t order;                        /* of storing: unique; who replaces one keeps it */
     uint32_t text_hash;                    /* of text and type */
-    uint32_t session_hash;                 /* of metadata.session_id; 0: none */
-    uint64_t type_hash;                    /* of metadata.type; 0: none */
+    uint64_t type_hash, session_hash;      /* of metadata.type and .session_id; 0: none */
 };
 
 enum { ROW_FREE, ROW_LIVE, ROW_HIDDEN };

@@ -84,8 +84,8 @@ static int rate(struct store *st, const struct memory *t, struct scan *near,
     double d, q = vocabulary_information(&st->words, t->text);
     if (q < 0 || nearest(st, t->vector, near, &d)) return STORE_NO_ROOM;
     meta_read(&meta, t->metadata);
-    double s = stream_surprise(streams_find(&st->streams, stream_key(st, &meta)), t->vector,
-                               st->c.dimension);
+    uint64_t session = records_hash(&st->records, meta.session);
+    double s = stream_surprise(streams_find(&st->streams, session), t->vector, st->c.dimension);
     double floor = significance_floor(t->text, meta.importance);
     f->surprise = (float)s;
     f->diversity = (float)d;
@@ -105,22 +105,20 @@ int store_score(struct store *st, const struct memory *t, struct scan *near,
 }
 
 /* Keep the stream as it was and let the new one in. -1: no room, nothing changed. */
-static int push_stream(struct store *st, struct change *c, const struct memory *m, double s)
+static int push_stream(struct store *st, struct change *c, double s)
 {
-    struct meta meta;
     size_t bytes = sizeof(struct stream) + st->c.dimension * sizeof(double);
-    meta_read(&meta, m->metadata);
-    c->key = stream_key(st, &meta);
-    struct stream *stream = streams_find(&st->streams, c->key);
+    uint64_t session = records_at(&st->records, c->row)->session_hash;
+    struct stream *stream = streams_find(&st->streams, session);
     if (stream) {
         c->was = malloc(bytes);
         if (!c->was) return -1;
         memcpy(c->was, stream, bytes);
     }
-    stream = streams_take(&st->streams, c->key, st->c.dimension, &c->gone);
+    stream = streams_take(&st->streams, session, st->c.dimension, &c->gone);
     if (!stream) return -1;
     c->streamed = true;
-    stream_push(stream, m->vector, st->c.dimension, s);
+    stream_push(stream, records_vector(&st->records, c->row), st->c.dimension, s);
     return 0;
 }
 
@@ -131,7 +129,7 @@ static int add_row(struct store *st, const struct memory *m, double s, uint64_t 
     if (!c) return STORE_NO_ROOM;
     c->newest_ms = st->newest_ms;
     c->row = put_row(st, m, ROW_NONE);
-    bool no_room = c->row == ROW_NONE || (s >= 0 && push_stream(st, c, m, s));
+    bool no_room = c->row == ROW_NONE || (s >= 0 && push_stream(st, c, s));
     int failed = no_room ? STORE_NO_ROOM : change_log(st, c, MEMORY_PUT, m);
     if (failed) {
         if (c->row != ROW_NONE) change_undo(st, c);
@@ -202,8 +200,8 @@ int store_import(struct store *st, const struct memory *m, uint64_t *seq)
 
 /* ---- changing and removing */
 
-/* A compaction has still to get what its snapshot held. */
-void hand_over(struct store *st, uint32_t row, const struct memory *m)
+/* A compaction has still to get what its snapshot held and is about to go. */
+static void hand_over(struct store *st, uint32_t row, const struct memory *m)
 {
     const struct record *r = records_at(&st->records, row);
     if (!st->living || r->order <= st->handed || r->order > st->last) return;

@@ -63,7 +63,8 @@ int change_log(struct store *st, struct change *c, enum memory_change what, cons
 
 static void undo_stream(struct store *st, struct change *c)
 {
-    struct stream *stream = streams_find(&st->streams, c->key);
+    struct stream *stream =
+        streams_find(&st->streams, records_at(&st->records, c->row)->session_hash);
     if (c->was) memcpy(stream, c->was, sizeof *stream + st->c.dimension * sizeof(double));
     else streams_drop(&st->streams, stream);
     streams_restore(&st->streams, c->gone);
@@ -78,10 +79,10 @@ void change_undo(struct store *st, struct change *c)
     }
     switch (c->kind) {
     case ADDED:
+        if (c->streamed) undo_stream(st, c);
         remove_row(st, c->row);
         records_free(&st->records, c->row);
         st->newest_ms = c->newest_ms;
-        if (c->streamed) undo_stream(st, c);
         break;
     case REMOVED:
         restore_row(st, c->row);

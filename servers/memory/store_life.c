@@ -20,11 +20,6 @@ struct store *store_new(const struct store_config *config)
     return st;
 }
 
-uint64_t stream_key(const struct store *st, const struct meta *meta)
-{
-    return records_hash(&st->records, meta->session);
-}
-
 /* ---- loading and the clock */
 
 bool store_load(void *store, enum memory_change what, const struct memory *m)
@@ -59,14 +54,11 @@ void store_loaded(struct store *st)
         row = before;
     }
     for (; row != ROW_NONE; row = records_at(rs, row)->next) {
-        struct memory m = records_view(rs, row);
-        struct meta meta;
-        meta_read(&meta, m.metadata);
-        struct stream *stream = streams_take(&st->streams, stream_key(st, &meta),
+        const float *x = records_vector(rs, row);
+        struct stream *stream = streams_take(&st->streams, records_at(rs, row)->session_hash,
                                              st->c.dimension, &gone);
         if (!stream) return;
-        stream_push(stream, m.vector, st->c.dimension,
-                    stream_surprise(stream, m.vector, st->c.dimension));
+        stream_push(stream, x, st->c.dimension, stream_surprise(stream, x, st->c.dimension));
     }
 }
 
@@ -193,7 +185,7 @@ uint32_t *store_replies(const struct store *st)
     uint64_t assistant = records_hash(rs, (struct slice){ "assistant", 9 });
     for (uint32_t row = rs->last; row != ROW_NONE; row = records_at(rs, row)->prev) {
         const struct record *r = records_at(rs, row);
-        size_t i = r->session_hash & (cap - 1);
+        size_t i = (size_t)r->session_hash & (cap - 1);
         while (next[i] != ROW_NONE && records_at(rs, next[i])->session_hash != r->session_hash)
             i = (i + 1) & (cap - 1);
         bool answered = next[i] != ROW_NONE && records_at(rs, next[i])->type_hash == assistant;

@@ -17,8 +17,7 @@ struct change {
     struct memory_fields fields; /* FIELDS: as they were */
     struct memory_fields now;    /* as it made them */
     int64_t newest_ms;           /* ADDED: the store's from before */
-    bool streamed;               /* ADDED: the stream of key was touched; */
-    uint64_t key;
+    bool streamed;               /* ADDED: its session's stream was touched; */
     struct stream *was, *gone;   /* its copy from before, NULL: it was new; who made room */
     struct streams *cleared;     /* NULL, or all that went with it */
 };
@@ -56,14 +55,8 @@ void change_free(struct change *c);
 int change_log(struct store *st, struct change *c, enum memory_change what, const struct memory *m);
 void change_undo(struct store *st, struct change *c);
 
-/* A compaction gets a row that it has not had yet and that is about to go. */
-void hand_over(struct store *st, uint32_t row, const struct memory *m);
-
 /* The unpinned row of least strength but for `keep`; after a jump of the clock age does not
  * count. */
 uint32_t weakest(const struct store *st, uint32_t keep);
-
-/* Whose stream a memory goes to. */
-uint64_t stream_key(const struct store *st, const struct meta *meta);
 
 #endif
