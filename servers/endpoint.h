@@ -64,7 +64,8 @@ struct endpoint {
     struct metrics        metrics;
     const struct options *options;
     struct policy        *policy;
-    uint64_t              durable;       /* highest sequence number on disk */
+    uint64_t              durable;       /* highest sequence number that counts as stored, */
+    uint64_t              on_disk;       /* and that is on disk, whatever --sync says */
     struct embedder      *embedder;
     uint32_t              dimension;     /* of its vectors */
     const struct endpoint *other;        /* the other endpoint of this process, or NULL */
@@ -91,6 +92,8 @@ struct request {
     int64_t               now_us;        /* when it came, monotonic */
     struct slice          message;       /* the whole text, for a content hash */
     int64_t               user[2];       /* for the command, while it waits */
+    bool                  on_disk;       /* set by the command: its reply waits for the disk
+                                            whatever --sync says */
 
     /* The endpoint's own. */
     struct request       *next;
@@ -132,10 +135,11 @@ double request_ms(const struct request *rq);
 bool request_alive(const struct request *rq);
 void reply_drop(struct request *rq);
 
-/* Up to seq everything is on disk: replies that waited leave. Or: what waited for
- * `from` and later has failed, with the reason, but for what stands(user, seq) says;
- * that leaves with endpoint_go_on(), and what waited behind it is executed. */
-void endpoint_durable(struct endpoint *ep, uint64_t seq);
+/* So far everything is durable and on disk: replies that waited leave. Or: what waited for
+ * `from` and later has failed, with the reason, but for what stands(user, seq) says, and
+ * what waited for the disk; that leaves with endpoint_go_on(), and what waited behind it is
+ * executed. */
+void endpoint_durable(struct endpoint *ep, uint64_t durable, uint64_t on_disk);
 void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why,
                      bool (*stands)(const void *user, uint64_t seq), const void *user);
 void endpoint_go_on(struct endpoint *ep);

@@ -172,6 +172,12 @@ static void count(struct request *rq, const char *outcome)
     log_end();
 }
 
+/* Must a reply to this one wait for seq no longer? */
+static bool is_durable(const struct request *rq, uint64_t seq)
+{
+    return seq <= (rq->on_disk ? rq->ep->on_disk : rq->ep->durable);
+}
+
 /* The reply stands in rq->out. It leaves now if nothing must leave before it
  * and it need not wait for the disk; else it is kept in its place. */
 static void finish(struct request *rq, uint64_t seq)
@@ -186,7 +192,7 @@ static void finish(struct request *rq, uint64_t seq)
     if (rq->kept) s->blocked--;
     bool first = !s || !s->n || s->first == rq;
     bool closing = !rq->out.p;           /* nothing can be sent any more */
-    if (first && (closing || seq <= rq->ep->durable)) {
+    if (first && (closing || is_durable(rq, seq))) {
         if (!closing) conn_reply_end(c, WS_TEXT, rq->out.len), rq->ep->metrics.sent++;
         if (rq->kept) session_pop(s, c), pump(s);
         return;
@@ -304,7 +310,7 @@ static void pump(struct session *s)
     struct conn *c = conn_get(&ep->server, s->conn);
     while (c && s->first) {
         struct request *rq = s->first;
-        if (rq->state == READY && rq->seq <= ep->durable) {
+        if (rq->state == READY && is_durable(rq, rq->seq)) {
             if (rq->failed) conn_close(c, 1011, "out of memory");   /* what it says is not so */
             else if (!conn_send(c, WS_TEXT, rq->reply, rq->reply_len)) ep->metrics.sent++;
             session_pop(s, c);
@@ -330,10 +336,11 @@ void endpoint_go_on(struct endpoint *ep)
     }
 }
 
-void endpoint_durable(struct endpoint *ep, uint64_t seq)
+void endpoint_durable(struct endpoint *ep, uint64_t durable, uint64_t on_disk)
 {
-    if (seq <= ep->durable) return;
-    ep->durable = seq;
+    if (durable <= ep->durable && on_disk <= ep->on_disk) return;
+    ep->durable = durable;
+    ep->on_disk = on_disk;
     endpoint_go_on(ep);
 }
 
@@ -365,6 +372,9 @@ void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why,
                      bool (*stands)(const void *user, uint64_t seq), const void *user)
 {
     for (struct session *s = ep->waiting; s; s = s->next_waiting)
-        for (struct request *rq = s->first; rq; rq = rq->next)
-            if (rq->state == READY && rq->seq >= from && !stands(user, rq->seq)) fail(rq, why);
+        for (struct request *rq = s->first; rq; rq = rq->next) {
+            bool lost = rq->on_disk ? !is_durable(rq, rq->seq)
+                                    : rq->seq >= from && !stands(user, rq->seq);
+            if (rq->state == READY && lost) fail(rq, why);
+        }
 }

@@ -304,89 +304,44 @@ void reply_removed(struct request *rq, int64_t removed, uint64_t seq)
     reply_end_durable(rq, seq);
 }
 
-/* Requests that wait for something: a list through user[0]. */
-static void wait_for(struct request **list, struct request *rq)
-{
-    rq->user[0] = (int64_t)(intptr_t)*list;
-    *list = rq;
-}
-
-static struct request *next_of(const struct request *rq)
-{
-    return (struct request *)(intptr_t)rq->user[0];
-}
-
 static void on_compact(struct request *rq)
 {
     struct memory_service *ms = service(rq);
+    if (ms->compacted) memory_tell_compacted(ms);
     if (task_storage_failed(rq)) return;
     if (!journal_compacting(ms->journal) && memory_compact(ms)) {
         reply_error(rq, REPLY_STORAGE, "Storage failed: the log cannot be compacted now");
         return;
     }
     if (task_storage_failed(rq)) return;
-    wait_for(&ms->compacting, rq);
-}
-
-void memory_compacted(struct memory_service *ms, const char *why)
-{
-    snprintf(ms->compact_why, sizeof ms->compact_why, "%s", why ? why : "");
-    for (struct request *rq; (rq = ms->compacting);) {
-        ms->compacting = next_of(rq);
-        wait_for(&ms->compacted, rq);
-    }
+    rq->user[0] = (int64_t)(intptr_t)ms->compacting;
+    ms->compacting = rq;
 }
 
 void memory_tell_compacted(struct memory_service *ms)
 {
-    struct request *rq = ms->compacted, *next;
-    ms->compacted = NULL;
+    struct request *rq = ms->compacting, *next;
+    ms->compacting = NULL;
+    ms->compacted = false;
     for (; rq; rq = next) {
-        next = next_of(rq);
+        next = (struct request *)(intptr_t)rq->user[0];
         if (*ms->compact_why) reply_error(rq, REPLY_STORAGE, "Storage failed: %s", ms->compact_why);
         else reply_removed(rq, 0, 0);
     }
 }
 
-static void reply_synced(struct request *rq, uint64_t seq)
-{
-    struct json_out *out = reply_begin(rq);
-    member_count(out, "seq", seq);
-    member_bool(out, "durable", true);
-    reply_end(rq);
-}
-
+/* Its reply waits with those to the stores that it asks for, but for the disk in any mode. */
 static void on_sync(struct request *rq)
 {
     struct memory_service *ms = service(rq);
     if (task_storage_failed(rq)) return;
-    struct journal_state s = journal_state(ms->journal);
-    if (s.durable >= s.seq) {
-        reply_synced(rq, s.seq);
-        return;
-    }
-    rq->user[1] = (int64_t)s.seq;
-    wait_for(&ms->syncing, rq);
+    uint64_t seq = journal_state(ms->journal).seq;
     journal_sync(ms->journal);
-}
-
-struct request *memory_take_syncing(struct memory_service *ms)
-{
-    struct request *waiting = ms->syncing;
-    ms->syncing = NULL;
-    return waiting;
-}
-
-void memory_synced(struct memory_service *ms, struct request *waiting, uint64_t durable,
-                   const char *why)
-{
-    while (waiting) {
-        struct request *rq = waiting;
-        waiting = next_of(rq);
-        if ((uint64_t)rq->user[1] > durable) wait_for(&ms->syncing, rq);
-        else if (why) reply_error(rq, REPLY_STORAGE, "Storage failed: %s", why);
-        else reply_synced(rq, (uint64_t)rq->user[1]);
-    }
+    struct json_out *out = reply_begin(rq);
+    member_count(out, "seq", seq);
+    member_bool(out, "durable", true);
+    rq->on_disk = true;
+    reply_end_durable(rq, seq);
 }
 
 /* ---- stats and the table */

@@ -1,5 +1,6 @@
 #include "servers/memory/service.h"
 
+#include <stdio.h>
 #include <stdlib.h>
 #include <sys/random.h>
 
@@ -59,23 +60,14 @@ static void event(void *user, enum store_event what, enum store_reason why, cons
 
 /* What may be answered: with --sync always what is on disk, else what a kill of
  * this process cannot lose. */
-static void settled(struct memory_service *ms, uint64_t seq)
+static void on_progress(void *user, uint64_t reached)
 {
+    struct memory_service *ms = user;
+    (void)reached;
+    struct journal_state s = journal_state(ms->journal);
+    uint64_t seq = memory_durable(ms) ? s.durable : s.written;
     store_durable(ms->store, seq);
-    endpoint_durable(&ms->ep, seq);
-}
-
-static void on_written(void *user, uint64_t seq)
-{
-    struct memory_service *ms = user;
-    if (!memory_durable(ms)) settled(ms, seq);
-}
-
-static void on_durable(void *user, uint64_t seq)
-{
-    struct memory_service *ms = user;
-    if (memory_durable(ms)) settled(ms, seq);
-    memory_synced(ms, memory_take_syncing(ms), seq, NULL);
+    endpoint_durable(&ms->ep, seq, s.durable);
 }
 
 /* Deletes need not fail with the stores beside them, which a full disk refused: append them
@@ -123,13 +115,11 @@ static void on_failed(void *user, uint64_t from, bool full, const char *why)
     log_end();
     store_failed(ms->store, from);
     resend_failed(ms->resend, from);
-    struct request *syncing = memory_take_syncing(ms);
     struct again again = { gone, delete_again(ms, gone, n) };
     endpoint_failed(&ms->ep, from, why, is_again, &again);
     /* At once: beside the next store they would be refused again. */
     if (again.n) journal_flush(ms->journal, loop_now(ms->ep.server.loop));
     endpoint_go_on(&ms->ep);
-    memory_synced(ms, syncing, UINT64_MAX, why);
     memory_bulk_failed(ms, why);
     free(gone);
 }
@@ -141,9 +131,10 @@ static void on_compacted(void *user, const char *why)
     if (why) log_text("reason", why);
     log_int("log_bytes", (int64_t)journal_state(ms->journal).bytes);
     log_end();
-    memory_compacted(ms, why);
+    snprintf(ms->compact_why, sizeof ms->compact_why, "%s", why ? why : "");
     /* Told by a job: a reply lets the next command run, and this may be amid a change. */
-    if (ms->compacted) loop_job(ms->ep.server.loop, &ms->compaction);
+    ms->compacted = true;
+    if (ms->compacting) loop_job(ms->ep.server.loop, &ms->compaction);
 }
 
 /* Compaction. */
@@ -233,8 +224,9 @@ int memory_open(struct memory_service *ms, const struct options *o, struct embed
     struct journal_config jc = {
         .dir = o->data, .dimension = embedder_dimension(e), .fingerprint = embedder_fingerprint(e),
         .sync_ms = o->sync < 0 ? JOURNAL_SYNC_NEVER : (int64_t)(o->sync * 1000 + 0.999),
-        .in_process = o->inline_sync || o->mode == EXPORT, .reading = o->mode == EXPORT, .child = sandbox_enter_helper, .child_user = (void *)o,
-        .events = { on_written, on_durable, on_failed, on_compacted, ms } };
+        .in_process = o->inline_sync || o->mode == EXPORT, .reading = o->mode == EXPORT,
+        .child = sandbox_enter_helper, .child_user = (void *)o,
+        .events = { on_progress, on_progress, on_failed, on_compacted, ms } };
     if (getrandom(sc.seed, sizeof sc.seed, 0) != sizeof sc.seed)
         return fault_set(f, 71, "no random numbers from the system");
     ms->ep = (struct endpoint){
@@ -255,7 +247,7 @@ int memory_open(struct memory_service *ms, const struct options *o, struct embed
 
 void memory_attach(struct memory_service *ms, struct loop *loop)
 {
-    ms->ep.durable = journal_state(ms->journal).seq;
+    ms->ep.durable = ms->ep.on_disk = journal_state(ms->journal).seq;
     ms->flush.run = on_flush;
     ms->due.fire = on_due;
     ms->compaction.step = step_compaction;

@@ -19,10 +19,9 @@ struct memory_service {
     struct job            compaction;
     int64_t               next_sweep;    /* forgetting, monotonic ms */
     uint64_t              again;         /* deletes up to here were appended a second time, or 0 */
-    struct request       *syncing;       /* `sync` commands that wait, kept by their next in
-                                            user[0] */
-    struct request       *compacting;    /* `compact` commands that wait for its end, likewise */
-    struct request       *compacted;     /* those whose compaction has ended, */
+    struct request       *compacting;    /* `compact` commands that wait for its end, kept by
+                                            their next in user[0], */
+    bool                  compacted;     /* which has come, */
     char                  compact_why[128]; /* because of this; "": it is done */
     struct standing      *standing;      /* standing queries (standing.c) */
     struct resend        *resend;        /* answers that may be asked for again */
@@ -62,12 +61,7 @@ void memory_predict(void *memory, const float *vector, size_t top_k,
 /* commands.c: the table, `stats` members, what waits for the log. */
 extern const struct command memory_commands[];
 void memory_stats(struct endpoint *ep, struct json_out *out);
-struct request *memory_take_syncing(struct memory_service *ms);   /* who waits until now, */
-void memory_synced(struct memory_service *ms, struct request *waiting, uint64_t durable,
-                   const char *why);                    /* and is answered up to there */
-void memory_compacted(struct memory_service *ms,
-                      const char *why);                 /* `compact` can be answered, */
-void memory_tell_compacted(struct memory_service *ms);  /* and is, outside of any change */
+void memory_tell_compacted(struct memory_service *ms);  /* outside of any change */
 
 /* task.c: what removes many memories, in parts: `clear`, `cleanup` and the sweep of --forget. */
 void memory_clear(struct request *rq);

@@ -16,7 +16,7 @@ from harness import ROOT, Client, Server, Skip, get, recalld, run, scratch  # no
 # Allocation fails while the first byte of a shared file is set, and from so many calls on as the
 # third says, which 0 leaves alone. Every removal takes so many ms as the second says. A sync of more
 # than a mark is counted in the fourth and held while the fifth is set, so that a batch can be filled
-# behind it. Writing fails while the sixth is set. Mapped before the sandbox.
+# behind it. Writing fails while the sixth is set, a sync while the seventh. Mapped before the sandbox.
 SEAM = """
 #define _GNU_SOURCE
 #include <errno.h>
@@ -47,6 +47,7 @@ int fdatasync(int fd)
 {
     if (last > 64) state[3]++;
     for (int i = 0; last > 64 && state[4] && i < 12000; i++) poll(NULL, 0, 2);
+    if (state[6]) return errno = EIO, -1;
     return (int)syscall(SYS_fdatasync, fd);
 }
 ssize_t pwrite(int fd, const void *p, size_t n, off_t at)
@@ -88,6 +89,9 @@ class Disk:
 
     def refuse_writes(self):
         self.put(5, True)
+
+    def refuse_syncs(self):
+        self.put(6, True)
 
     def syncs(self):
         return self.path.read_bytes()[3]
@@ -211,7 +215,7 @@ def test_a_delete_that_is_done_again_is_alone():
             batch = Batch(s, disk, a)
             batch.stores(b, range(6))
             batch.send(b, "sync", {})
-            batch.stores(b, range(6, 12), 0)             # executed when the sync has failed
+            batch.stores(b, range(6, 12))
             batch.send(c, "delete", {"id": gone}, -1)
             batch.go()
             deleted = c.reply()
@@ -269,6 +273,21 @@ def test_an_import_tells_how_many_are_there():
             n = memories(d / str(granted))
             assert p.returncode == 74 and "disk full" in p.stderr and p.stdout.startswith(f"imported {n} memories"), (n, p)
             assert (n > 0) == (granted > 1) and n < 600, n
+
+
+def test_a_sync_that_fails_is_told_though_all_was_written():
+    with scratch() as d:
+        disk = Disk(d)
+        with Server("--sync", "never", env=disk.env) as s, Client(s.memory) as c:
+            assert c.ok("store", {"text": "written"})["seq"] == c.ok("sync")["seq"] == 1
+            assert c.ok("store", {"text": "and more"})["seq"] == 2
+            disk.refuse_syncs()
+            send(c, "sync", {})
+            send(c, "ping", {})
+            reply = c.reply()
+            assert reply.get("error") == "Storage failed: sync: Input/output error", reply
+            assert c.reply()["data"]["pong"]
+            s.process.kill()
 
 
 def test_embedding_anew_leaves_the_log_that_there_was():
