@@ -227,7 +227,7 @@ static void on_closed(struct conn *c, const struct conn_end *end)
     log_int("messages_out", end->messages_out);
     log_end();
     if (!s) return;
-    session_unlink(s);
+    session_list(s, WAITING, false);
     events_closed(s, c);
     while (s->first) {
         struct request *rq = s->first;

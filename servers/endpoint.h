@@ -73,8 +73,7 @@ struct endpoint {
     int64_t               started;       /* monotonic ms */
 
     /* The endpoint's own. */
-    struct session       *waiting;       /* connections with replies that wait */
-    struct session       *listening;     /* connections with subscriptions */
+    struct session       *list[2];       /* by enum session_list of session.h */
     struct timer          ticker;        /* for `stats` events */
 };
 

@@ -116,7 +116,7 @@ void events_drained(struct conn *c)
 
 bool endpoint_listens(const struct endpoint *ep, unsigned bit)
 {
-    for (const struct session *s = ep->listening; s; s = s->next_listening)
+    for (const struct session *s = ep->list[LISTENING]; s; s = s->next[LISTENING])
         if (s->bits & bit) return true;
     return false;
 }
@@ -124,7 +124,7 @@ bool endpoint_listens(const struct endpoint *ep, unsigned bit)
 void endpoint_event(struct endpoint *ep, unsigned bit, struct slice data)
 {
     struct event *ev = endpoint_listens(ep, bit) ? event_new(bit, data) : NULL;
-    for (struct session *s = ep->listening; ev && s; s = s->next_listening) give(s, ev);
+    for (struct session *s = ep->list[LISTENING]; ev && s; s = s->next[LISTENING]) give(s, ev);
     if (ev) unref(ev);
 }
 
@@ -142,7 +142,7 @@ void endpoint_event_to(struct endpoint *ep, struct conn_ref to, unsigned bit, st
 static void arm(struct endpoint *ep)
 {
     int64_t at = LOOP_NEVER;
-    for (struct session *s = ep->listening; s; s = s->next_listening)
+    for (struct session *s = ep->list[LISTENING]; s; s = s->next[LISTENING])
         if ((s->bits & EVENT_STATS) && s->due < at) at = s->due;
     loop_at(ep->server.loop, &ep->ticker, at);
 }
@@ -154,7 +154,7 @@ static void tick(struct timer *t, int64_t now)
     struct json_out out = json_out(text, sizeof text);
     endpoint_stats(ep, &out);
     struct event *ev = out.full ? NULL : event_new(EVENT_STATS, (struct slice){ text, out.len });
-    for (struct session *s = ep->listening; s; s = s->next_listening) {
+    for (struct session *s = ep->list[LISTENING]; s; s = s->next[LISTENING]) {
         if (!(s->bits & EVENT_STATS) || s->due > now) continue;
         if (ev) give(s, ev);
         s->due = now + s->interval;
@@ -163,23 +163,9 @@ static void tick(struct timer *t, int64_t now)
     arm(ep);
 }
 
-static void set_listening(struct session *s, bool on)
-{
-    struct session **p = &s->ep->listening;
-    if (on == s->in_listening) return;
-    s->in_listening = on;
-    if (on) {
-        s->next_listening = *p;
-        *p = s;
-        return;
-    }
-    while (*p != s) p = &(*p)->next_listening;
-    *p = s->next_listening;
-}
-
 void events_closed(struct session *s, struct conn *c)
 {
-    set_listening(s, false);
+    session_list(s, LISTENING, false);
     while (s->oldest) drop_oldest(s, c);
     if (s->queries && s->ep->unwatch) s->ep->unwatch(s->ep, s->conn);
 }
@@ -243,7 +229,7 @@ void endpoint_watched(struct request *rq, uint32_t query_id)
         s->interval = rq->user[1];
         s->due = loop_now(rq->ep->server.loop) + s->interval;
     }
-    set_listening(s, true);
+    session_list(s, LISTENING, true);
     rq->ep->ticker.fire = tick;
     arm(rq->ep);
     answer(rq, s, query_id);
@@ -286,7 +272,7 @@ static void on_unsubscribe(struct request *rq)
             s->queries = 0;
             rq->ep->unwatch(rq->ep, rq->conn);
         }
-        if (!s->bits) set_listening(s, false);
+        if (!s->bits) session_list(s, LISTENING, false);
         arm(rq->ep);
     }
     answer(rq, s, 0);

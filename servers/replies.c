@@ -48,21 +48,22 @@ void session_append(struct session *s, struct request *rq)
     else s->first = rq;
     s->last = rq;
     s->n++;
-    if (!s->in_waiting) {
-        s->in_waiting = true;
-        s->next_waiting = s->ep->waiting;
-        s->ep->waiting = s;
-    }
+    session_list(s, WAITING, true);
     hold_if_much(s, conn_get(&s->ep->server, s->conn));
 }
 
-void session_unlink(struct session *s)
+void session_list(struct session *s, enum session_list which, bool in)
 {
-    if (!s->in_waiting) return;
-    struct session **p = &s->ep->waiting;
-    while (*p != s) p = &(*p)->next_waiting;
-    *p = s->next_waiting;
-    s->in_waiting = false;
+    struct session **p = &s->ep->list[which];
+    if (in == s->in[which]) return;
+    s->in[which] = in;
+    if (in) {
+        s->next[which] = *p;
+        *p = s;
+        return;
+    }
+    while (*p != s) p = &(*p)->next[which];
+    *p = s->next[which];
 }
 
 void request_free(struct request *rq, struct conn *c)
@@ -329,10 +330,10 @@ static void pump(struct session *s)
  * find that the disk has failed, which is told to all from within: no link is held meanwhile. */
 void endpoint_go_on(struct endpoint *ep)
 {
-    for (struct session *s = ep->waiting, *next; s; s = next) {
+    for (struct session *s = ep->list[WAITING], *next; s; s = next) {
         pump(s);
-        next = s->next_waiting;
-        if (!s->n) session_unlink(s);
+        next = s->next[WAITING];
+        if (!s->n) session_list(s, WAITING, false);
     }
 }
 
@@ -371,7 +372,7 @@ static void fail(struct request *rq, const char *why)
 void endpoint_failed(struct endpoint *ep, uint64_t from, const char *why,
                      bool (*stands)(const void *user, uint64_t seq), const void *user)
 {
-    for (struct session *s = ep->waiting; s; s = s->next_waiting)
+    for (struct session *s = ep->list[WAITING]; s; s = s->next[WAITING])
         for (struct request *rq = s->first; rq; rq = rq->next) {
             bool lost = rq->on_disk ? !is_durable(rq, rq->seq)
                                     : rq->seq >= from && !stands(user, rq->seq);

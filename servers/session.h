@@ -10,6 +10,10 @@
 #define SESSION_QUERIES 16       /* standing queries of a connection */
 #define SESSION_EVENTS  262144   /* bytes of events that wait for a slow subscriber */
 
+/* Lists of an endpoint that a session may be in: of those with replies that wait, and of those
+ * with subscriptions. */
+enum session_list { WAITING, LISTENING };
+
 struct session {
     struct endpoint *ep;
     struct conn_ref  conn;
@@ -18,8 +22,9 @@ struct session {
     struct request  *first, *last;
     unsigned         n, blocked;         /* blocked: of them not executed or not finished */
     size_t           ready;              /* bytes of replies that wait */
-    bool             hold, pumping, in_waiting, in_listening;
-    struct session  *next_waiting, *next_listening;
+    bool             hold, pumping;
+    bool             in[2];              /* by enum session_list, as next */
+    struct session  *next[2];
 
     /* --rate: a bucket of tokens. */
     double           tokens;
@@ -45,8 +50,8 @@ struct session *session_of(struct conn *c);
 /* Append to what waits; the connection is read no further when it is too much. */
 void session_append(struct session *s, struct request *rq);
 
-/* Out of the list of those with something that waits, if it is there. */
-void session_unlink(struct session *s);
+/* Into a list of its endpoint, or out of it, unless it is there or not. */
+void session_list(struct session *s, enum session_list which, bool in);
 
 /* A copy of rq, and of its message when `message`, that outlives this turn. */
 struct request *request_keep(const struct request *rq, bool message);
