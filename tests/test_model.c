@@ -1,4 +1,4 @@
-// uses: servers/inference/model.c servers/inference/config_file.c servers/log.c servers/values.c json.c number.c utf8.c base64.c
+// uses: servers/inference/model.c servers/inference/config_file.c servers/log.c servers/values.c json.c number.c http.c utf8.c base64.c
 #include "test.h"
 
 #include <math.h>

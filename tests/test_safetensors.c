@@ -1,4 +1,4 @@
-// uses: servers/inference/safetensors.c servers/log.c servers/values.c json.c number.c utf8.c base64.c
+// uses: servers/inference/safetensors.c servers/log.c servers/values.c json.c number.c http.c utf8.c base64.c
 // flags: -Wl,--wrap=malloc -Wl,--wrap=realloc
 #include "test.h"
 

@@ -1,4 +1,4 @@
-// uses: servers/inference/tokenizer.c servers/inference/wordpiece.c servers/inference/vocab.c servers/inference/unicode.c servers/inference/config_file.c servers/log.c servers/values.c json.c number.c utf8.c base64.c
+// uses: servers/inference/tokenizer.c servers/inference/wordpiece.c servers/inference/vocab.c servers/inference/unicode.c servers/inference/config_file.c servers/log.c servers/values.c json.c number.c http.c utf8.c base64.c
 #include "servers/inference/wordpiece.h"
 
 #include <stdio.h>

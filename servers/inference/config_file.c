@@ -113,11 +113,6 @@ bool config_enter(struct config_file *c, const char *key)
     return !*c->wrong;
 }
 
-bool config_is(struct slice s, const char *text)
-{
-    return s.len == strlen(text) && !memcmp(s.p, text, s.len);
-}
-
 void config_refuse(struct config_file *c, const char *key, struct slice s, const char *allowed)
 {
     config_wrong(c, key, "\"%.*s\" is not supported, only %s", (int)(s.len < 40 ? s.len : 40),

@@ -7,6 +7,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "../../http.h"
 #include "../../json.h"
 
 struct fault;
@@ -47,7 +48,5 @@ bool config_enter(struct config_file *c, const char *key);
 
 /* Take the number that stands next, from 1 to max. */
 void config_count(struct config_file *c, const char *key, uint32_t max, uint32_t *out);
-
-bool config_is(struct slice s, const char *text);
 
 #endif

@@ -1,14 +1,14 @@
 /* LoRA adapters by name: loading in pieces, and keeping those that are in use. */
 #include <string.h>
 
+#include "../../http.h"
 #include "../log.h"
 #include "embedder_parts.h"
 
 int embedder_adapter(const struct embedder *e, struct slice name)
 {
     for (int i = 0; name.len && i < EMBED_ADAPTERS; i++)
-        if (e->adapter[i].lora && strlen(e->adapter[i].name) == name.len
-            && !memcmp(e->adapter[i].name, name.p, name.len)) return i;
+        if (e->adapter[i].lora && slice_is(name, e->adapter[i].name)) return i;
     return -1;
 }
 

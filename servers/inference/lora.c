@@ -177,12 +177,12 @@ static bool parse_beta(const struct lora *l, struct slice s, struct name *out)
 {
     out->kind = BETA;
     out->norm = 0;
-    if (config_is(s, "embeddings.LayerNorm.bias")) return true;
+    if (slice_is(s, "embeddings.LayerNorm.bias")) return true;
     while (++out->norm < norms(l)) {
         char name[96];
         snprintf(name, sizeof name, "encoder.layer.%u.%s.bias", (out->norm - 1) / 2,
                  weights_norm_name[(out->norm - 1) % 2]);
-        if (config_is(s, name)) return true;
+        if (slice_is(s, name)) return true;
     }
     return false;
 }
@@ -194,7 +194,7 @@ static bool parse_part(const struct lora *l, struct slice s, struct name *out)
         for (out->layer = 0; out->layer < l->base->model.layers; out->layer++) {
             snprintf(out->module, sizeof out->module, "encoder.layer.%u.%s", out->layer,
                      weights_part_name[out->part]);
-            if (config_is(s, out->module)) return true;
+            if (slice_is(s, out->module)) return true;
         }
     }
     return false;
@@ -214,7 +214,7 @@ static bool parse(const struct lora *l, struct slice s, struct name *out)
     else if (l->config.biases && (ends(&s, ".base_layer.bias") || ends(&s, ".bias")))
         out->kind = all && weights_skip(&s, "pooler.") ? UNUSED : BIAS;
     else return false;
-    if (out->kind < BIAS && config_is(s, "pooler.dense")) out->kind = UNUSED;
+    if (out->kind < BIAS && slice_is(s, "pooler.dense")) out->kind = UNUSED;
     return out->kind == UNUSED || parse_part(l, s, out);
 }
 

@@ -87,9 +87,9 @@ static void check_ranks(struct config_file *c, const struct lora_patterns *p)
 static void get_bias(struct config_file *c, struct lora_config *out)
 {
     struct slice s = json_slice(&c->in);
-    out->biases = config_is(s, "all") ? BIASES_ALL
-                : config_is(s, "lora_only") ? BIASES_LINEAR : BIASES_NONE;
-    if (!out->biases && !config_is(s, "none")) config_refuse(c, "bias", s, "none, all, lora_only");
+    out->biases = slice_is(s, "all") ? BIASES_ALL
+                : slice_is(s, "lora_only") ? BIASES_LINEAR : BIASES_NONE;
+    if (!out->biases && !slice_is(s, "none")) config_refuse(c, "bias", s, "none, all, lora_only");
 }
 
 static void get_start(struct config_file *c)
@@ -116,7 +116,7 @@ static void read_member(struct config_file *c, struct lora_config *out, bool *lo
     else if (json_key(in, "init_lora_weights")) get_start(c);
     else if (json_key(in, "peft_type")) {
         struct slice s = json_slice(in);
-        if (!(*lora = config_is(s, "LORA"))) config_refuse(c, "peft_type", s, "LORA");
+        if (!(*lora = slice_is(s, "LORA"))) config_refuse(c, "peft_type", s, "LORA");
     } else {
         for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
             if (json_key(in, refused[i])) {

@@ -17,7 +17,7 @@ static void get_activation(struct config_file *c, struct model *m)
 {
     struct slice s = json_slice(&c->in);
     for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
-        if (config_is(s, acts[i].name)) {
+        if (slice_is(s, acts[i].name)) {
             m->act = acts[i].act;
             return;
         }
@@ -29,7 +29,7 @@ static void get_activation(struct config_file *c, struct model *m)
 static bool get_only(struct config_file *c, const char *key, const char *value)
 {
     struct slice s = json_slice(&c->in);
-    bool right = config_is(s, value);
+    bool right = slice_is(s, value);
     if (!right) config_refuse(c, key, s, value);
     return right;
 }
@@ -127,7 +127,7 @@ static int read_pooling_mode(struct config_file *c, struct model *m)
     while (!list || config_next(c)) {
         struct slice s = json_slice(&c->in);
         size_t i = 0;
-        while (i < POOLS && !config_is(s, pools[i].name)) i++;
+        while (i < POOLS && !slice_is(s, pools[i].name)) i++;
         if (i == POOLS) config_refuse(c, "pooling_mode", s, "mean, cls, max");
         else m->pooling = pools[i].pooling;
         n++;

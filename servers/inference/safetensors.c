@@ -12,6 +12,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../../http.h"
 #include "../../json.h"
 #include "../log.h"
 
@@ -39,7 +40,7 @@ static bool read_dtype(struct json *in, struct tensor *t)
 {
     struct slice s = json_slice(in);
     for (size_t i = 0; i < sizeof dtypes / sizeof *dtypes; i++) {
-        if (s.len != strlen(dtypes[i].name) || memcmp(s.p, dtypes[i].name, s.len) != 0) continue;
+        if (!slice_is(s, dtypes[i].name)) continue;
         t->dtype = dtypes[i].dtype;
         t->element_bytes = dtypes[i].bytes;
         memcpy(t->dtype_name, dtypes[i].name, s.len + 1);

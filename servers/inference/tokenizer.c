@@ -84,7 +84,7 @@ static void read_normalizer(struct source *s)
         else if (json_key(&s->c.in, "handle_chinese_chars"))
             read_bool(s, "normalizer.handle_chinese_chars", &w->ideographs);
         else if (json_key(&s->c.in, "clean_text")) read_bool(s, "normalizer.clean_text", &clean);
-        else if (json_key(&s->c.in, "type") && !config_is(json_slice(&s->c.in), "BertNormalizer"))
+        else if (json_key(&s->c.in, "type") && !slice_is(json_slice(&s->c.in), "BertNormalizer"))
             config_wrong(&s->c, "normalizer.type", "must be BertNormalizer");
     }
     if (!clean) config_wrong(&s->c, "normalizer.clean_text", "false is not supported");
@@ -95,7 +95,7 @@ static void read_pre_tokenizer(struct source *s)
     bool bert = false;
     if (!config_enter(&s->c, "pre_tokenizer")) return;
     while (config_next(&s->c))
-        if (json_key(&s->c.in, "type")) bert = config_is(json_slice(&s->c.in), "BertPreTokenizer");
+        if (json_key(&s->c.in, "type")) bert = slice_is(json_slice(&s->c.in), "BertPreTokenizer");
     if (!bert) config_wrong(&s->c, "pre_tokenizer.type", "must be BertPreTokenizer");
 }
 
@@ -105,7 +105,7 @@ static void read_model(struct source *s)
     if (!config_enter(&s->c, "model")) return;
     while (config_next(&s->c)) {
         if (json_key(&s->c.in, "type")) {
-            if (!config_is(json_slice(&s->c.in), "WordPiece"))
+            if (!slice_is(json_slice(&s->c.in), "WordPiece"))
                 config_wrong(&s->c, "model.type", "must be WordPiece");
         } else if (json_key(&s->c.in, "continuing_subword_prefix")) {
             size_t len = read_name(s, "model.continuing_subword_prefix", t->prefix);

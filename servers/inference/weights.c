@@ -224,7 +224,7 @@ static int check_unknown(struct reader *r)
     size_t n = 0;
     for (size_t i = 0; i < s->n; i++) {
         struct slice name = s->tensor[i].name;
-        if (!weights_skip(&name, r->prefix) || config_is(name, "embeddings.position_ids")) continue;
+        if (!weights_skip(&name, r->prefix) || slice_is(name, "embeddings.position_ids")) continue;
         n += weights_skip(&name, "encoder.") || weights_skip(&name, "embeddings.");
     }
     if (n == r->seen) return 0;

@@ -1,4 +1,4 @@
-// uses: json.c number.c utf8.c base64.c servers/log.c servers/values.c servers/inference/model.c servers/inference/lora_config.c
+// uses: json.c number.c http.c utf8.c base64.c servers/log.c servers/values.c servers/inference/model.c servers/inference/lora_config.c
 /* Configuration files of models and adapters: the input holds them one after the other,
  * with a zero byte between; an empty one is not there. What is taken is within bounds. */
 #include <errno.h>

@@ -1,4 +1,4 @@
-// uses: json.c number.c utf8.c base64.c servers/log.c servers/values.c
+// uses: json.c number.c http.c utf8.c base64.c servers/log.c servers/values.c
 /* Tensor files: what the reader takes has a sound table: every tensor inside the data, no
  * byte twice and none left over, names found and all different. The first two bytes of
  * the input are the header's length (so that mutations keep it right), or 0xffff: the rest

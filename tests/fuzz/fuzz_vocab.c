@@ -1,4 +1,4 @@
-// uses: servers/inference/tokenizer.c servers/inference/wordpiece.c servers/inference/vocab.c servers/inference/unicode.c servers/inference/config_file.c servers/log.c servers/values.c json.c number.c utf8.c base64.c
+// uses: servers/inference/tokenizer.c servers/inference/wordpiece.c servers/inference/vocab.c servers/inference/unicode.c servers/inference/config_file.c servers/log.c servers/values.c json.c number.c http.c utf8.c base64.c
 /* Tokenizer files of any content: a clear refusal, or a tokenizer in which every token is
  * found by its text. The input is vocab.txt, tokenizer_config.json and tokenizer.json, parted
  * by bytes 0xff; an empty JSON file is absent. */
