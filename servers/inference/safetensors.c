@@ -15,6 +15,7 @@
 #include "../../http.h"
 #include "../../json.h"
 #include "../log.h"
+#include "../values.h"
 
 static const struct { const char *name; uint8_t bytes; enum dtype dtype; } dtypes[] = {
     { "F32", 4, DTYPE_F32 },      { "F16", 2, DTYPE_F16 },      { "BF16", 2, DTYPE_BF16 },
@@ -107,8 +108,8 @@ static const char *read_metadata(struct json *in)
     return NULL;
 }
 
-/* Room for one more tensor, zeroed; its name is copied over the header's own text. */
-static struct tensor *add(struct safetensors *s, size_t *cap, char **names, struct slice name)
+/* One more tensor, zeroed but for its name, which is decoded where it stands in the header. */
+static struct tensor *add(struct safetensors *s, size_t *cap, struct slice name)
 {
     if (s->n == *cap) {
         size_t more = *cap ? *cap * 2 : 128;
@@ -117,16 +118,10 @@ static struct tensor *add(struct safetensors *s, size_t *cap, char **names, stru
         s->tensor = grown;
         *cap = more;
     }
-    struct tensor *t = &s->tensor[s->n++];
-    memset(t, 0, sizeof *t);
-    /* Its quotes are copied with it, so that it is a string to be decoded. */
     struct json in;
-    memmove(*names, name.p - 1, name.len + 2);
-    json_init(&in, *names, name.len + 2);
-    json_next(&in);
-    t->name = json_slice(&in);
-    *names += name.len + 2;
-    return t;
+    json_before(&in, (struct slice){ name.p - 1, name.len + 2 });   /* with its quotes: a string */
+    s->tensor[s->n] = (struct tensor){ .name = json_slice(&in) };
+    return &s->tensor[s->n++];
 }
 
 static int read_table(struct safetensors *s, size_t len, struct fault *f)
@@ -135,7 +130,6 @@ static int read_table(struct safetensors *s, size_t len, struct fault *f)
     size_t cap = 0;
     char why[160];
     bool metadata = false;
-    char *names = s->header + len;      /* names gather behind the text */
     json_init(&in, s->header, len);
     json_next(&in);
     json_enter(&in);
@@ -148,7 +142,7 @@ static int read_table(struct safetensors *s, size_t len, struct fault *f)
             continue;
         }
         if (s->n == SAFETENSORS_MAX) return tensor_bad(s, NULL, "more than 100,000 tensors", f);
-        struct tensor *t = add(s, &cap, &names, in.key);
+        struct tensor *t = add(s, &cap, in.key);
         if (!t) return fault_set(f, 71, "%s: out of memory", s->path);
         if ((wrong = read_entry(&in, t)) != NULL && !in.err) return tensor_bad(s, t, wrong, f);
     }
@@ -245,7 +239,7 @@ int safetensors_read(struct safetensors *s, const uint8_t *file, size_t size, co
     if (!n || file[8] != '{') return tensor_bad(s, NULL, "the header does not start with {", f);
     s->data = file + 8 + n;
     s->data_bytes = size - 8 - (size_t)n;
-    if (!(s->header = malloc(2 * (size_t)n))) return fault_set(f, 71, "%s: out of memory", s->path);
+    if (!(s->header = malloc((size_t)n))) return fault_set(f, 71, "%s: out of memory", s->path);
     memcpy(s->header, file + 8, (size_t)n);
     if (read_table(s, (size_t)n, f)) return -1;
     return check_table(s, f);
