@@ -93,7 +93,6 @@ static void embeddings_reply(struct work *w)
     struct json_out *out = reply_begin(w->rq);
     put_embeddings(out, w->rq, &w->ask, p->adapter, p->base64);
     reply_end(w->rq);
-    work_free(w);
 }
 
 static void on_embeddings(struct request *rq)
@@ -134,7 +133,6 @@ static void similarity_reply(struct work *w)
     member_double(out, "similarity", s);
     put_tokens(out, &w->ask);
     reply_end(w->rq);
-    work_free(w);
 }
 
 static void on_similarity(struct request *rq)

@@ -197,7 +197,6 @@ static void process_reply(struct work *w)
     else reply_error(w->rq, REPLY_INTERNAL, "Internal error");
     free(plan->stream);
     vocabulary_free(&plan->words);
-    work_free(w);
 }
 
 /* ---- what is asked */

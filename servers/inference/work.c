@@ -10,12 +10,9 @@
 static void done(struct embed_request *ask)
 {
     struct work *w = (struct work *)(void *)ask;
-    if (ask->status == EMBED_DONE) {
-        w->reply(w);
-        return;
-    }
-    work_refused(w->rq, ask->status);
-    work_free(w);
+    if (ask->status == EMBED_DONE) w->reply(w);
+    else work_refused(w->rq, ask->status);
+    free(w);
 }
 
 static bool alive(struct embed_request *ask)
@@ -66,11 +63,6 @@ void work_refused(struct request *rq, int status)
         break;
     default:               reply_error(rq, REPLY_INTERNAL, "Internal error");
     }
-}
-
-void work_free(struct work *w)
-{
-    free(w);
 }
 
 bool work_text(struct request *rq, const char *name, struct slice *text)

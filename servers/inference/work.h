@@ -12,7 +12,7 @@
 struct work {
     struct embed_request ask;   /* first */
     struct request *rq;
-    void (*reply)(struct work *w);      /* the vectors are there; calls work_free() in the end */
+    void (*reply)(struct work *w);      /* the vectors are there; w is gone behind it */
     void *own;                  /* the command's */
     struct slice text[];        /* [n]; then vectors, tokens, truncated */
 };
@@ -20,9 +20,8 @@ struct work {
 /* Room for n texts and own_bytes (zero) at own. NULL: an error was replied. */
 struct work *work_new(struct request *rq, size_t n, size_t own_bytes, void (*reply)(struct work *));
 
-/* Embed; w->reply() or an error reply follows, now or later. */
+/* Embed; w->reply() or an error reply follows, now or later, then w is gone. */
 void work_submit(struct work *w);
-void work_free(struct work *w);
 
 /* Trim *text of Unicode's white space; false: it is over TEXT_MAX and an error was replied. */
 bool work_text(struct request *rq, const char *name, struct slice *text);
