@@ -34,11 +34,9 @@ static const struct param embeddings_params[] = {
 
 static bool read_text(struct request *rq, struct json *in, struct slice *out)
 {
-    if (in->type != JSON_STRING) {
-        reply_error(rq, REPLY_INVALID_PARAMETER,
-                    "Invalid parameter: text (a string, or a list of at most %d)", TEXTS_MAX);
-        return false;
-    }
+    if (in->type != JSON_STRING)
+        return reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: text (a string, or a "
+                           "list of at most %d)", TEXTS_MAX);
     *out = json_slice(in);
     return work_text(rq, "text", out);
 }
@@ -48,8 +46,7 @@ static long read_texts(struct request *rq, struct slice raw, struct slice out[TE
 {
     struct json in;
     long n = 0;
-    json_init(&in, (char *)raw.p, raw.len);
-    if (json_next(&in) != JSON_ARRAY) return read_text(rq, &in, out) ? 1 : -1;
+    if (json_before(&in, raw) != JSON_ARRAY) return read_text(rq, &in, out) ? 1 : -1;
     json_enter(&in);
     for (; json_next(&in) > JSON_END; n++) {
         if (n == TEXTS_MAX) in.type = JSON_NULL;    /* one too many is as wrong as no string */

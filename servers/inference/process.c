@@ -203,8 +203,7 @@ static void process_reply(struct work *w)
 
 static bool invalid(struct request *rq, const char *name, const char *allowed)
 {
-    reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: %s (%s)", name, allowed);
-    return false;
+    return reply_error(rq, REPLY_INVALID_PARAMETER, "Invalid parameter: %s (%s)", name, allowed);
 }
 
 static bool invalid_context(struct request *rq)
@@ -216,9 +215,8 @@ static bool read_time(struct request *rq, struct json *in)
 {
     int64_t ms;
     if (in->type == JSON_NULL) return true;
-    if (json_time(in, &ms)) return true;
-    reply_error(rq, REPLY_INVALID_TIMESTAMP, "Invalid timestamp: context");
-    return false;
+    return json_time(in, &ms) ||
+           reply_error(rq, REPLY_INVALID_TIMESTAMP, "Invalid timestamp: context");
 }
 
 /* One of the context: a string, or {role, text, timestamp}. */
@@ -256,8 +254,7 @@ static bool read_embedding(struct request *rq, struct plan *plan)
 {
     const struct process *p = &plan->p;
     if (p->embedding.n) return work_vector(rq, &p->embedding, rq->ep->dimension);
-    if (!p->text.p) reply_error(rq, REPLY_MISSING_FIELD, "Missing required field: text");
-    return p->text.p != NULL;
+    return p->text.p || reply_error(rq, REPLY_MISSING_FIELD, "Missing required field: text");
 }
 
 /* An integer from..to, or as it is where none is given. */
@@ -265,8 +262,7 @@ static bool take_length(struct slice given, int64_t from, int64_t to, int64_t *o
 {
     struct json in;
     if (!given.p) return true;
-    json_init(&in, (char *)given.p, given.len);
-    json_next(&in);
+    json_before(&in, given);
     return json_int(&in, out) && *out >= from && *out <= to;
 }
 
@@ -286,22 +282,15 @@ static bool cut_chunks(struct request *rq, struct plan *plan, struct embedder *e
     struct embed_span *span = plan->span + plan->n;
     size_t n = embedder_spans(e, plan->text[plan->contexts], (uint32_t)max_length,
                               (uint32_t)stride, span, CHUNKS_MAX);
-    if (n > CHUNKS_MAX) {
-        reply_error(rq, REPLY_TOO_LARGE,
-                    "Text too long: %zu chunks, at most %d are computed; take a greater stride", n,
-                    CHUNKS_MAX);
-        return false;
-    }
+    if (n > CHUNKS_MAX)
+        return reply_error(rq, REPLY_TOO_LARGE, "Text too long: %zu chunks, at most %d are "
+                           "computed; take a greater stride", n, CHUNKS_MAX);
     if (n < 2) return true;
     size_t bytes = 0;
     for (size_t i = 0; i < n; i++) bytes += span[i].end - span[i].start;
-    if (bytes > CHUNKS_BYTES) {
-        reply_error(rq, REPLY_TOO_LARGE,
-                    "Text too long: chunks of %zu bytes, at most %d are computed; "
-                    "take a greater stride",
-                    bytes, CHUNKS_BYTES);
-        return false;
-    }
+    if (bytes > CHUNKS_BYTES)
+        return reply_error(rq, REPLY_TOO_LARGE, "Text too long: chunks of %zu bytes, at most %d "
+                           "are computed; take a greater stride", bytes, CHUNKS_BYTES);
     for (size_t i = 0; i < n; i++) span[i].text = (uint32_t)plan->contexts;
     plan->chunks = n;
     plan->n += n;

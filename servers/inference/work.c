@@ -68,22 +68,19 @@ void work_refused(struct request *rq, int status)
 bool work_text(struct request *rq, const char *name, struct slice *text)
 {
     *text = trim_unicode(*text);
-    if (text->len <= TEXT_MAX) return true;
-    reply_error(rq, REPLY_TOO_LARGE, "Text too long: %s has %zu bytes, at most %d are allowed",
-                name, text->len, TEXT_MAX);
-    return false;
+    return text->len <= TEXT_MAX ||
+           reply_error(rq, REPLY_TOO_LARGE, "Text too long: %s has %zu bytes, at most %d are "
+                       "allowed", name, text->len, TEXT_MAX);
 }
 
 bool work_vector(struct request *rq, const struct param_vector *v, uint32_t dimension)
 {
     if (v->n != dimension)
-        reply_error(rq, REPLY_BAD_DIMENSION, "Invalid embedding dimension: got %zu, expected %u",
-                    v->n, dimension);
-    else if (cosine_normalise(v->v, v->v, dimension))
-        reply_error(rq, REPLY_INVALID_PARAMETER,
-                    "Invalid parameter: embedding (numbers that are not all zero)");
-    else return true;
-    return false;
+        return reply_error(rq, REPLY_BAD_DIMENSION,
+                           "Invalid embedding dimension: got %zu, expected %u", v->n, dimension);
+    return !cosine_normalise(v->v, v->v, dimension) ||
+           reply_error(rq, REPLY_INVALID_PARAMETER,
+                       "Invalid parameter: embedding (numbers that are not all zero)");
 }
 
 bool work_adapter(struct request *rq, struct slice name, int *index)
@@ -92,8 +89,7 @@ bool work_adapter(struct request *rq, struct slice name, int *index)
     if (!name.p) return true;
     if ((*index = embedder_adapter(rq->ep->embedder, name)) >= 0) return true;
     int shown = name.len < 128 ? (int)name.len : 128;
-    reply_error(rq, REPLY_UNKNOWN_ADAPTER, "Unknown adapter: %.*s", shown, name.p);
-    return false;
+    return reply_error(rq, REPLY_UNKNOWN_ADAPTER, "Unknown adapter: %.*s", shown, name.p);
 }
 
 void put_vector(struct json_out *out, const float *v, size_t n, bool base64)
