@@ -136,16 +136,6 @@ static bool put_chunks(struct work *w, struct json_out *out, const struct chunk 
     return right;
 }
 
-static void put_prediction(void *user, const struct prediction *p)
-{
-    struct json_out *out = user;
-    json_open(out, '{');
-    json_put_key(out, "text"), json_put_str(out, p->text.p, p->text.len);
-    member_double(out, "score", p->score);
-    member_text(out, "source", "memory");
-    json_close(out, '}');
-}
-
 static void put_context(struct work *w, struct json_out *out, const float *x)
 {
     const struct plan *plan = w->own;
@@ -157,7 +147,7 @@ static void put_context(struct work *w, struct json_out *out, const float *x)
     json_close(out, ']');
     member_open(out, "predictions", '[');
     if (is->predict && plan->p.top_k)
-        is->predict(is->memory, x, (size_t)plan->p.top_k, put_prediction, out);
+        is->predict(is->memory, x, (size_t)plan->p.top_k, out);
     json_close(out, ']');
 }
 

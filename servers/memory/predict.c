@@ -3,14 +3,14 @@
 #include <stdlib.h>
 
 #include "servers/memory/service.h"
+#include "servers/values.h"
 
 static bool answered(const void *replies, uint32_t row)
 {
     return ((const uint32_t *)replies)[row] != ROW_NONE;
 }
 
-void memory_predict(void *memory, const float *vector, size_t top_k,
-                    void (*each)(void *user, const struct prediction *p), void *user)
+void memory_predict(void *memory, const float *vector, size_t top_k, struct json_out *out)
 {
     struct memory_service *ms = memory;
     struct scan_config sc = { .filter = scan_any(), .vector = vector, .min_similarity = -2,
@@ -27,7 +27,11 @@ void memory_predict(void *memory, const float *vector, size_t top_k,
     scan_finish(&s);
     for (size_t i = 0; i < s.n; i++) {
         struct memory m = records_view(store_records(ms->store), reply[s.hits[i].row]);
-        each(user, &(struct prediction){ m.text, cosine_clamp(s.hits[i].cosine) });
+        json_open(out, '{');
+        json_put_key(out, "text"), json_put_str(out, m.text.p, m.text.len);
+        member_double(out, "score", cosine_clamp(s.hits[i].cosine));
+        member_text(out, "source", "memory");
+        json_close(out, '}');
     }
     scan_end(&s);
     free(reply);

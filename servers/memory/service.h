@@ -55,8 +55,7 @@ bool    memory_durable(const struct memory_service *ms);
 int  memory_compact(struct memory_service *ms);
 
 /* predict.c: for struct inference_service. */
-void memory_predict(void *memory, const float *vector, size_t top_k,
-                    void (*each)(void *user, const struct prediction *p), void *user);
+void memory_predict(void *memory, const float *vector, size_t top_k, struct json_out *out);
 
 /* commands.c: the table, `stats` members, what waits for the log. */
 extern const struct command memory_commands[];
