@@ -5,6 +5,8 @@
 
 #include <string.h>
 
+#define DIGITS "0123456789"
+
 static const struct slice nothing = { "", 0 };
 
 static struct slice part(const char *p, size_t len)
@@ -33,6 +35,14 @@ static bool is_digit(char c)
 static bool is_alpha(char c)
 {
     return ascii_lower(c) >= 'a' && ascii_lower(c) <= 'z';
+}
+
+/* Is s made of these characters alone, and not empty? */
+static bool all_of(struct slice s, const char *set)
+{
+    for (size_t i = 0; i < s.len; i++)
+        if (!memchr(set, s.p[i], strlen(set))) return false;
+    return s.len > 0;
 }
 
 /* One or more token characters, RFC 9110 5.6.2. */
@@ -151,14 +161,6 @@ static bool read_target(struct http_head *h)
     return true;
 }
 
-/* Content-Length is digits and nothing else, 9110 8.6. */
-static bool all_digits(struct slice s)
-{
-    for (size_t i = 0; i < s.len; i++)
-        if (!is_digit(s.p[i])) return false;
-    return s.len > 0;
-}
-
 /* Fields of which a second one, or which together, could be read in two ways. */
 static int check_headers(const struct http_head *h)
 {
@@ -173,7 +175,7 @@ static int check_headers(const struct http_head *h)
         }
     }
     const struct http_header *length = http_find(h, "Content-Length");
-    if (length && !all_digits(length->value)) return 400;
+    if (length && !all_of(length->value, DIGITS)) return 400;    /* 9110 8.6 */
     if (length && http_find(h, "Transfer-Encoding")) return 400; /* 9112 6.1 */
     return 200;
 }
@@ -224,7 +226,7 @@ int http_response(struct http_head *h, const char *p, size_t n)
     struct slice line = next_line(&rest);
     if (read_version(h, cut(&line, ' ')) != 200) return 400;
     struct slice code = cut(&line, ' '); /* the reason may be empty or absent, 9112 4 */
-    if (code.len != 3 || !all_digits(code) || code.p[0] < '1' || code.p[0] > '5') return 400;
+    if (code.len != 3 || !all_of(code, DIGITS) || code.p[0] < '1' || code.p[0] > '5') return 400;
     h->status = (code.p[0] - '0') * 100 + (code.p[1] - '0') * 10 + (code.p[2] - '0');
     return read_headers(h, rest) == 200 ? 200 : 400;
 }
@@ -269,19 +271,7 @@ bool http_has_body(const struct http_head *h)
 {
     if (http_find(h, "Transfer-Encoding")) return true;
     const struct http_header *length = http_find(h, "Content-Length");
-    for (size_t i = 0; length && i < length->value.len; i++)
-        if (length->value.p[i] != '0') return true;
-    return false;
-}
-
-/* [v6]: what an address can be made of; whether it is one decides the comparison. */
-static bool is_v6(struct slice s)
-{
-    for (size_t i = 0; i < s.len; i++) {
-        char c = ascii_lower(s.p[i]);
-        if (!is_digit(c) && !(c >= 'a' && c <= 'f') && c != ':' && c != '.') return false;
-    }
-    return s.len > 1;
+    return length && length->value.len && !all_of(length->value, "0");
 }
 
 /* Labels of letters, digits, '-' and '_', none empty. */
@@ -326,7 +316,8 @@ bool http_host(struct http_origin *o, struct slice s)
     o->scheme = nothing;
     o->host = part(s.p, n);
     if (!read_port(&o->port, part(s.p + n, s.len - n))) return false;
-    if (v6) return is_v6(part(s.p + 1, n - 2));
+    /* What an address can be made of; whether it is one decides the comparison. */
+    if (v6) return n > 3 && all_of(part(s.p + 1, n - 2), DIGITS "abcdefABCDEF:.");
     if (n && s.p[n - 1] == '.') o->host.len--;
     return is_name(o->host);
 }
