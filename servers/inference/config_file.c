@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "../log.h"
+#include "../values.h"
 
 #define CONFIG_MAX (1u << 20)
 
@@ -104,6 +105,14 @@ void config_count(struct config_file *c, const char *key, uint32_t max, uint32_t
     if (!json_int(&c->in, &v) || v < 1 || v > max)
         config_wrong(c, key, "must be a whole number from 1 to %u", max);
     else *out = (uint32_t)v;
+}
+
+long config_word(struct config_file *c, const char *key, const char *words, const char *allowed)
+{
+    struct slice s = json_slice(&c->in);
+    long i = word_index(words, s.p, s.len);
+    if (i < 0) config_refuse(c, key, s, allowed);
+    return i;
 }
 
 bool config_enter(struct config_file *c, const char *key)

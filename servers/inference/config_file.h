@@ -43,6 +43,10 @@ void config_wrong(struct config_file *c, const char *key, const char *fmt, ...)
     __attribute__((format(printf, 3, 4)));
 void config_refuse(struct config_file *c, const char *key, struct slice s, const char *allowed);
 
+/* Index of the text that stands next among words, "these|and|those"; -1: none of them, which
+ * is refused with what is allowed. */
+long config_word(struct config_file *c, const char *key, const char *words, const char *allowed);
+
 /* Go into the object that stands next; false: it is none, and that is wrong. */
 bool config_enter(struct config_file *c, const char *key);
 

@@ -86,10 +86,8 @@ static void check_ranks(struct config_file *c, const struct lora_patterns *p)
 
 static void get_bias(struct config_file *c, struct lora_config *out)
 {
-    struct slice s = json_slice(&c->in);
-    out->biases = slice_is(s, "all") ? BIASES_ALL
-                : slice_is(s, "lora_only") ? BIASES_LINEAR : BIASES_NONE;
-    if (!out->biases && !slice_is(s, "none")) config_refuse(c, "bias", s, "none, all, lora_only");
+    long i = config_word(c, "bias", "none|lora_only|all", "none, all, lora_only");
+    if (i >= 0) out->biases = (enum lora_biases)i;
 }
 
 static void get_start(struct config_file *c)
@@ -114,10 +112,8 @@ static void read_member(struct config_file *c, struct lora_config *out, bool *lo
     else if (json_key(in, "alpha_pattern")) get_patterns(c, "alpha_pattern", &out->alphas);
     else if (json_key(in, "bias")) get_bias(c, out);
     else if (json_key(in, "init_lora_weights")) get_start(c);
-    else if (json_key(in, "peft_type")) {
-        struct slice s = json_slice(in);
-        if (!(*lora = slice_is(s, "LORA"))) config_refuse(c, "peft_type", s, "LORA");
-    } else {
+    else if (json_key(in, "peft_type")) *lora = !config_word(c, "peft_type", "LORA", "LORA");
+    else {
         for (size_t i = 0; i < sizeof refused / sizeof *refused; i++)
             if (json_key(in, refused[i])) {
                 if (!get_nothing(in)) config_wrong(c, refused[i], "is not supported");

@@ -7,31 +7,13 @@
 #include "../log.h"
 #include "config_file.h"
 
-static const struct { const char *name; enum activation act; } acts[] = {
-    { "gelu", ACT_GELU },           { "gelu_new", ACT_GELU_TANH },
-    { "gelu_pytorch_tanh", ACT_GELU_TANH }, { "gelu_fast", ACT_GELU_TANH },
-    { "relu", ACT_RELU },
-};
-
 static void get_activation(struct config_file *c, struct model *m)
 {
-    struct slice s = json_slice(&c->in);
-    for (size_t i = 0; i < sizeof acts / sizeof *acts; i++) {
-        if (slice_is(s, acts[i].name)) {
-            m->act = acts[i].act;
-            return;
-        }
-    }
-    config_refuse(c, "hidden_act", s, "gelu, gelu_new, gelu_pytorch_tanh, relu");
-}
-
-/* A text of which only one value is supported. */
-static bool get_only(struct config_file *c, const char *key, const char *value)
-{
-    struct slice s = json_slice(&c->in);
-    bool right = slice_is(s, value);
-    if (!right) config_refuse(c, key, s, value);
-    return right;
+    static const enum activation acts[] = { ACT_GELU, ACT_GELU_TANH, ACT_GELU_TANH, ACT_GELU_TANH,
+                                            ACT_RELU };
+    long i = config_word(c, "hidden_act", "gelu|gelu_new|gelu_pytorch_tanh|gelu_fast|relu",
+                         "gelu, gelu_new, gelu_pytorch_tanh, relu");
+    if (i >= 0) m->act = acts[i];
 }
 
 static void get_eps(struct config_file *c, struct model *m)
@@ -66,9 +48,9 @@ static int read_config(struct model *m, const char *dir, struct fault *f)
         if (i < n) config_count(&c, counts[i].key, counts[i].max, counts[i].to);
         else if (json_key(in, "layer_norm_eps")) get_eps(&c, m);
         else if (json_key(in, "hidden_act")) get_activation(&c, m);
-        else if (json_key(in, "model_type")) bert = get_only(&c, "model_type", "bert");
+        else if (json_key(in, "model_type")) bert = !config_word(&c, "model_type", "bert", "bert");
         else if (json_key(in, "position_embedding_type"))
-            get_only(&c, "position_embedding_type", "absolute");
+            config_word(&c, "position_embedding_type", "absolute", "absolute");
         else if (json_key(in, "is_decoder") && json_bool(in))
             config_wrong(&c, "is_decoder", "is not supported");
     }
@@ -111,11 +93,9 @@ static void read_module(struct config_file *c, char *pooling, size_t cap, bool *
     }
 }
 
-static const struct { const char *key, *name; enum pooling pooling; } pools[] = {
-    { "pooling_mode_mean_tokens", "mean", POOL_MEAN },
-    { "pooling_mode_cls_token", "cls", POOL_CLS },
-    { "pooling_mode_max_tokens", "max", POOL_MAX },
-};
+/* In the order of enum pooling. */
+static const char *const pools[] = { "pooling_mode_mean_tokens", "pooling_mode_cls_token",
+                                     "pooling_mode_max_tokens" };
 #define POOLS (sizeof pools / sizeof *pools)
 
 /* "mean", or a list of one. */
@@ -125,11 +105,8 @@ static int read_pooling_mode(struct config_file *c, struct model *m)
     bool list = c->in.type == JSON_ARRAY;
     if (list) json_enter(&c->in);
     while (!list || config_next(c)) {
-        struct slice s = json_slice(&c->in);
-        size_t i = 0;
-        while (i < POOLS && !slice_is(s, pools[i].name)) i++;
-        if (i == POOLS) config_refuse(c, "pooling_mode", s, "mean, cls, max");
-        else m->pooling = pools[i].pooling;
+        long i = config_word(c, "pooling_mode", "mean|cls|max", "mean, cls, max");
+        if (i >= 0) m->pooling = (enum pooling)i;
         n++;
         if (!list) break;
     }
@@ -145,10 +122,10 @@ static int read_pooling(struct model *m, const char *dir, const char *module, st
     if (config_open(&c, dir, name, JSON_OBJECT, f) <= 0) return -1;
     while (config_next(&c)) {
         size_t i = 0;
-        while (i < POOLS && !json_key(&c.in, pools[i].key)) i++;
+        while (i < POOLS && !json_key(&c.in, pools[i])) i++;
         if (i < POOLS) {
             if (!json_bool(&c.in)) continue;
-            m->pooling = pools[i].pooling;
+            m->pooling = (enum pooling)i;
             n++;
         } else if (json_key(&c.in, "pooling_mode")) n += read_pooling_mode(&c, m);
         else if (c.in.key.len > 13 && !memcmp(c.in.key.p, "pooling_mode_", 13) &&
