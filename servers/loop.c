@@ -191,14 +191,10 @@ static int wait_ms(const struct loop *loop, int max_wait_ms)
 /* Index of the bucket for a turn of so many microseconds. */
 static unsigned lag_bucket(int64_t us)
 {
-    unsigned octave = 0;
-    uint64_t v = us > 0 ? (uint64_t)us * LAG_STEPS : 0;
-    if (v < LAG_STEPS) return 0;
-    while (v >= 2 * LAG_STEPS) {
-        v >>= 1;
-        octave++;
-    }
-    unsigned i = 1 + octave * LAG_STEPS + (unsigned)(v - LAG_STEPS);
+    if (us <= 0) return 0;
+    unsigned octave = 63u - (unsigned)__builtin_clzll((uint64_t)us);
+    unsigned step = (unsigned)((uint64_t)us * LAG_STEPS >> octave) - LAG_STEPS;
+    unsigned i = 1 + octave * LAG_STEPS + step;
     return i < LAG_BUCKETS ? i : LAG_BUCKETS - 1;
 }
 
