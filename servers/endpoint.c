@@ -175,10 +175,7 @@ void request_execute(struct request *rq)
     if (!rq->kept && rq->ep->slow && (rq->cmd->flags & CMD_LATER)) {
         struct request *k = request_keep(rq, true);
         if (!k) { reply_busy(rq, 1000); return; }
-        struct session *s = *conn_user(conn_get(&rq->ep->server, rq->conn));
-        k->state = RUNNING;
-        session_append(s, k);
-        s->blocked++;
+        session_append(k, RUNNING);
         rq->cmd->run(k);
         return;
     }
@@ -201,9 +198,7 @@ static void on_message(struct conn *c, enum ws_op op, uint8_t *p, size_t n)
     if (!s || !s->blocked) { request_execute(&rq); return; }
     struct request *k = request_keep(&rq, true);
     if (!k) { conn_close(c, 1013, "out of memory"); return; }
-    k->state = UNREAD;
-    session_append(s, k);
-    s->blocked++;
+    session_append(k, UNREAD);
 }
 
 static void log_peer(struct conn *c, enum log_level level, const char *message)
@@ -228,7 +223,7 @@ static void on_closed(struct conn *c, const struct conn_end *end)
     log_end();
     if (!s) return;
     session_list(s, WAITING, false);
-    events_closed(s, c);
+    events_closed(s);
     while (s->first) {
         struct request *rq = s->first;
         s->first = rq->next;

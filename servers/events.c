@@ -46,8 +46,9 @@ static struct event *event_new(unsigned bit, struct slice data)
 }
 
 /* Send one, with the number of those that were lost before it. */
-static void send_one(struct session *s, struct conn *c, const struct event *ev)
+static void send_one(struct session *s, const struct event *ev)
 {
+    struct conn *c = s->conn;
     if (!s->dropped) {
         if (!conn_send(c, WS_TEXT, ev->text, ev->len)) s->ep->metrics.sent++;
         return;
@@ -65,22 +66,22 @@ static void send_one(struct session *s, struct conn *c, const struct event *ev)
     s->dropped = 0;
 }
 
-static void drop_oldest(struct session *s, struct conn *c)
+static void drop_oldest(struct session *s)
 {
     struct queued *q = s->oldest;
     s->oldest = q->next;
     if (!s->oldest) s->newest = NULL;
     s->queued_bytes -= q->ev->len;
-    conn_give(c, q->ev->len);
+    conn_give(s->conn, q->ev->len);
     unref(q->ev);
     free(q);
 }
 
 /* Counted for each that waits for it: whether others do, too, may change. */
-static void enqueue(struct session *s, struct conn *c, struct event *ev)
+static void enqueue(struct session *s, struct event *ev)
 {
     struct queued *q = malloc(sizeof *q);
-    if (!q || !conn_take(c, ev->len)) {
+    if (!q || !conn_take(s->conn, ev->len)) {
         free(q);
         s->dropped++;
         return;
@@ -92,25 +93,24 @@ static void enqueue(struct session *s, struct conn *c, struct event *ev)
     s->newest = q;
     s->queued_bytes += ev->len;
     while (s->queued_bytes > SESSION_EVENTS) {
-        drop_oldest(s, c);
+        drop_oldest(s);
         s->dropped++;
     }
 }
 
 static void give(struct session *s, struct event *ev)
 {
-    struct conn *c = conn_get(&s->ep->server, s->conn);
-    if (!c || !(s->bits & ev->bit)) return;
-    if (s->oldest || conn_backlog(c) > CONN_HIGH_WATER) enqueue(s, c, ev);
-    else send_one(s, c, ev);
+    if (!(s->bits & ev->bit)) return;
+    if (s->oldest || conn_backlog(s->conn) > CONN_HIGH_WATER) enqueue(s, ev);
+    else send_one(s, ev);
 }
 
 void events_drained(struct conn *c)
 {
     struct session *s = *conn_user(c);
     while (s && s->oldest && conn_backlog(c) <= CONN_HIGH_WATER) {
-        send_one(s, c, s->oldest->ev);
-        drop_oldest(s, c);
+        send_one(s, s->oldest->ev);
+        drop_oldest(s);
     }
 }
 
@@ -163,11 +163,11 @@ static void tick(struct timer *t, int64_t now)
     arm(ep);
 }
 
-void events_closed(struct session *s, struct conn *c)
+void events_closed(struct session *s)
 {
     session_list(s, LISTENING, false);
-    while (s->oldest) drop_oldest(s, c);
-    if (s->queries && s->ep->unwatch) s->ep->unwatch(s->ep, s->conn);
+    while (s->oldest) drop_oldest(s);
+    if (s->queries && s->ep->unwatch) s->ep->unwatch(s->ep, conn_ref(s->conn));
 }
 
 /* Commands. */

@@ -23,7 +23,7 @@ struct session *session_of(struct conn *c)
     struct session *s = *conn_user(c);
     if (s || !(s = calloc(1, sizeof *s))) return s;
     s->ep = (struct endpoint *)(void *)conn_server(c);
-    s->conn = conn_ref(c);
+    s->conn = c;
     *conn_user(c) = s;
     return s;
 }
@@ -35,21 +35,23 @@ static bool much(const struct session *s)
     return s->n > 1 + SESSION_WAITING || s->ready > CONN_HIGH_WATER;
 }
 
-static void hold_if_much(struct session *s, struct conn *c)
+static void hold_if_much(struct session *s)
 {
-    if (c && !s->hold && much(s)) conn_hold(c, s->hold = true);
+    if (!s->hold && much(s)) conn_hold(s->conn, s->hold = true);
 }
 
-void session_append(struct session *s, struct request *rq)
+void session_append(struct request *rq, enum request_state state)
 {
-    rq->session = s;
+    struct session *s = rq->session;
+    rq->state = (uint8_t)state;
     rq->next = NULL;
     if (s->last) s->last->next = rq;
     else s->first = rq;
     s->last = rq;
     s->n++;
+    s->blocked += state != READY;
     session_list(s, WAITING, true);
-    hold_if_much(s, conn_get(&s->ep->server, s->conn));
+    hold_if_much(s);
 }
 
 void session_list(struct session *s, enum session_list which, bool in)
@@ -74,14 +76,14 @@ void request_free(struct request *rq, struct conn *c)
     free(rq);
 }
 
-static void session_pop(struct session *s, struct conn *c)
+static void session_pop(struct session *s)
 {
     struct request *rq = s->first;
     s->first = rq->next;
     if (!s->first) s->last = NULL;
     s->n--;
     if (rq->state == READY) s->ready -= rq->reply_len;
-    request_free(rq, c);
+    request_free(rq, s->conn);
 }
 
 /* Kept requests. */
@@ -106,6 +108,7 @@ struct request *request_keep(const struct request *rq, bool message)
     }
     *k = *rq;
     k->kept = true;
+    k->session = s;
     k->reply = NULL;
     k->held = bytes;
     if (message) {
@@ -195,7 +198,7 @@ static void finish(struct request *rq, uint64_t seq)
     bool closing = !rq->out.p;           /* nothing can be sent any more */
     if (first && (closing || is_durable(rq, seq))) {
         if (!closing) conn_reply_end(c, WS_TEXT, rq->out.len), rq->ep->metrics.sent++;
-        if (rq->kept) session_pop(s, c), pump(s);
+        if (rq->kept) session_pop(s), pump(s);
         return;
     }
     if (closing && !rq->kept) return;
@@ -211,16 +214,15 @@ static void finish(struct request *rq, uint64_t seq)
     k->reply = copy;
     k->reply_len = rq->out.len;
     k->seq = seq;
-    k->state = READY;
     if (conn_take(c, k->reply_len)) k->held += k->reply_len;
-    if (!s) s = *conn_user(c);
-    s->ready += k->reply_len;
+    k->session->ready += k->reply_len;
     if (!rq->kept) {
-        session_append(s, k);
-    } else {
-        hold_if_much(s, c);
-        pump(s);
+        session_append(k, READY);
+        return;
     }
+    k->state = READY;
+    hold_if_much(s);
+    pump(s);
 }
 
 void reply_end_durable(struct request *rq, uint64_t seq)
@@ -308,13 +310,12 @@ static void pump(struct session *s)
     if (s->pumping) return;
     s->pumping = true;
     struct endpoint *ep = s->ep;
-    struct conn *c = conn_get(&ep->server, s->conn);
-    while (c && s->first) {
+    while (s->first) {
         struct request *rq = s->first;
         if (rq->state == READY && is_durable(rq, rq->seq)) {
-            if (rq->failed) conn_close(c, 1011, "out of memory");   /* what it says is not so */
-            else if (!conn_send(c, WS_TEXT, rq->reply, rq->reply_len)) ep->metrics.sent++;
-            session_pop(s, c);
+            if (rq->failed) conn_close(s->conn, 1011, "out of memory");  /* what it says is wrong */
+            else if (!conn_send(s->conn, WS_TEXT, rq->reply, rq->reply_len)) ep->metrics.sent++;
+            session_pop(s);
             continue;
         }
         while (rq && rq->state == READY) rq = rq->next;
@@ -323,7 +324,7 @@ static void pump(struct session *s)
         request_execute(rq);
     }
     s->pumping = false;
-    if (c && s->hold && !much(s)) conn_hold(c, s->hold = false);
+    if (s->hold && !much(s)) conn_hold(s->conn, s->hold = false);
 }
 
 /* Take out of the list those with nothing left, pump the others. What one of them executes may

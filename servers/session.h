@@ -16,7 +16,7 @@ enum session_list { WAITING, LISTENING };
 
 struct session {
     struct endpoint *ep;
-    struct conn_ref  conn;
+    struct conn     *conn;               /* open as long as this is there */
 
     /* Requests that were not answered yet, oldest first. */
     struct request  *first, *last;
@@ -47,8 +47,8 @@ enum request_state { UNREAD, RUNNING, READY };
 /* The session of a connection, made when missing; NULL when memory is lacking. */
 struct session *session_of(struct conn *c);
 
-/* Append to what waits; the connection is read no further when it is too much. */
-void session_append(struct session *s, struct request *rq);
+/* Append a kept one to what waits; the connection is read no further when it is too much. */
+void session_append(struct request *rq, enum request_state state);
 
 /* Into a list of its endpoint, or out of it, unless it is there or not. */
 void session_list(struct session *s, enum session_list which, bool in);
@@ -68,7 +68,7 @@ void request_execute(struct request *rq);
 
 /* events.c */
 void events_drained(struct conn *c);
-void events_closed(struct session *s, struct conn *c);
+void events_closed(struct session *s);
 extern const struct command events_commands[];
 
 /* common.c */
