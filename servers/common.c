@@ -6,6 +6,7 @@
 
 #include "servers/inference/embedder.h"
 #include "servers/options.h"
+#include "servers/policy.h"
 #include "servers/sandbox.h"
 #include "servers/session.h"
 #include "servers/values.h"
@@ -21,12 +22,10 @@ static double uptime(const struct endpoint *ep)
     return (double)(loop_now(ep->server.loop) - ep->started) / 1000;
 }
 
-/* Of that endpoint of the two. */
-static void put_port(struct json_out *out, const char *key, const struct endpoint *ep)
+static void put_port(struct json_out *out, const char *key, uint16_t port)
 {
-    if (strcmp(ep->name, key) != 0) ep = ep->other;
     json_put_key(out, key);
-    if (ep) json_put_int(out, ep->port);
+    if (port) json_put_int(out, port);
     else json_put_null(out);
 }
 
@@ -36,8 +35,8 @@ static void put_identity(struct endpoint *ep, struct json_out *out)
     member_text(out, "server", ep->name);
     member_text(out, "version", RECALLD_VERSION);
     member_open(out, "endpoints", '{');
-    put_port(out, "memory", ep);
-    put_port(out, "inference", ep);
+    put_port(out, "memory", ep->policy->ports[0]);
+    put_port(out, "inference", ep->policy->ports[1]);
     json_close(out, '}');
     member_text(out, "model", embedder_name(ep->embedder));
     member_text(out, "model_fingerprint",

@@ -68,8 +68,6 @@ struct endpoint {
     uint64_t              on_disk;       /* and that is on disk, whatever --sync says */
     struct embedder      *embedder;
     uint32_t              dimension;     /* of its vectors */
-    const struct endpoint *other;        /* the other endpoint of this process, or NULL */
-    uint16_t              port;          /* that it listens on */
     int64_t               started;       /* monotonic ms */
 
     /* The endpoint's own. */

@@ -14,7 +14,7 @@
 
 struct policy {
     const struct options *options;
-    uint16_t              ports[2];   /* our own, 0: not served */
+    uint16_t              ports[2];   /* of memory and inference, 0: not served */
     char                  token[POLICY_TOKEN];
     size_t                token_len;  /* 0: none is wanted */
 };

@@ -147,7 +147,7 @@ static int listen_on(struct endpoint *ep, int64_t first, int64_t last, struct fa
     }
     if (l.wide && handed && check_wide(&d.options, "the socket handed over for", ep->name, f))
         return -1;
-    ep->port = l.port;
+    d.policy.ports[ep == &d.inference.ep] = l.port;
     if (server_listen(&ep->server, &l))
         return fault_set(f, 71, "cannot listen: %s", strerror(errno));
     char text[NET_TEXT];
@@ -169,8 +169,9 @@ static int write_port_file(const char *path, struct fault *f)
     bool direct = !lstat(path, &st) && !S_ISREG(st.st_mode);
     snprintf(tmp, sizeof tmp, "%s.tmp", path);
     FILE *out = fopen(direct ? path : tmp, "we");
-    for (int i = 0; out && i < d.endpoints; i++)
-        fprintf(out, "%s %u\n", d.endpoint[i]->name, d.endpoint[i]->port);
+    for (int i = 0; out && i < 2; i++)
+        if (d.policy.ports[i])
+            fprintf(out, "%s %u\n", i ? "inference" : "memory", d.policy.ports[i]);
     if (out && !fclose(out) && (direct || !rename(tmp, path))) return 0;
     int e = errno;
     if (!direct) unlink(tmp);
@@ -183,10 +184,6 @@ static int listen_all(struct fault *f)
     if (d.has_memory && listen_on(&d.memory.ep, o->memory_port, o->memory_port, f)) return -1;
     if (d.has_inference && listen_on(&d.inference.ep, o->inference_port, o->inference_last, f))
         return -1;
-    for (int i = 0; i < d.endpoints; i++) {
-        d.policy.ports[i] = d.endpoint[i]->port;
-        d.endpoint[i]->other = d.endpoint[!i];   /* NULL where there is one */
-    }
     return o->port_file ? write_port_file(o->port_file, f) : 0;
 }
 
