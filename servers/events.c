@@ -10,7 +10,7 @@
 /* One event's whole message; shared by those who have not got it yet. */
 struct event {
     unsigned        bit, refs;
-    size_t          len, name_end;      /* name_end: where "dropped" may be put in */
+    size_t          len, data;          /* where its data begins, which the last bracket ends */
     char            text[];
 };
 
@@ -28,41 +28,33 @@ static void unref(struct event *ev)
     if (!--ev->refs) free(ev);
 }
 
-static struct event *event_new(unsigned bit, struct slice data)
+/* dropped: how many were lost before it. */
+static struct event *event_new(unsigned bit, struct slice data, uint64_t dropped)
 {
-    size_t cap = data.len + 128;
+    size_t cap = data.len + 192;
     struct event *ev = malloc(sizeof *ev + cap);
     if (!ev) return NULL;
     struct json_out out = json_out(ev->text, cap);
     json_open(&out, '{');
     member_text(&out, "status", "success");
     member_text(&out, "event", names[__builtin_ctz(bit)]);
-    size_t name_end = out.len;
+    if (dropped) member_count(&out, "dropped", dropped);
     json_put_key(&out, "data");
+    size_t at = out.len;
     json_put_raw(&out, data.p, data.len);
     json_close(&out, '}');
-    *ev = (struct event){ .bit = bit, .refs = 1, .len = out.len, .name_end = name_end };
+    *ev = (struct event){ .bit = bit, .refs = 1, .len = out.len, .data = at };
     return ev;
 }
 
 /* Send one, with the number of those that were lost before it. */
-static void send_one(struct session *s, const struct event *ev)
+static void send_one(struct session *s, struct event *ev)
 {
-    struct conn *c = s->conn;
-    if (!s->dropped) {
-        if (!conn_send(c, WS_TEXT, ev->text, ev->len)) s->ep->metrics.sent++;
-        return;
-    }
-    size_t cap = 0;
-    char *p = conn_reply_begin(c, &cap);
-    if (!p || cap < ev->len + 64) { s->dropped++; return; }
-    struct json_out out = json_out(p + ev->name_end, 64);
-    out.comma = true;
-    member_count(&out, "dropped", s->dropped);
-    memcpy(p, ev->text, ev->name_end);
-    memcpy(p + ev->name_end + out.len, ev->text + ev->name_end, ev->len - ev->name_end);
-    conn_reply_end(c, WS_TEXT, ev->len + out.len);
-    s->ep->metrics.sent++;
+    struct slice data = { ev->text + ev->data, ev->len - ev->data - 1 };
+    struct event *told = s->dropped ? event_new(ev->bit, data, s->dropped) : ev;
+    if (!told) { s->dropped++; return; }
+    if (!conn_send(s->conn, WS_TEXT, told->text, told->len)) s->ep->metrics.sent++;
+    if (told != ev) unref(told);
     s->dropped = 0;
 }
 
@@ -123,7 +115,7 @@ bool endpoint_listens(const struct endpoint *ep, unsigned bit)
 
 void endpoint_event(struct endpoint *ep, unsigned bit, struct slice data)
 {
-    struct event *ev = endpoint_listens(ep, bit) ? event_new(bit, data) : NULL;
+    struct event *ev = endpoint_listens(ep, bit) ? event_new(bit, data, 0) : NULL;
     for (struct session *s = ep->list[LISTENING]; ev && s; s = s->next[LISTENING]) give(s, ev);
     if (ev) unref(ev);
 }
@@ -132,7 +124,7 @@ void endpoint_event_to(struct endpoint *ep, struct conn_ref to, unsigned bit, st
 {
     struct conn *c = conn_get(&ep->server, to);
     struct session *s = c ? *conn_user(c) : NULL;
-    struct event *ev = s ? event_new(bit, data) : NULL;
+    struct event *ev = s ? event_new(bit, data, 0) : NULL;
     if (!ev) return;
     give(s, ev);
     unref(ev);
@@ -153,7 +145,7 @@ static void tick(struct timer *t, int64_t now)
     static char text[ENDPOINT_STATS];
     struct json_out out = json_out(text, sizeof text);
     endpoint_stats(ep, &out);
-    struct event *ev = out.full ? NULL : event_new(EVENT_STATS, (struct slice){ text, out.len });
+    struct event *ev = out.full ? NULL : event_new(EVENT_STATS, (struct slice){ text, out.len }, 0);
     for (struct session *s = ep->list[LISTENING]; s; s = s->next[LISTENING]) {
         if (!(s->bits & EVENT_STATS) || s->due > now) continue;
         if (ev) give(s, ev);
