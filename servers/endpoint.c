@@ -131,27 +131,23 @@ static bool within_rate(struct request *rq)
 static bool read_envelope(struct request *rq)
 {
     struct slice m = rq->message;
-    size_t at;
-    const char *why = json_check(m.p, m.len, &at);
-    if (why) {
-        if (within_rate(rq))
-            reply_error(rq, REPLY_INVALID_JSON, "Invalid JSON format at byte %zu: %s", at, why);
-        return false;
-    }
     struct json in;
     struct wrong w = { 0 };
-    if (json_before(&in, m) != JSON_OBJECT) {
-        if (within_rate(rq))
-            reply_error(rq, REPLY_INVALID_ENVELOPE, "Invalid message: must be an object");
-        return false;
+    size_t at;
+    const char *bad = json_check(m.p, m.len, &at);
+    if (!bad && json_before(&in, m) == JSON_OBJECT) {
+        const char *twice = doubled(m);
+        json_enter(&in);
+        while (json_next(&in) > JSON_END) read_member(rq, &in, &w);
+        if (!twice && rq->data.len) twice = doubled(rq->data);
+        if (twice) w.envelope = twice;
+    } else {
+        w.envelope = "must be an object";
     }
-    const char *twice = doubled(m);
-    json_enter(&in);
-    while (json_next(&in) > JSON_END) read_member(rq, &in, &w);
-    if (!twice && rq->data.len) twice = doubled(rq->data);
-    if (twice) w.envelope = twice;
     if (!rq->data.len) rq->data = m, rq->flat = true;
     if (!within_rate(rq)) return false;
+    if (bad)
+        return reply_error(rq, REPLY_INVALID_JSON, "Invalid JSON format at byte %zu: %s", at, bad);
     if (w.envelope)
         return reply_error(rq, REPLY_INVALID_ENVELOPE, "Invalid message: %s", w.envelope);
     if (!rq->type.p)
