@@ -20,18 +20,13 @@
 #define PIECE    ((size_t)256 << 10)
 #define TWICE    "is there twice, under another prefix"
 
-/* What comes next: the file is read in pieces, its table checked, each tensor packed panel by
- * panel. */
-enum stage { READ, TABLE, PACK, READY };
-
 struct lora {
     struct encoder *encoder;
     const struct weights *base;
     struct lora_config config;
-    enum stage stage;
     int fd;
     char path[256];             /* for messages; cut when longer */
-    uint8_t *file;              /* [size] while it is read and packed */
+    uint8_t *file;              /* [size] while it is read, up to at, and packed; NULL: ready */
     size_t size, at;
     struct safetensors tensors;
     size_t next;                /* tensor to be packed, */
@@ -143,7 +138,7 @@ static int read_piece(struct lora *l, struct fault *f)
         n += (size_t)got;
     }
     fingerprint_bytes(&l->hash, l->file + l->at, want);
-    if ((l->at += want) == l->size) l->stage = TABLE;
+    l->at += want;
     return 1;
 }
 
@@ -152,7 +147,6 @@ static int read_table(struct lora *l, struct fault *f)
     if (safetensors_read(&l->tensors, l->file, l->size, l->path, f)) return -1;
     if (!l->tensors.n) return fault_set(f, 65, "%s: holds no tensors", l->path);
     fingerprint_end(&l->hash, l->fingerprint);
-    l->stage = PACK;
     return 1;
 }
 
@@ -324,7 +318,6 @@ static int pack_next(struct lora *l, struct fault *f)
         if (!encoder_reserve(l->encoder, l->greatest))
             return fault_set(f, 71, "%s: out of memory", l->path);
         drop_file(l);
-        l->stage = READY;
         return 0;
     }
     const struct tensor *t = &l->tensors.tensor[l->next];
@@ -335,14 +328,12 @@ static int pack_next(struct lora *l, struct fault *f)
     return 1;
 }
 
+/* The file is read in pieces, its table checked, each tensor packed panel by panel. */
 int lora_step(struct lora *l, struct fault *f)
 {
-    switch (l->stage) {
-    case READ:  return read_piece(l, f);
-    case TABLE: return read_table(l, f);
-    case PACK:  return pack_next(l, f);
-    default:    return 0;
-    }
+    if (!l->file) return 0;
+    if (l->at < l->size) return read_piece(l, f);
+    return l->tensors.n ? pack_next(l, f) : read_table(l, f);
 }
 
 struct lora *lora_load(struct encoder *e, const char *dir, struct fault *f)
