@@ -27,7 +27,6 @@ struct loop {
     int64_t     took_us;                  /* from there to the reaping */
     struct job *job, **job_end;
     struct hook *flush, *reap;
-    bool        stop;
     uint64_t    turns;
     int64_t     lag_max_us;
     uint32_t    lag[LAG_BUCKETS], lag_n;
@@ -221,8 +220,7 @@ struct loop_lag loop_lag(const struct loop *loop)
                               .turns = loop->turns };
 }
 
-/* One turn from loop->now on, which is when the last one ended. */
-static int turn(struct loop *loop, int max_wait_ms)
+int loop_turn(struct loop *loop, int max_wait_ms)
 {
     int ready = set_wait(&loop->set, wait_ms(loop, max_wait_ms));
     int failed = ready < 0 && errno != EINTR && errno != EAGAIN ? errno : 0;
@@ -242,20 +240,3 @@ static int turn(struct loop *loop, int max_wait_ms)
     errno = failed;
     return failed ? -1 : 0;
 }
-
-int loop_turn(struct loop *loop, int max_wait_ms)
-{
-    loop->now = loop_clock();
-    return turn(loop, max_wait_ms);
-}
-
-int loop_run(struct loop *loop)
-{
-    loop->stop = false;
-    loop->now = loop_clock();
-    while (!loop->stop)
-        if (turn(loop, -1)) return -1;
-    return 0;
-}
-
-void loop_stop(struct loop *loop) { loop->stop = true; }

@@ -87,11 +87,8 @@ int64_t loop_took_us(const struct loop *loop);    /* this turn, asked in a reap 
 int64_t loop_clock(void);                    /* the clock itself */
 int64_t loop_clock_us(void);                 /* the same, finer */
 
-/* Turn until loop_stop(), then 0; -1 with errno when the wait fails for good. */
-int  loop_run(struct loop *loop);
-void loop_stop(struct loop *loop);
-
-/* One turn, waiting at most max_wait_ms (-1: as long as nothing is due). For tests and clients. */
+/* One turn, waiting at most max_wait_ms (-1: as long as nothing is due, counted from the end of
+ * the last turn). 0; -1 with errno when the wait fails for good. */
 int  loop_turn(struct loop *loop, int max_wait_ms);
 
 /* How long turns kept others waiting, from wait to wait: p99 of about the

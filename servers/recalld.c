@@ -29,7 +29,7 @@ static struct {
     struct inference_service inference;
     struct endpoint         *endpoint[2];    /* [endpoints] that are served */
     int                      endpoints;
-    bool                     has_memory, has_inference, stopping;
+    bool                     has_memory, has_inference, stopping, ended;
     struct job               encoding;
     struct watch             signals;
     struct timer             usage, watchdog, end;
@@ -191,7 +191,7 @@ static int listen_all(struct fault *f)
 
 static void stop(int64_t now)
 {
-    if (d.stopping) { loop_stop(d.loop); return; }   /* the second one */
+    if (d.stopping) { d.ended = true; return; }   /* the second one */
     d.stopping = true;
     log_say(LOG_INFO, "", "stopping");
     systemd_notify("STOPPING=1");
@@ -330,7 +330,7 @@ static void on_watchdog(struct timer *t, int64_t now)
 static void on_end(struct timer *t, int64_t now)
 {
     (void)t, (void)now;
-    loop_stop(d.loop);
+    d.ended = true;
 }
 
 static void on_flush(struct hook *h)
@@ -345,7 +345,7 @@ static void on_reap(struct hook *h)
     uint32_t active = 0;
     for (int i = 0; i < d.endpoints; i++) active += d.endpoint[i]->server.n.active;
     bool working = d.encoding.queued || (d.has_memory && memory_busy(&d.memory));
-    if (d.stopping && !active && !working) loop_stop(d.loop);
+    if (d.stopping && !active && !working) d.ended = true;
 }
 
 static void attach(int signals)
@@ -432,7 +432,8 @@ static int run(int signals, struct fault *f)
     if (sandbox_enter(o, f)) return -1;
     systemd_notify("READY=1");
     log_flush();
-    if (loop_run(d.loop)) return fault_set(f, 71, "poll: %s", strerror(errno));
+    for (int wait_ms = 0; !d.ended; wait_ms = -1)     /* at first not: the start took time */
+        if (loop_turn(d.loop, wait_ms)) return fault_set(f, 71, "poll: %s", strerror(errno));
     for (int i = 0; i < d.endpoints; i++) server_free(&d.endpoint[i]->server);
     int bad = d.has_memory ? memory_close(&d.memory, f) : 0;
     if (!bad) log_say(LOG_INFO, "", "stopped");

@@ -348,22 +348,6 @@ Test(loop_turn, runs_events_deadlines_flush_jobs_flush_reap_in_this_order)
     loop_free(loop);
 }
 
-static void stop_it(struct timer *t, int64_t now)
-{
-    (void)now;
-    loop_stop(((struct alarm *)t)->loop);
-}
-
-Test(loop_turn, run_ends_with_stop)
-{
-    struct loop *loop = loop_new();
-    struct alarm a = make_alarm(loop);
-    a.timer.fire = stop_it;
-    loop_at(loop, &a.timer, clock_ms() + 10);
-    cr_assert_eq(loop_run(loop), 0);
-    loop_free(loop);
-}
-
 Test(loop_lag, long_turn_shows_in_max_and_hardly_in_p99)
 {
     struct loop *loop = loop_new();
