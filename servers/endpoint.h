@@ -72,7 +72,6 @@ struct endpoint {
 
     /* The endpoint's own. */
     struct session       *list[2];       /* by enum session_list of session.h */
-    struct timer          ticker;        /* for `stats` events */
 };
 
 struct request {

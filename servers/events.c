@@ -130,34 +130,22 @@ void endpoint_event_to(struct endpoint *ep, struct conn_ref to, unsigned bit, st
     unref(ev);
 }
 
-/* `stats` events: one timer an endpoint, due when the first subscriber's is. */
-static void arm(struct endpoint *ep)
-{
-    int64_t at = LOOP_NEVER;
-    for (struct session *s = ep->list[LISTENING]; s; s = s->next[LISTENING])
-        if ((s->bits & EVENT_STATS) && s->due < at) at = s->due;
-    loop_at(ep->server.loop, &ep->ticker, at);
-}
-
 static void tick(struct timer *t, int64_t now)
 {
-    struct endpoint *ep = CONTAINER(struct endpoint, ticker, t);
     static char text[ENDPOINT_STATS];
+    struct session *s = CONTAINER(struct session, ticker, t);
     struct json_out out = json_out(text, sizeof text);
-    endpoint_stats(ep, &out);
-    struct event *ev = out.full ? NULL : event_new(EVENT_STATS, (struct slice){ text, out.len }, 0);
-    for (struct session *s = ep->list[LISTENING]; s; s = s->next[LISTENING]) {
-        if (!(s->bits & EVENT_STATS) || s->due > now) continue;
-        if (ev) give(s, ev);
-        s->due = now + s->interval;
-    }
-    if (ev) unref(ev);
-    arm(ep);
+    endpoint_stats(s->ep, &out);
+    if (!out.full)
+        endpoint_event_to(s->ep, conn_ref(s->conn), EVENT_STATS,
+                          (struct slice){ text, out.len });
+    loop_at(s->ep->server.loop, t, now + s->interval);
 }
 
 void events_closed(struct session *s)
 {
     session_list(s, LISTENING, false);
+    loop_at(s->ep->server.loop, &s->ticker, LOOP_NEVER);
     while (s->oldest) drop_oldest(s);
     if (s->queries && s->ep->unwatch) s->ep->unwatch(s->ep, conn_ref(s->conn));
 }
@@ -219,11 +207,10 @@ void endpoint_watched(struct request *rq, uint32_t query_id)
     if (query_id) s->queries++;
     if (rq->user[0] & EVENT_STATS) {
         s->interval = rq->user[1];
-        s->due = loop_now(rq->ep->server.loop) + s->interval;
+        s->ticker.fire = tick;
+        loop_at(s->ep->server.loop, &s->ticker, loop_now(s->ep->server.loop) + s->interval);
     }
     session_list(s, LISTENING, true);
-    rq->ep->ticker.fire = tick;
-    arm(rq->ep);
     answer(rq, s, query_id);
 }
 
@@ -265,7 +252,7 @@ static void on_unsubscribe(struct request *rq)
             rq->ep->unwatch(rq->ep, rq->conn);
         }
         if (!s->bits) session_list(s, LISTENING, false);
-        arm(rq->ep);
+        if (bits & EVENT_STATS) loop_at(s->ep->server.loop, &s->ticker, LOOP_NEVER);
     }
     answer(rq, s, 0);
 }

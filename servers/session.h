@@ -32,7 +32,8 @@ struct session {
 
     /* Subscriptions. */
     unsigned         bits;               /* EVENT_… */
-    int64_t          interval, due;      /* of `stats` events, ms */
+    struct timer     ticker;             /* for `stats` events */
+    int64_t          interval;           /* of those, ms */
     unsigned         queries;            /* standing ones */
     struct queued   *oldest, *newest;    /* events that wait for a slow peer */
     size_t           queued_bytes;
