@@ -76,6 +76,8 @@ static const struct { const char *adapter, *file, *from, *to, *why; } rows[] = {
     { "qv", CONFIG, "0.1", "0.5", NULL },
     { "qv", CONFIG, "\"use_dora\": false", "\"use_dora\": null", NULL },
     { "qv", CONFIG, "\"modules_to_save\": null", "\"modules_to_save\": [], \"loftq_config\": {}, \"x\": {\"y\": [1]}", NULL },
+    { "qv", CONFIG, "\"modules_to_save\": null", "\"modules_to_save\": [ ], \"loftq_config\": {\n}, \"lora_bias\": -0.0, \"arrow_config\": \"\"", NULL },
+    { "qv", CONFIG, "\"r\": 4", "\"r\": 4, \"arrow_config\": \" \"", "arrow_config is not supported" },
     { "qv", CONFIG, "\"target_modules\": [\"query\", \"value\"]", "\"target_modules\": \".*(query|value)\"", NULL },
     { "qv", CONFIG, "\"r\": 4", "\"r\": 9, \"rank_pattern\": {\"query\": 4, \"value\": 4}", NULL },
     { "qv", CONFIG, "\"r\": 4", "\"r\": 9, \"rank_pattern\": {\"self.query\": 4, \"attention.self.value\": 4}", NULL },

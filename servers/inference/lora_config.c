@@ -6,6 +6,7 @@
 #include <strings.h>
 
 #include "../log.h"
+#include "../values.h"
 #include "config_file.h"
 
 /* Things that change what an adapter computes and that we do not do. */
@@ -22,20 +23,9 @@ static const char *const rebased[] = { "pissa", "olora", "corda", "loftq", "lora
 /* Does the value that stands next say nothing: null, false, 0, "", [], {}? */
 static bool get_nothing(struct json *in)
 {
-    switch (in->type) {
-    case JSON_NULL:
-    case JSON_FALSE:  return true;
-    case JSON_NUMBER: return json_number(in) == 0;
-    case JSON_STRING: return json_slice(in).len == 0;
-    case JSON_ARRAY:
-    case JSON_OBJECT: {
-        bool empty = true;
-        json_enter(in);
-        while (json_next(in) > JSON_END) empty = false;
-        return empty;
-    }
-    default:          return false;
-    }
+    if (in->type == JSON_NUMBER) return json_number(in) == 0;
+    struct slice s = json_compact(json_raw(in));
+    return word_index("null|false|\"\"|[]|{}", s.p, s.len) >= 0;
 }
 
 /* A finite number above 0. */
