@@ -69,31 +69,22 @@ static const char *read_entry(struct json *in, struct tensor *t)
 {
     if (in->type != JSON_OBJECT) return "is no object";
     unsigned seen = 0;
+    int dims = 0;
+    uint64_t offsets[2] = { 0 };
     json_enter(in);
     while (json_next(in) > JSON_END) {
         unsigned bit = json_key(in, "dtype") ? 1 : json_key(in, "shape") ? 2
                      : json_key(in, "data_offsets") ? 4 : 0;
         if (seen & bit) return "has a key twice";
         seen |= bit;
-        uint64_t offsets[2];
-        int dims;
-        switch (bit) {
-        case 1:
-            if (!read_dtype(in, t)) return "has an unknown dtype";
-            break;
-        case 2:
-            if ((dims = read_counts(in, t->shape, TENSOR_DIMS)) < 0) return "has a bad shape";
-            t->dims = (uint8_t)dims;
-            break;
-        case 4:
-            if (read_counts(in, offsets, 2) != 2) return "has bad data_offsets";
-            t->begin = offsets[0];
-            t->end = offsets[1];
-            break;
-        default:
-            json_skip(in);
-        }
+        if (bit == 1 && !read_dtype(in, t)) return "has an unknown dtype";
+        if (bit == 2) dims = read_counts(in, t->shape, TENSOR_DIMS);
+        if (dims < 0) return "has a bad shape";
+        if (bit == 4 && read_counts(in, offsets, 2) != 2) return "has bad data_offsets";
     }
+    t->dims = (uint8_t)dims;
+    t->begin = offsets[0];
+    t->end = offsets[1];
     return in->err ? NULL : seen == 7 ? NULL : "lacks dtype, shape or data_offsets";
 }
 
@@ -101,10 +92,8 @@ static const char *read_metadata(struct json *in)
 {
     if (in->type != JSON_OBJECT) return "__metadata__ is no object";
     json_enter(in);
-    while (json_next(in) > JSON_END) {
+    while (json_next(in) > JSON_END)
         if (in->type != JSON_STRING) return "__metadata__ holds something that is no string";
-        json_skip(in);
-    }
     return NULL;
 }
 
