@@ -80,23 +80,17 @@ static struct slice cut(struct slice *s, char c)
     return head;
 }
 
-/* Where the scan is within a line. */
-enum { LINE_START, IN_LINE, CR_AT_START, CR_IN_LINE };
-
 int http_scan(struct http_scan *scan, const char *p, size_t n)
 {
     while (scan->at < n) {
         if (scan->at == HTTP_MAX_HEAD) return 431;
         uint8_t c = (uint8_t)p[scan->at];
-        bool cr = scan->state >= CR_AT_START;
+        bool cr = scan->at && p[scan->at - 1] == '\r';
         if (cr != (c == '\n')) return 400;                       /* bare CR, bare LF: 9112 2.2 */
         bool control = (c < 0x20 && c != '\t' && c != '\r' && c != '\n') || c == 0x7f;
         if (control) return 400;                                 /* 9110 5.5 */
         scan->at++;
-        if (scan->state == CR_AT_START) return 200;
-        if (c == '\r')      scan->state = scan->state == LINE_START ? CR_AT_START : CR_IN_LINE;
-        else if (c == '\n') scan->state = LINE_START;
-        else                scan->state = IN_LINE;
+        if (cr && (scan->at == 2 || p[scan->at - 3] == '\n')) return 200;   /* an empty line */
     }
     return scan->at == HTTP_MAX_HEAD ? 431 : 0;
 }
@@ -196,7 +190,7 @@ static int read_headers(struct http_head *h, struct slice rest)
 /* Measure a whole head. Behind this every line is known to end in CR LF. */
 static int begin(struct http_head *h, const char *p, size_t n)
 {
-    struct http_scan scan = { 0, 0 };
+    struct http_scan scan = { 0 };
     int status = http_scan(&scan, p, n);
     h->method = h->target = h->authority = h->path = h->query = nothing;
     h->minor = 0;

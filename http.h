@@ -33,7 +33,7 @@ struct http_head {
 /* How far the search for the head's end has come; all zero at first. It makes
  * the work linear however slowly the bytes come, and finds a byte that may not
  * stand in a head (NUL, bare LF, control) at once. */
-struct http_scan { uint16_t at; uint8_t state; };
+struct http_scan { uint16_t at; };
 
 /* Look for the end of a head in p[0..n), where p is always the same head,
  * longer at each call. 0: more bytes are needed; 200: a whole head of

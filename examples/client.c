@@ -61,7 +61,7 @@ static size_t shake_hands(const char *host, const char *port, const char *path)
 {
     uint8_t nonce[16];
     char authority[300];
-    struct http_scan scan = { 0, 0 };
+    struct http_scan scan = { 0 };
     struct http_head h;
     const char *why;
     size_t have = 0;

@@ -9,7 +9,7 @@
 /* What a server does with a head that comes in pieces: a status, or 0. */
 static int receive(struct http_head *h, const char *p, size_t n, size_t piece, const char **why)
 {
-    struct http_scan scan = { 0, 0 };
+    struct http_scan scan = { 0 };
     for (size_t have = 0; have < n;) {
         have = n - have < piece ? n : have + piece;
         char *copy = (char *)bytes_copy((const uint8_t *)p, have);
@@ -63,7 +63,7 @@ Test(handshake, padded_rows_have_the_size_they_say)
 Test(handshake, head_that_grows_a_byte_at_a_time_takes_linear_time)
 {
     char *wire = malloc(HTTP_MAX_HEAD);
-    struct http_scan scan = { 0, 0 };
+    struct http_scan scan = { 0 };
     memset(wire, 'x', HTTP_MAX_HEAD);
     for (size_t n = 1; n < HTTP_MAX_HEAD; n++) {
         cr_assert_eq(http_scan(&scan, wire, n), 0);
@@ -81,7 +81,7 @@ Test(handshake, wrong_octet_is_refused_before_the_head_is_whole)
         { HEAD("GET / HTTP/1.1\r\n\r\r") },
     };
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
-        struct http_scan scan = { 0, 0 };
+        struct http_scan scan = { 0 };
         cr_assert_eq(http_scan(&scan, rows[i].head, rows[i].n - 1), 0, "%zu", i);
         cr_assert_eq(http_scan(&scan, rows[i].head, rows[i].n), 400, "%zu", i);
     }

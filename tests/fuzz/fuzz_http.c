@@ -13,7 +13,7 @@ static void within(struct slice s, const char *p, size_t n)
 /* What http_scan() says of the whole, and that it says so at every cut. */
 static int scan_in_pieces(const char *p, size_t n, size_t piece, uint16_t *size)
 {
-    struct http_scan scan = { 0, 0 };
+    struct http_scan scan = { 0 };
     int status = 0;
     for (size_t have = 0; have < n && !status;) {
         have = n - have < piece ? n : have + piece;
