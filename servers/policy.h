@@ -3,8 +3,6 @@
 #ifndef POLICY_H
 #define POLICY_H
 
-#include <stdbool.h>
-
 #include "http.h"
 #include "servers/log.h"
 #include "servers/net.h"

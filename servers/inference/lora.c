@@ -11,8 +11,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "../../http.h"
 #include "../log.h"
-#include "config_file.h"
 #include "encoder_parts.h"
 #include "lora_config.h"
 

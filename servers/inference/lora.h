@@ -3,7 +3,6 @@
 #ifndef LORA_H
 #define LORA_H
 
-#include <stddef.h>
 #include <stdint.h>
 
 struct encoder;

@@ -5,8 +5,6 @@
 #ifndef MODEL_H
 #define MODEL_H
 
-#include <stdbool.h>
-#include <stddef.h>
 #include <stdint.h>
 
 struct fault;

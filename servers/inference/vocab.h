@@ -2,7 +2,6 @@
 #ifndef VOCAB_H
 #define VOCAB_H
 
-#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
