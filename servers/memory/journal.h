@@ -139,9 +139,10 @@ struct journal_living {
 int  journal_compact_begin(struct journal *j, const struct journal_living *living);
 bool journal_compacting(const struct journal *j);   /* under way, with an end that will be told */
 void journal_compact_keep(struct journal *j, const struct memory *m);
-/* One slice of at most 256 KiB; true while there is more to do right now. Events
- * and journal_due() bring the rest: call it in every turn. */
+/* One slice of at most 256 KiB; true while there is more to do right now. Else what an answer
+ * of the disk makes possible is to be asked for in every turn. */
 bool journal_compact_step(struct journal *j, int64_t now);
+bool journal_compact_ready(const struct journal *j);
 /* Run it to its end, standing still. 0, or -1 with the reason in f. */
 int  journal_compact_all(struct journal *j, const struct journal_living *living,
                          int64_t now, struct fault *f);

@@ -164,6 +164,15 @@ void compact_answer(struct journal *j, const struct disk_answer *a)
     }
 }
 
+bool journal_compact_ready(const struct journal *j)
+{
+    const struct compact *c = &j->compact;
+    if (!journal_compacting(j)) return false;
+    if (c->waiting || c->overrun) return c->overrun;
+    return c->stage == COMPACT_STREAM ||
+           (j->seal.seq >= c->last && (c->stage == COMPACT_TAIL || !j->busy));
+}
+
 bool journal_compact_step(struct journal *j, int64_t now)
 {
     struct compact *c = &j->compact;
@@ -174,8 +183,7 @@ bool journal_compact_step(struct journal *j, int64_t now)
         else tail(j);
     }
     if (disk_fd(j->disk) < 0) journal_take(j, false);
-    return journal_compacting(j) && !c->waiting &&
-           (c->stage == COMPACT_STREAM || (j->seal.seq >= c->last && !j->busy));
+    return journal_compact_ready(j);
 }
 
 int journal_compact_all(struct journal *j, const struct journal_living *living, int64_t now,

@@ -176,7 +176,7 @@ static void on_flush(struct hook *h)
     int64_t now = loop_now(ms->ep.server.loop);
     bool at_once = journal_fd(ms->journal) < 0 && journal_due(ms->journal) <= now;
     journal_flush(ms->journal, now);
-    if (journal_compacting(ms->journal)) loop_job(ms->ep.server.loop, &ms->compaction);
+    if (journal_compact_ready(ms->journal)) loop_job(ms->ep.server.loop, &ms->compaction);
     else if (!ms->removing && journal_compact_due(ms->journal, store_log_bytes(ms->store), now))
         memory_compact(ms);
     if (task_may_go(ms)) loop_job(ms->ep.server.loop, &ms->going);

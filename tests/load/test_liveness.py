@@ -143,6 +143,22 @@ def test_a_slow_disk_holds_up_nobody_and_its_syncs_are_shared():
             assert not LONG or (ping <= 50 and stats <= 100)
 
 
+def test_a_compaction_that_waits_for_a_slow_disk_costs_nothing():
+    with scratch() as d:
+        program, env, _ = slow_disk(d)
+        with Server("--only", "memory", program=program, env=env) as s, Client(s.memory) as c:
+            c.ok("store", {"text": "kept"})
+
+            def used():
+                stat = pathlib.Path(f"/proc/{s.process.pid}/stat").read_text().rpartition(")")[2].split()
+                return (int(stat[11]) + int(stat[12])) / os.sysconf("SC_CLK_TCK")
+
+            before, began = used(), time.monotonic()
+            c.ok("compact")
+            took, cpu = time.monotonic() - began, used() - before
+            assert took >= SYNC_MS / 1000 and cpu <= 0.05, f"{cpu:.2f} s of the processor in {took:.2f} s"
+
+
 def test_stores_beyond_what_a_batch_holds_wait_without_the_loop():
     with scratch() as d:
         program, env, syncs = slow_disk(d)
