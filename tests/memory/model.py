@@ -288,6 +288,23 @@ class Model:
                 "count": len(out), "searched": len(rows), "below_threshold": len(rows) - len(near),
                 "processing_time_ms": None}
 
+    def foretold(self, x, most, got):
+        """Are these the predictions of `process`? Of two that are as near either may be first."""
+        last, pairs = {}, []
+        for m in self.memories.values():
+            data = m["metadata"]
+            one = last.get(data.get("session_id"))
+            if one and one["metadata"].get("type") == "user" and data.get("type") == "assistant":
+                pairs.append((m["text"], cosine(x, one["x"])))
+            last[data.get("session_id")] = m
+        same(sorted((near for _, near in pairs), reverse=True)[:most], [p["score"] for p in got])
+        for p in got:
+            pair = next((q for q in pairs if q[0] == p["text"] and abs(q[1] - p["score"]) < 1e-6),
+                        None)
+            if not pair:
+                raise Differs(f"nobody said {p}")
+            pairs.remove(pair)
+
     def sweep(self):
         order = {e["data"].get("id"): n for n, e in enumerate(self.events)}
         weak = [m for m in self.memories.values()

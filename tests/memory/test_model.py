@@ -190,6 +190,15 @@ class Play:
         self.maker.gone += [i for i in self.maker.known if i not in model.memories]
         self.model, self.maker.known = model, list(model.memories)
 
+    def predict(self):
+        """What `process` foretells while nothing else goes on."""
+        text, most = self.maker.text(), self.rng.choice([0, 1, 5, 64])
+        got = self.inference.ok("process", {"text": text, "config": {"top_k": most}})
+        try:
+            self.model.foretold(self.embed(text.strip()), most, got["predictions"])
+        except Differs as e:
+            raise AssertionError(f"process {text!r}, top_k {most}: {e}")
+
     def life(self, end):
         self.connect()
         look = [("export", {"count": 1000}), ("stats", {})]
@@ -200,6 +209,8 @@ class Play:
         for _ in range(BURSTS):
             self.burst(*([self.maker.message() for _ in range(self.rng.randint(0, 12))]
                          for _ in self.clients))
+            if not self.model.forget:               # some could go in between
+                self.predict()
         if self.rng.random() < 0.3:                     # alone: a long one lets others in between
             self.burst([{"type": "clear", "data": {"confirm": True}}])
         for c in (*self.clients, self.watcher, self.inference):
