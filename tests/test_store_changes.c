@@ -3,6 +3,7 @@
  * gives the same store again. */
 #include "servers/memory/store.h"
 
+
 #include "memories.h"
 #include "test.h"
 
@@ -55,7 +56,9 @@ static const char *const metadata[] = { "{}", "{\"type\":\"user\"}", "{\"session
 /* All that can be told of a store, streams included when asked for. */
 static void describe(struct store *st, char *out, size_t cap, bool streams)
 {
-    size_t len = 0;
+    size_t len = 0, fifths[5] = { 0 };
+    double sum = 0;
+    struct store_counts counts = store_count(st);
     for (uint32_t row = oldest(st); row != ROW_NONE; row = younger(st, row)) {
         struct memory m = view(st, row);
         len += (size_t)snprintf(out + len, cap - len, "%02x%02x %.*s %.*s %.*s %a %d %d %lld %a\n", m.id[0], m.id[8],
@@ -63,7 +66,11 @@ static void describe(struct store *st, char *out, size_t cap, bool streams)
             (int)m.f.access_count, m.f.pinned, (long long)m.f.last_access_ms, (double)m.vector[0]);
         cr_assert_eq(row_of(st, m.id), row);
         cr_assert_neq(store_duplicate(st, m.text, m.metadata), ROW_NONE);
+        fifths[m.f.significance < 1 ? (int)(m.f.significance * 5) : 4]++;
+        sum += m.f.significance;
     }
+    cr_assert_arr_eq(counts.distribution, fifths, sizeof fifths);
+    cr_assert(fabs(counts.avg_significance * (double)counts.memories - sum) < 1e-9);
     for (int n = 0; n < TEXTS; n += 7) {
         char text[64];
         float x[DIM];

@@ -262,6 +262,14 @@ static uint64_t units_of(const struct records *rs, const struct record *r)
     return (rs->dimension * sizeof(float) + text_bytes(r) + 63) / 64;
 }
 
+/* A live row more (1) or less (-1) of this significance. */
+static void weigh(struct records *rs, double significance, int more)
+{
+    int fifth = (int)(significance * 5);
+    rs->fifths[fifth > 4 ? 4 : fifth] += (size_t)more;
+    rs->weight += (uint64_t)more * (uint64_t)(significance * RECORDS_WEIGHT + 0.5);
+}
+
 static void show(struct records *rs, uint32_t row)
 {
     struct record *r = records_at(rs, row);
@@ -271,6 +279,7 @@ static void show(struct records *rs, uint32_t row)
     expose(rs, row, true);
     r->state = ROW_LIVE;
     rs->units += units_of(rs, r);
+    weigh(rs, r->f.significance, 1);
     rs->live++;
     rs->puts++;
 }
@@ -289,6 +298,7 @@ void records_hide(struct records *rs, uint32_t row)
     expose(rs, row, false);
     records_at(rs, row)->state = ROW_HIDDEN;
     rs->units -= units_of(rs, records_at(rs, row));
+    weigh(rs, records_at(rs, row)->f.significance, -1);
     rs->live--;
 }
 
@@ -357,7 +367,10 @@ uint32_t records_put(struct records *rs, const struct memory *m, uint32_t instea
 
 void records_fields(struct records *rs, uint32_t row, const struct memory_fields *f)
 {
-    records_at(rs, row)->f = *f;
+    struct record *r = records_at(rs, row);
+    weigh(rs, r->f.significance, -1);
+    weigh(rs, f->significance, 1);
+    r->f = *f;
     chunk_of(rs, row)->weight[row % CHUNK_ROWS] = nextafterf((float)f->significance, 2);
 }
 

@@ -41,6 +41,9 @@ struct chunk {
     size_t   bytes;
 };
 
+/* One of them is so much: what is added and taken away in whole numbers comes to 0 again. */
+#define RECORDS_WEIGHT 68719476736.0       /* 2 to the 36: a hundred million fit */
+
 struct table { uint32_t *row; size_t cap, used; };
 
 struct records {
@@ -54,6 +57,8 @@ struct records {
     size_t   live;
     size_t   text_bytes;                   /* held for texts */
     uint64_t units;                        /* of 64 bytes that the live ones fill in the log */
+    size_t   fifths[5];                    /* live ones by their significance */
+    uint64_t weight;                       /* theirs together, in parts of RECORDS_WEIGHT */
     double   longest;                      /* no vector is longer */
     uint64_t key[2];
     struct table by_id, by_text;

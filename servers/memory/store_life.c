@@ -201,19 +201,12 @@ const struct records *store_records(const struct store *st) { return &st->record
 struct store_counts store_count(const struct store *st)
 {
     const struct records *rs = &st->records;
-    double sum = 0;
     struct store_counts n = { .memories = rs->live, .pending = st->pending,
                               .duplicates = st->duplicates, .forgotten = st->forgotten,
                               .evicted = st->evicted };
     n.bytes = records_bytes(rs) + st->words.cap * (sizeof(uint64_t) + sizeof(uint32_t));
-    for (uint32_t row = 0; row < rs->used; row++) {
-        const struct record *r = records_at(rs, row);
-        if (r->state != ROW_LIVE) continue;
-        int fifth = (int)(r->f.significance * 5);
-        n.distribution[fifth > 4 ? 4 : fifth]++;
-        sum += r->f.significance;
-    }
-    n.avg_significance = rs->live ? sum / (double)rs->live : 0;
+    memcpy(n.distribution, rs->fifths, sizeof n.distribution);
+    n.avg_significance = rs->live ? (double)rs->weight / RECORDS_WEIGHT / (double)rs->live : 0;
     return n;
 }
 
