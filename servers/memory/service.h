@@ -27,6 +27,8 @@ struct memory_service {
     struct resend        *resend;        /* answers that may be asked for again */
     struct task          *scans;         /* those that wait, oldest first (task.h) */
     struct job            scanning;      /* works on the first */
+    int64_t               scanned_at;    /* the turn in which, without waiting, */
+    size_t                scanned;       /* so many bytes were scanned */
     struct task          *parked;        /* changes that wait for room in the log */
     struct job            going;         /* lets the first go on */
     size_t                admitted;      /* that have the room and have yet to use it */

@@ -7,9 +7,10 @@
 #include "servers/inference/work.h"
 #include "servers/values.h"
 
-/* Up to so many bytes of codes are scanned at once, without a turn between. */
-#define AT_ONCE ((size_t)6 << 20)
-#define ROOM    131072      /* bytes of the log that any one change may take, and its evictions */
+/* A scan of up to so many bytes of codes is done at once, and so many of them in a turn. */
+#define AT_ONCE   ((size_t)6 << 20)
+#define IN_A_TURN ((size_t)24 << 20)
+#define ROOM      131072    /* bytes of the log that any one change may take, and its evictions */
 
 void task_free(struct task *t)
 {
@@ -262,14 +263,18 @@ static void scan_close(struct task *t)
 void task_scan(struct task *t, void (*found)(struct task *))
 {
     struct memory_service *ms = t->ms;
+    struct loop *loop = t->rq->ep->server.loop;
+    size_t bytes = store_records(ms->store)->used * COSINE_STRIDE(t->rq->ep->dimension);
     t->found = found;
-    if (!ms->scans &&
-        store_records(ms->store)->used * COSINE_STRIDE(t->rq->ep->dimension) <= AT_ONCE) {
+    if (ms->scanned_at != loop_now(loop)) ms->scanned = 0;
+    ms->scanned_at = loop_now(loop);
+    if (!ms->scans && bytes <= AT_ONCE && ms->scanned + bytes <= IN_A_TURN) {
+        ms->scanned += bytes;
         if (scan_open(t)) scan_close(t);
         return;
     }
     append(&ms->scans, t);
-    loop_job(t->rq->ep->server.loop, &ms->scanning);
+    loop_job(loop, &ms->scanning);
 }
 
 bool task_step(struct job *job)

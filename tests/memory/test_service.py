@@ -432,6 +432,22 @@ def test_a_reload_that_finds_no_place_leaves_the_old_adapter():
         other.ok("embeddings", {"text": "x", "adapter": "a0"})
 
 
+def test_who_asks_for_many_short_scans_at_once_keeps_nobody_waiting():
+    many, few = 3000, 2000
+    with Server("--sync", "never") as s, Client(s.memory) as a, Client(s.memory) as b:
+        for i in range(few):
+            a.text(json.dumps({"type": "store", "data": {"text": f"w{i}"}}))
+            if i % 10 == 9:
+                assert all(a.reply()["status"] == "success" for _ in range(10))
+        before = b.ok("stats")["messages"]["sent"]
+        s.process.send_signal(signal.SIGSTOP)               # they come in one piece
+        a.socket.sendall(a.frame(1, b'{"type":"retrieve","count":1}') * many)
+        s.process.send_signal(signal.SIGCONT)
+        assert a.reply()["data"]["total"] == few
+        assert b.ok("stats")["messages"]["sent"] - before < many / 2, "another is answered amid them"
+        assert all(a.reply()["data"]["total"] == few for _ in range(many - 1))
+
+
 def test_events_that_wait_count_in_the_buffer_memory():
     """What twelve have not taken is below it, what is kept beside that for them is not."""
     with Server("--buffer-memory", "4M", "--max-reply", "65536", "--sync", "never") as s, contextlib.ExitStack() as stack:
