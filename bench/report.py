@@ -42,7 +42,7 @@ def one_line(*command):
 def machine():
     info = open("/proc/cpuinfo").read()
     model = re.search(r"^(?:model name|Processor|cpu model|uarch)\s*:\s*(.*)", info, re.M)
-    vectors = [f for f in ("sse2", "avx2", "fma", "avx512f", "avx512_vnni") if re.search(rf"\b{f}\b", info)]
+    vectors = [f for f in ("sse2", "avx2", "fma", "avx512f", "avx512_vnni", "amx_int8") if re.search(rf"\b{f}\b", info)]
     memory = int(re.search(r"MemTotal:\s+(\d+)", open("/proc/meminfo").read()).group(1)) / 2**20
     return (f"{model.group(1) if model else platform.machine()} ({' '.join(vectors)}), {os.cpu_count()} cores, "
             f"{memory:.0f} GiB, {platform.system()} {platform.release()}")
