@@ -120,14 +120,19 @@ void endpoint_event(struct endpoint *ep, unsigned bit, struct slice data)
     if (ev) unref(ev);
 }
 
-void endpoint_event_to(struct endpoint *ep, struct conn_ref to, unsigned bit, struct slice data)
+/* An event for one alone. */
+static void give_new(struct session *s, unsigned bit, struct slice data)
 {
-    struct conn *c = conn_get(&ep->server, to);
-    struct session *s = c ? *conn_user(c) : NULL;
-    struct event *ev = s ? event_new(bit, data, 0) : NULL;
+    struct event *ev = event_new(bit, data, 0);
     if (!ev) return;
     give(s, ev);
     unref(ev);
+}
+
+void endpoint_event_to(struct endpoint *ep, struct conn_ref to, unsigned bit, struct slice data)
+{
+    struct conn *c = conn_get(&ep->server, to);
+    if (c && *conn_user(c)) give_new(*conn_user(c), bit, data);
 }
 
 static void tick(struct timer *t, int64_t now)
@@ -136,9 +141,7 @@ static void tick(struct timer *t, int64_t now)
     struct session *s = CONTAINER(struct session, ticker, t);
     struct json_out out = json_out(text, sizeof text);
     endpoint_stats(s->ep, &out);
-    if (!out.full)
-        endpoint_event_to(s->ep, conn_ref(s->conn), EVENT_STATS,
-                          (struct slice){ text, out.len });
+    if (!out.full) give_new(s, EVENT_STATS, (struct slice){ text, out.len });
     loop_at(s->ep->server.loop, t, now + s->interval);
 }
 
