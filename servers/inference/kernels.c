@@ -384,7 +384,7 @@ static void exp_all(float *x, size_t n)
     for (size_t i = 0; i < n; i += LANES) store(x + i, exp2v(max(load(x + i) * LOG2E, set(-126))));
 }
 
-#define TABLE(called, int8)                                                             \
+#define TABLE(called, int8)                                                              \
     { .name = called, .width = WIDTH, .rows = ROWS, .group = GROUP,                      \
       .q_bytes = sizeof(quant), .granule = GRANULE,                                      \
       .panel = panel, .panel_int8 = int8,                                                \

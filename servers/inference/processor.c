@@ -11,9 +11,7 @@
 extern const struct kernels kernels_base;
 #if defined __x86_64__
 extern const struct kernels kernels_avx2, kernels_avx512, kernels_amx_avx512;
-#endif
 
-#if defined __x86_64__
 #if !defined __has_feature
 #define __has_feature(x) 0
 #endif
