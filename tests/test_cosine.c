@@ -27,90 +27,131 @@ Test(cosine, exact_product_is_the_plain_sum_and_the_same_in_every_kernel)
     }
 }
 
-static int32_t plain_product(const struct cosine_query *q, const int8_t *codes)
+struct coded { uint8_t *upper, *lower; struct cosine_row is; double length; };
+
+static struct coded coded(const float *x, size_t n)
+{
+    struct coded row = { .upper = aligned(COSINE_STRIDE(n)), .lower = aligned(COSINE_STRIDE(n)) };
+    row.length = cosine_encode(x, n, row.upper, row.lower, &row.is);
+    return row;
+}
+
+static void coded_free(struct coded *row)
+{
+    free(row->upper);
+    free(row->lower);
+}
+
+/* The code of element j, whole, or the middle of what its upper bits leave open. */
+static int code_at(const struct coded *row, size_t j, bool whole)
+{
+    size_t at = j / 128 * 64 + j % 64;
+    int shift = j % 128 < 64 ? 0 : 4;
+    int upper = row->upper[at] >> shift & 15, lower = row->lower[at] >> shift & 15;
+    return 16 * upper + (whole ? lower : 8) - 128;
+}
+
+static int32_t plain_product(const struct cosine_query *q, const struct coded *row, bool whole)
 {
     int64_t sum = 0;
-    for (size_t j = 0; j < q->stride; j++) sum += (int64_t)codes[j] * q->whole[j];
+    for (size_t j = 0; j < 2 * q->stride; j++) sum += code_at(row, j, whole) * q->codes[j];
     return (int32_t)sum;
+}
+
+Test(cosine, codes_are_the_elements_by_their_greatest)
+{
+    float x[130];
+    for (int j = 0; j < 130; j++) x[j] = (float)(j - 65) / 65;
+    struct coded row = coded(x, 130);
+    for (size_t j = 0; j < 130; j++)
+        cr_assert_eq(code_at(&row, j, true), (int)lround((double)x[j] * 127), "element %zu", j);
+    for (size_t j = 130; j < 2 * COSINE_STRIDE(130); j++) cr_assert_eq(code_at(&row, j, true), 0, "behind, %zu", j);
+    coded_free(&row);
 }
 
 Test(cosine, integer_products_are_the_same_in_every_kernel)
 {
     static float x[8192];
-    enum { ROWS = 5 };
+    enum { ROWS = 7 };
     uint64_t seed = 2;
     for (int i = 0; i < N_DIMENSIONS; i++) {
         size_t n = dimensions[i], stride = COSINE_STRIDE(n);
-        int8_t *codes = aligned(ROWS * stride);
+        uint8_t *upper = aligned(ROWS * stride);
         void *buffer = malloc(cosine_query_bytes(n));
         struct cosine_query q;
-        float scale, error;
+        struct coded rows[ROWS];
         for (int r = 0; r < ROWS; r++) {
             random_vector(&seed, x, n);
-            cosine_encode(x, n, codes + (size_t)r * stride, &scale, &error);
+            rows[r] = coded(x, n);
+            memcpy(upper + (size_t)r * stride, rows[r].upper, stride);
         }
         random_vector(&seed, x, n);
         for (int negate = 0; negate < 2; negate++) {
             cosine_query(&q, buffer, x, n, negate);
             for (unsigned k = 0; cosine_kernel(k); k++) {
-                int32_t out[ROWS];
                 cosine_use(k);
-                cosine_rows(&q, codes, ROWS, out);
-                for (size_t r = 0; r < ROWS; r++) {
-                    cr_assert_eq(out[r], plain_product(&q, codes + r * stride), "%s, dimension %zu, row %zu",
-                                 cosine_kernel(k), n, r);
+                for (size_t count = 0; count <= ROWS; count++) {
+                    int32_t out[ROWS];
+                    cosine_coarse(&q, upper, count, out);
+                    for (size_t r = 0; r < count; r++) {
+                        cr_assert_eq(out[r], plain_product(&q, &rows[r], false), "%s, dimension %zu, row %zu of %zu",
+                                     cosine_kernel(k), n, r, count);
+                        cr_assert_eq(out[r] + cosine_rest(&q, rows[r].lower), plain_product(&q, &rows[r], true),
+                                     "%s, dimension %zu, row %zu of %zu", cosine_kernel(k), n, r, count);
+                    }
                 }
             }
         }
-        free(codes);
+        for (int r = 0; r < ROWS; r++) coded_free(&rows[r]);
+        free(upper);
         free(buffer);
     }
 }
 
-/* The worst there is for 32 bits: every code and every integer at its limit. */
+/* The worst there is for 16 and for 32 bits: every code and every integer at its limit. */
 Test(cosine, extreme_vectors_do_not_overflow)
 {
     static float x[8192];
     for (int i = 0; i < N_DIMENSIONS; i++) {
         size_t n = dimensions[i];
-        int8_t *codes = aligned(COSINE_STRIDE(n));
         void *buffer = malloc(cosine_query_bytes(n));
         struct cosine_query q;
-        float scale, error;
         for (int sign = -1; sign <= 1; sign += 2) {
             for (size_t j = 0; j < n; j++) x[j] = (float)(1 / sqrt((double)n));
-            cosine_encode(x, n, codes, &scale, &error);
+            struct coded row = coded(x, n);
             cosine_query(&q, buffer, x, n, sign < 0);
             for (unsigned k = 0; cosine_kernel(k); k++) {
                 int32_t out;
                 cosine_use(k);
-                cosine_rows(&q, codes, 1, &out);
-                cr_assert_float_eq(out * (double)scale * q.scale, sign, 1e-3, "%s, dimension %zu",
+                cosine_coarse(&q, row.upper, 1, &out);
+                cr_assert_eq(out, plain_product(&q, &row, false), "%s, dimension %zu", cosine_kernel(k), n);
+                out += cosine_rest(&q, row.lower);
+                cr_assert_float_eq(out * (double)row.is.scale * q.scale, sign, 1e-6, "%s, dimension %zu",
                                    cosine_kernel(k), n);
             }
+            coded_free(&row);
         }
-        free(codes);
         free(buffer);
     }
 }
 
 static void within_bound(const float *x, const float *y, size_t n, const char *what)
 {
-    int8_t *codes = aligned(COSINE_STRIDE(n));
     void *buffer = malloc(cosine_query_bytes(n));
     struct cosine_query q;
-    float scale, error;
     int32_t out;
-    double length = cosine_encode(x, n, codes, &scale, &error);
+    struct coded row = coded(x, n);
     cosine_query(&q, buffer, y, n, 0);
-    cosine_rows(&q, codes, 1, &out);
-    double estimate = out * (double)scale * q.scale;
-    double bound = error * q.length + q.error * length;
-    cr_assert(fabs(estimate - plain_cosine(x, y, n)) <= bound + 1e-9, "%s, dimension %zu: %g off, bound %g",
-              what, n, fabs(estimate - plain_cosine(x, y, n)), bound);
-    cr_assert(length >= sqrt(plain_cosine(x, x, n)), "%s: length", what);
+    cosine_coarse(&q, row.upper, 1, &out);
+    for (int whole = 0; whole < 2; whole++) {
+        if (whole) out += cosine_rest(&q, row.lower);
+        double off = fabs(out * (double)row.is.scale * q.scale - plain_cosine(x, y, n));
+        double bound = (double)(whole ? row.is.error : row.is.coarse) * q.length + q.error * row.length;
+        cr_assert(off <= bound + 1e-9, "%s, dimension %zu: %g off, bound %g", what, n, off, bound);
+    }
+    cr_assert(row.length >= sqrt(plain_cosine(x, x, n)), "%s: length", what);
     cr_assert(q.length + q.error >= sqrt(plain_cosine(y, y, n)), "%s: length of the query", what);
-    free(codes);
+    coded_free(&row);
     free(buffer);
 }
 
@@ -138,15 +179,15 @@ Test(cosine, the_error_never_passes_its_bound)
     }
 }
 
-Test(cosine, the_bound_is_worth_something)
+Test(cosine, the_bounds_are_worth_something)
 {
     static float x[384];
-    int8_t codes[COSINE_STRIDE(384)];
-    float scale, error;
     uint64_t seed = 4;
     random_vector(&seed, x, 384);
-    cosine_encode(x, 384, codes, &scale, &error);
-    cr_assert(error < 0.01, "error of a random vector: %g", (double)error);
+    struct coded row = coded(x, 384);
+    cr_assert(row.is.error < 0.01f, "error of a random vector: %g", (double)row.is.error);
+    cr_assert(row.is.coarse < 0.15f, "by its upper bits: %g", (double)row.is.coarse);
+    coded_free(&row);
 }
 
 static const struct { const char *name; float in[3]; int want; } normal_rows[] = {

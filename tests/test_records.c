@@ -191,7 +191,8 @@ Test(records, rows_never_move)
     for (uint64_t n = 0; n < MANY; n += 97) same_memory(&rs, (uint32_t)n, n);
     for (uint32_t i = 0; i < rs.n_chunks; i++) {
         cr_assert_eq((uintptr_t)rs.chunks[i].vectors % 64, 0);
-        cr_assert_eq((uintptr_t)rs.chunks[i].codes % 64, 0);
+        cr_assert_eq((uintptr_t)rs.chunks[i].upper % 64, 0);
+        cr_assert_eq((uintptr_t)rs.chunks[i].lower % 64, 0);
     }
     records_close(&rs);
 }

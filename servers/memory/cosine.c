@@ -7,6 +7,8 @@
 #include <immintrin.h>
 #endif
 
+#include "memory.h"
+
 #define INLINE static inline __attribute__((always_inline))
 
 enum { LANES = 8, PARTS = 4 };
@@ -43,19 +45,19 @@ INLINE double sum_of(const lanes *v)
     return sum;
 }
 
-/* What integers of at most `most`, and so many of them, leave of x. */
+/* What codes of at most `most` leave of x. */
 struct rounded {
     double  step;            /* times p is about x; negative when `most` is */
     double  all, square, left;  /* of x, step p and x - step p: lengths, squared */
+    double  coarse;          /* left if the last four bits of p were not known, squared */
     int32_t sum;             /* of p */
 };
 
-/* x in integers p: int16 into whole, or int8 into codes, LANES at a time. */
-INLINE struct rounded integers(const float *x, size_t n, double most, int16_t *whole, int8_t *codes)
+/* x in codes p, LANES at a time. */
+INLINE struct rounded encode(const float *x, size_t n, double most, int8_t *codes)
 {
     typedef int64_t longs __attribute__((vector_size(LANES * sizeof(int64_t))));
     typedef int32_t ints __attribute__((vector_size(LANES * sizeof(int32_t))));
-    typedef int16_t shorts __attribute__((vector_size(LANES * sizeof(int16_t))));
     typedef int8_t  bytes __attribute__((vector_size(LANES)));
     const lanes half = (lanes){ 0 } + 0.5;
     float last[LANES] = { 0 }, greatest = 0;    /* what is over, with zeros behind */
@@ -72,25 +74,26 @@ INLINE struct rounded integers(const float *x, size_t n, double most, int16_t *w
     for (size_t k = 0; k < LANES; k++) greatest = tops[k] > greatest ? tops[k] : greatest;
     struct rounded r = { .step = greatest > 1e-30f ? (double)(float)(greatest / most) : 0 };
     double inverse = r.step != 0 ? 1 / r.step : 0;
-    lanes all = { 0 }, square = { 0 }, left = { 0 };
+    lanes all = { 0 }, square = { 0 }, left = { 0 }, coarse = { 0 };
     for (size_t j = 0; j < n; j += LANES) {
         memcpy(&part, n - j < LANES ? last : x + j, sizeof part);
         lanes v = __builtin_convertvector(part, lanes), p = v * inverse;
         p += (lanes)((longs)half | ((longs)p & INT64_MIN));  /* away from zero, then cut */
         ints i = __builtin_convertvector(p, ints);
         lanes near = __builtin_convertvector(i, lanes) * r.step, rest = v - near;
+        lanes around = v - __builtin_convertvector((i & -16) + 8, lanes) * r.step;
         all += v * v;
         square += near * near;
         left += rest * rest;
+        coarse += around * around;
         total += i;
-        shorts s = __builtin_convertvector(i, shorts);
         bytes b = __builtin_convertvector(i, bytes);
-        if (whole) memcpy(whole + j, &s, sizeof s);
-        else memcpy(codes + j, &b, sizeof b);
+        memcpy(codes + j, &b, sizeof b);
     }
     r.all = sum_of(&all);
     r.square = sum_of(&square);
     r.left = sum_of(&left);
+    r.coarse = sum_of(&coarse);
     int32_t totals[LANES];
     memcpy(totals, &total, sizeof totals);
     for (size_t k = 0; k < LANES; k++) r.sum += totals[k];
@@ -103,10 +106,10 @@ INLINE struct rounded integers(const float *x, size_t n, double most, int16_t *w
     {                                                                                   \
         return exact(a, b, n);                                                          \
     }                                                                                   \
-    target static struct rounded integers_##name(const float *x, size_t n, double most, \
-                                                 int16_t *whole, int8_t *codes)         \
+    target static struct rounded encode_##name(const float *x, size_t n, double most,   \
+                                               int8_t *codes)                           \
     {                                                                                   \
-        return integers(x, n, most, whole, codes);                                      \
+        return encode(x, n, most, codes);                                               \
     }
 COMPILED(plain, )
 #ifdef __x86_64__
@@ -114,32 +117,53 @@ COMPILED(avx2, __attribute__((target("avx2,fma"))))
 COMPILED(avx512, __attribute__((target("avx512f,avx512vl,avx512dq"))))
 #endif
 
-/* Left to the compiler, which has a multiply-and-add of 16-bit integers on every target. */
-static void rows_plain(const struct cosine_query *q, const int8_t *codes, size_t n, int32_t *out)
+/* Products of n rows of half codes, as numbers of 0 to 15, with the signed bytes y. Sums of
+ * sixteen products stay within 16 bits. */
+static void rows_plain(const int8_t *y, const uint8_t *row, size_t stride, size_t n, int32_t *out)
 {
-    for (size_t i = 0; i < n; i++, codes += q->stride) {
-        int32_t sum = 0;
-        for (size_t j = 0; j < q->stride; j += 16) {
-            for (size_t k = 0; k < 16; k++) {
-                int16_t x = codes[j + k];
-                sum += (int32_t)x * q->whole[j + k];
+    typedef uint16_t bits __attribute__((vector_size(16)));
+    typedef int16_t  shorts __attribute__((vector_size(16)));
+    typedef int32_t  ints __attribute__((vector_size(16)));
+    for (size_t i = 0; i < n; i++, row += stride) {
+        ints sum = { 0 };
+        for (size_t j = 0; j < stride; j += 64) {
+            shorts part = { 0 };
+            for (size_t k = j; k < j + 64; k += 16) {
+                bits x, a, b;
+                memcpy(&x, row + k, sizeof x);
+                memcpy(&a, y + j + k, sizeof a);
+                memcpy(&b, y + j + k + 64, sizeof b);
+                /* Of each 16 bits the one byte, then the other: which is which is all the same. */
+                part += (shorts)(x & 15) * ((shorts)(a << 8) >> 8);
+                part += (shorts)(x >> 4 & 15) * ((shorts)(b << 8) >> 8);
+                part += (shorts)(x >> 8 & 15) * ((shorts)a >> 8);
+                part += (shorts)(x >> 12) * ((shorts)b >> 8);
             }
+            sum += ((ints)part >> 16) + (((ints)part << 16) >> 16);
         }
-        out[i] = sum;
+        out[i] = sum[0] + sum[1] + sum[2] + sum[3];
     }
 }
 
 #ifdef __x86_64__
 
+enum { AHEAD = 4096 };  /* bytes that are asked for before their turn, past the end too */
+
 __attribute__((target("avx2")))
-static void rows_avx2(const struct cosine_query *q, const int8_t *codes, size_t n, int32_t *out)
+static void rows_avx2(const int8_t *y, const uint8_t *row, size_t stride, size_t n, int32_t *out)
 {
-    for (size_t i = 0; i < n; i++, codes += q->stride) {
+    const __m256i bits = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
+    for (size_t i = 0; i < n; i++, row += stride) {
         __m256i sum = _mm256_setzero_si256();
-        for (size_t j = 0; j < q->stride; j += 16) {
-            __m256i x = _mm256_cvtepi8_epi16(_mm_load_si128((const __m128i *)(codes + j)));
-            __m256i y = _mm256_load_si256((const __m256i *)(q->whole + j));
-            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(x, y));
+        for (size_t j = 0; j < stride; j += 32) {
+            const __m256i *at = (const __m256i *)(y + 2 * j - j % 64);
+            if (n > 1) _mm_prefetch((const char *)row + j + AHEAD, _MM_HINT_T1);
+            __m256i x = _mm256_load_si256((const __m256i *)(row + j));
+            __m256i a = _mm256_and_si256(x, bits);
+            __m256i b = _mm256_and_si256(_mm256_srli_epi16(x, 4), bits);
+            a = _mm256_maddubs_epi16(a, _mm256_load_si256(at));
+            b = _mm256_maddubs_epi16(b, _mm256_load_si256(at + 2));
+            sum = _mm256_add_epi32(sum, _mm256_madd_epi16(_mm256_add_epi16(a, b), ones));
         }
         __m128i s = _mm_add_epi32(_mm256_castsi256_si128(sum), _mm256_extracti128_si256(sum, 1));
         s = _mm_add_epi32(s, _mm_shuffle_epi32(s, 0x4e));
@@ -148,42 +172,45 @@ static void rows_avx2(const struct cosine_query *q, const int8_t *codes, size_t 
     }
 }
 
-enum { AHEAD = 4096 };  /* bytes that are asked for before their turn, past the end too */
-
 #define VNNI __attribute__((target("avx512f,avx512bw,avx512vl,avx512vnni")))
 
-/* VNNI multiplies unsigned by signed bytes: codes are lifted by 128, which is taken off
- * again by the sum over the query. Wraps like the sum it equals. */
-VNNI INLINE __m512i row_vnni(const struct cosine_query *q, const int8_t *codes)
+VNNI INLINE __m512i add_vnni(__m512i sum, const uint8_t *at, __m512i a, __m512i b)
 {
-    __m512i high = _mm512_setzero_si512(), low = high;
-    for (size_t j = 0; j < q->stride; j += 64) {
-        _mm_prefetch((const char *)codes + j + AHEAD, _MM_HINT_T0);
-        __m512i x = _mm512_xor_si512(_mm512_load_si512(codes + j), _mm512_set1_epi8(-128));
-        high = _mm512_dpbusd_epi32(high, x, _mm512_load_si512(q->high + j));
-        low = _mm512_dpbusd_epi32(low, x, _mm512_load_si512(q->low + j));
-    }
-    return _mm512_add_epi32(_mm512_slli_epi32(high, 7), low);
+    const __m512i bits = _mm512_set1_epi8(15);
+    __m512i x = _mm512_load_si512(at);
+    sum = _mm512_dpbusd_epi32(sum, _mm512_and_si512(x, bits), a);
+    return _mm512_dpbusd_epi32(sum, _mm512_and_si512(_mm512_srli_epi16(x, 4), bits), b);
 }
 
-/* One row behind the other, as the memory likes it; the sums of lanes are made for four at
- * once, with the last row again where fewer are left. */
-VNNI static void rows_vnni(const struct cosine_query *q, const int8_t *codes, size_t n,
+/* Four rows at once, and their sums of lanes with them. */
+VNNI static void rows_vnni(const int8_t *y, const uint8_t *row, size_t stride, size_t n,
                            int32_t *out)
 {
-    const __m128i lifted = _mm_set1_epi32((int32_t)(128u * (uint32_t)q->sum));
-    for (size_t i = 0, left; (left = n - i); i += left < 4 ? left : 4) {
-        const int8_t *row = codes + i * q->stride;
-        const int8_t *last = row + (left < 4 ? left - 1 : 3) * q->stride;
-        __m512i a = row_vnni(q, row), b = row_vnni(q, left > 1 ? row + q->stride : last);
-        __m512i c = row_vnni(q, left > 2 ? row + 2 * q->stride : last), d = row_vnni(q, last);
+    for (; n >= 4; n -= 4, row += 4 * stride, out += 4) {
+        __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
+        for (size_t j = 0; j < stride; j += 64) {
+            const uint8_t *at = row + j;
+            __m512i low = _mm512_load_si512(y + 2 * j), high = _mm512_load_si512(y + 2 * j + 64);
+            for (size_t k = 0; k < 4; k++)
+                _mm_prefetch((const char *)at + k * stride + AHEAD, _MM_HINT_T1);
+            a = add_vnni(a, at, low, high);
+            b = add_vnni(b, at + stride, low, high);
+            c = add_vnni(c, at + 2 * stride, low, high);
+            d = add_vnni(d, at + 3 * stride, low, high);
+        }
         a = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
         c = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
         a = _mm512_add_epi32(_mm512_unpacklo_epi64(a, c), _mm512_unpackhi_epi64(a, c));
         __m256i h = _mm256_add_epi32(_mm512_castsi512_si256(a), _mm512_extracti64x4_epi64(a, 1));
         __m128i sums = _mm_add_epi32(_mm256_castsi256_si128(h), _mm256_extracti128_si256(h, 1));
-        sums = _mm_sub_epi32(sums, lifted);
-        memcpy(out + i, &sums, left < 4 ? left * sizeof *out : sizeof sums);
+        memcpy(out, &sums, sizeof sums);
+    }
+    for (; n; n--, row += stride) {
+        __m512i a = _mm512_setzero_si512();
+        for (size_t j = 0; j < stride; j += 64)
+            a = add_vnni(a, row + j, _mm512_load_si512(y + 2 * j),
+                         _mm512_load_si512(y + 2 * j + 64));
+        *out++ = _mm512_reduce_add_epi32(a);
     }
 }
 
@@ -206,15 +233,15 @@ static int has_plain(void) { return 1; }
 static const struct kernel {
     const char *name;
     int (*has)(void);
-    void (*rows)(const struct cosine_query *, const int8_t *, size_t, int32_t *);
+    void (*rows)(const int8_t *, const uint8_t *, size_t, size_t, int32_t *);
     double (*exact)(const float *, const float *, size_t);
-    struct rounded (*integers)(const float *, size_t, double, int16_t *, int8_t *);
+    struct rounded (*encode)(const float *, size_t, double, int8_t *);
 } kernels[] = {
 #ifdef __x86_64__
-    { "avx512-vnni", has_vnni, rows_vnni, exact_avx512, integers_avx512 },
-    { "avx2", has_avx2, rows_avx2, exact_avx2, integers_avx2 },
+    { "avx512-vnni", has_vnni, rows_vnni, exact_avx512, encode_avx512 },
+    { "avx2", has_avx2, rows_avx2, exact_avx2, encode_avx2 },
 #endif
-    { "plain", has_plain, rows_plain, exact_plain, integers_plain },
+    { "plain", has_plain, rows_plain, exact_plain, encode_plain },
 };
 
 static const struct kernel *used;
@@ -254,9 +281,18 @@ double cosine_clamp(double cosine)
     return 1 - fabs(cosine) > COSINE_ROUNDING ? cosine : cosine > 0 ? 1 : -1;
 }
 
-void cosine_rows(const struct cosine_query *q, const int8_t *codes, size_t n, int32_t *out)
+void cosine_coarse(const struct cosine_query *q, const uint8_t *upper, size_t n,
+                   int32_t *product)
 {
-    best()->rows(q, codes, n, out);
+    best()->rows(q->codes, upper, q->stride, n, product);
+    for (size_t i = 0; i < n; i++) product[i] = 16 * product[i] - 120 * q->sum;
+}
+
+int32_t cosine_rest(const struct cosine_query *q, const uint8_t *lower)
+{
+    int32_t product;
+    best()->rows(q->codes, lower, q->stride, 1, &product);
+    return product - 8 * q->sum;
 }
 
 int cosine_normalise(float *out, const float *in, size_t dimension)
@@ -271,40 +307,33 @@ int cosine_normalise(float *out, const float *in, size_t dimension)
 /* Above any rounding of the sums that it is made for. */
 static double up(double x) { return x * (1 + 1e-6) + 1e-12; }
 
-double cosine_encode(const float *x, size_t dimension, int8_t *codes, float *scale, float *error)
+double cosine_encode(const float *x, size_t dimension, uint8_t *upper, uint8_t *lower,
+                     struct cosine_row *row)
 {
-    memset(codes, 0, COSINE_STRIDE(dimension));
-    struct rounded r = best()->integers(x, dimension, 127, NULL, codes);
-    *scale = (float)r.step;
-    *error = (float)up(sqrt(r.left));
+    size_t stride = COSINE_STRIDE(dimension);
+    int8_t q[MEMORY_DIMENSION];
+    memset(q, 0, 2 * stride);
+    struct rounded r = best()->encode(x, dimension, 127, q);
+    for (size_t j = 0; j < stride; j++) {
+        const int8_t *at = q + 2 * j - j % 64;
+        int a = at[0] + 128, b = at[64] + 128;
+        upper[j] = (uint8_t)(a >> 4 | (b & 240));
+        lower[j] = (uint8_t)((a & 15) | (b & 15) << 4);
+    }
+    *row = (struct cosine_row){ .scale = (float)r.step, .error = (float)up(sqrt(r.left)),
+                                .coarse = (float)up(sqrt(r.coarse)) };
     return up(sqrt(r.all));
 }
 
-size_t cosine_query_bytes(size_t dimension) { return 4 * COSINE_STRIDE(dimension) + 64; }
+size_t cosine_query_bytes(size_t dimension) { return 2 * COSINE_STRIDE(dimension) + 64; }
 
 void cosine_query(struct cosine_query *q, void *buffer, const float *y, size_t dimension,
                   int negate)
 {
     size_t stride = COSINE_STRIDE(dimension);
-    uintptr_t at = ((uintptr_t)buffer + 63) / 64 * 64;
-    int16_t *whole = memset((void *)at, 0, 2 * stride);
-    int8_t *high = (int8_t *)(at + 2 * stride), *low = high + stride;
-    /* No sum of products of codes may leave 32 bits, nor p two signed bytes. */
-    double most = fmin(16256, floor(INT32_MAX / (127.0 * (double)dimension)));
-    struct rounded r = best()->integers(y, dimension, negate ? -most : most, whole, NULL);
-    for (size_t j = 0; j < stride; j += 8) {
-        typedef int16_t shorts __attribute__((vector_size(16)));
-        typedef int8_t  bytes __attribute__((vector_size(8)));
-        shorts p, l;
-        memcpy(&p, whole + j, sizeof p);
-        l = ((p + 64) & 127) - 64;
-        bytes lows = __builtin_convertvector(l, bytes);
-        bytes highs = __builtin_convertvector((p - l) >> 7, bytes);
-        memcpy(low + j, &lows, sizeof lows);
-        memcpy(high + j, &highs, sizeof highs);
-    }
+    int8_t *codes = memset((void *)(((uintptr_t)buffer + 63) / 64 * 64), 0, 2 * stride);
+    struct rounded r = best()->encode(y, dimension, negate ? -127 : 127, codes);
     *q = (struct cosine_query){ .stride = stride, .scale = fabs(r.step),
                                 .length = up(sqrt(r.square)), .error = up(sqrt(r.left)),
-                                .sum = r.sum, .whole = whole,
-                                .high = high, .low = low };
+                                .sum = r.sum, .codes = codes };
 }

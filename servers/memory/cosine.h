@@ -1,12 +1,14 @@
 /* Products of vectors: exact ones, and fast ones with a bound on their error.
  *
- * A row x is kept beside its float32 values as int8 codes q with a scale s and
- * the length e of what that leaves out, |x - s q| <= e. A query y is rounded to
- * integers p of up to 15 bits with a scale t. Then
+ * A row x is kept beside its float32 values as 8-bit codes q with a scale s. The upper four
+ * bits of all codes lie apart from the lower four, so that half the memory is read first:
+ * with c, the middle of what those upper bits leave open, the row is s c, or closer s q. The
+ * lengths of what that leaves out are kept, |x - s c| <= e4 and |x - s q| <= e8. A query y
+ * is rounded to 8-bit codes p with a scale t. Then, by Cauchy-Schwarz,
  *
- *     | y.x - s t (p.q) | <= |t p| e + |y - t p| |x|          (Cauchy-Schwarz)
+ *     | y.x - s t (c.p) | <= |t p| e4 + |y - t p| |x|,  and with q and e8 alike.
  *
- * p.q is an integer, so every kernel gives the same. What is decided, is decided
+ * Both products are integers, so every kernel gives the same. What is decided, is decided
  * by cosine_exact(): double precision, summed in one fixed order. */
 #ifndef COSINE_H
 #define COSINE_H
@@ -14,8 +16,9 @@
 #include <stddef.h>
 #include <stdint.h>
 
-/* Bytes of the codes of one row: the dimension, rounded up; the rest is zero. */
-#define COSINE_STRIDE(dimension) (((size_t)(dimension) + 63) / 64 * 64)
+/* Bytes of half the bits of the codes of one row: of 128 elements, byte j has those of element
+ * j below those of element j + 64. What is over is filled up with codes of 0. */
+#define COSINE_STRIDE(dimension) (((size_t)(dimension) + 127) / 128 * 64)
 
 /* Product of two vectors, the same on every processor. */
 double cosine_exact(const float *a, const float *b, size_t dimension);
@@ -30,18 +33,20 @@ double cosine_clamp(double cosine);
 /* Length 1, out may be in. 0, or -1 when there is nothing to normalise (zeros, not finite). */
 int cosine_normalise(float *out, const float *in, size_t dimension);
 
-/* Write the codes of a row, [COSINE_STRIDE(dimension)], its scale and its error; gives |x|,
- * rounded up. */
-double cosine_encode(const float *x, size_t dimension, int8_t *codes, float *scale, float *error);
+/* What goes with the codes of a row. */
+struct cosine_row { float scale, error, coarse; /* s, e8, e4; rounded up */ };
+
+/* Write the codes of a row, [COSINE_STRIDE(dimension)] each; gives |x|, rounded up. */
+double cosine_encode(const float *x, size_t dimension, uint8_t *upper, uint8_t *lower,
+                     struct cosine_row *row);
 
 struct cosine_query {
-    size_t   stride;
-    double   scale;      /* t */
-    double   length;     /* |t p|, rounded up: times e */
-    double   error;      /* |y - t p|, rounded up: times |x| */
-    int32_t  sum;        /* of p */
-    int16_t *whole;      /* p [stride] */
-    int8_t  *high, *low; /* p = 128 high + low [stride] each */
+    size_t  stride;      /* of one row */
+    double  scale;       /* t */
+    double  length;      /* |t p|, rounded up: times e4 or e8 */
+    double  error;       /* |y - t p|, rounded up: times |x| */
+    int32_t sum;         /* of p */
+    int8_t *codes;       /* p [2 stride] */
 };
 
 /* Bytes of the buffer that a query of this dimension wants, 64-byte aligned. */
@@ -51,8 +56,11 @@ size_t cosine_query_bytes(size_t dimension);
 void cosine_query(struct cosine_query *q, void *buffer, const float *y, size_t dimension,
                   int negate);
 
-/* p.q of n rows that lie one behind the other. */
-void cosine_rows(const struct cosine_query *q, const int8_t *codes, size_t n, int32_t *out);
+/* c.p of n rows that lie one behind the other, by the upper bits of their codes; q.p - c.p of
+ * one row by the lower bits. */
+void cosine_coarse(const struct cosine_query *q, const uint8_t *upper, size_t n,
+                   int32_t *product);
+int32_t cosine_rest(const struct cosine_query *q, const uint8_t *lower);
 
 /* The kernels that this processor can run, best first; the best is used unless
  * cosine_use() chose another. Name of kernel i, or NULL behind the last. */

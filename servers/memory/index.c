@@ -153,31 +153,99 @@ static size_t rank_near(struct scan *sc, uint32_t row, double near, double bound
     return CLOSE_LOOK;
 }
 
-/* n rows of one chunk that all pass the filters; those that are not live have a
- * bound of -infinity and fall below everything. */
+typedef float   floats __attribute__((vector_size(16)));
+typedef int32_t ints __attribute__((vector_size(16)));
+enum { LANES = sizeof(floats) / sizeof(float) };
+
+static void load(floats *v, const float *p) { memcpy(v, p, sizeof *v); }
+
+static void fill(floats *v, double x)
+{
+    for (size_t k = 0; k < LANES; k++) (*v)[k] = (float)x;
+}
+
+static size_t total(const ints *v)
+{
+    return (size_t)((*v)[0] + (*v)[1] + (*v)[2] + (*v)[3]);
+}
+
+/* Rows that the upper bits of the codes leave in question, counted from `at`. */
+struct question {
+    size_t   n;
+    uint16_t row[BLOCK + LANES];
+    int32_t  product[BLOCK + LANES];
+};
+
+/* Read the upper bits of n rows of a chunk, LANES at a time. Those that are not live have a bound
+ * of -infinity. */
+static void sift(struct scan *sc, const struct chunk *c, size_t at, size_t n, struct question *left)
+{
+    const struct cosine_query *q = &sc->q;
+    /* A score reaches the bar when its cosine reaches what weight leaves of that, if that is
+     * above zero. All roundings are below the last summand of `around`. */
+    bool by_score = sc->c.order == SCAN_SCORE, gated = sc->c.min_similarity > -2;
+    floats length, around, scale, gate, least, share, above;
+    fill(&length, q->length);
+    fill(&around, q->error * sc->rs->longest + 1e-5 * (1 + q->length * sc->rs->longest));
+    fill(&scale, q->scale);
+    fill(&gate, gated ? sc->c.min_similarity : -INFINITY);
+    fill(&least, by_score ? bar(sc) / 0.7 : bar(sc));
+    fill(&share, by_score ? 0.3 / 0.7 : 0);
+    fill(&above, by_score ? 0 : -INFINITY);
+    ints lane = { 0, 1, 2, 3 }, live = { 0 }, below = { 0 };
+    int32_t product[BLOCK + LANES];
+    cosine_coarse(q, c->upper + at * q->stride, n, product);
+    memset(product + n, 0, LANES * sizeof *product);
+    left->n = 0;
+    for (size_t i = 0; i < n; i += LANES) {
+        ints p;
+        floats error, step, weight;
+        memcpy(&p, product + i, sizeof p);
+        load(&error, c->coarse + at + i);
+        load(&step, c->scale + at + i);
+        load(&weight, c->weight + at + i);
+        floats near = __builtin_convertvector(p, floats) * step * scale;
+        floats bound = error * length + around, most = near + bound, want = least - share * weight;
+        ints there = (error >= 0) & (lane < (int32_t)(n - i)), under = there & (most < gate);
+        ints out = (most < want) & (want > above) & (near - bound >= gate);
+        ints open = there & ~under & ~out;
+        uint64_t any[2];
+        live -= there;
+        below -= under;
+        memcpy(any, &open, sizeof any);
+        if (!(any[0] | any[1])) continue;
+        for (size_t k = 0; k < LANES; k++) {
+            left->row[left->n] = (uint16_t)(i + k);
+            left->product[left->n] = p[k];
+            left->n += open[k] & 1;
+        }
+    }
+    sc->searched += total(&live);
+    sc->below += total(&below);
+}
+
+/* n rows of one chunk that all pass the filters. Gives what it cost. */
 static size_t look(struct scan *sc, uint32_t first, size_t n)
 {
     const struct chunk *c = &sc->rs->chunks[first / CHUNK_ROWS];
-    size_t at = first % CHUNK_ROWS, cost = 0;
-    int32_t product[BLOCK];
+    size_t at = first % CHUNK_ROWS, stride = sc->q.stride, cost = n * stride;
+    const uint8_t *lower = c->lower + at * stride;
+    struct question left;
+    sift(sc, c, at, n, &left);
+    for (size_t i = 0; i < left.n; i++)
+        for (size_t j = 0; j < stride; j += 64)
+            __builtin_prefetch(lower + left.row[i] * stride + j);
     /* All roundings of the estimate are below the last summand. */
-    double length = sc->q.length, scale = sc->q.scale, gate = sc->c.min_similarity;
-    double around = sc->q.error * sc->rs->longest + 1e-6 * (1 + length * sc->rs->longest);
-    bool ungated = sc->c.order == SCAN_COSINE && gate <= -2;
-    double least = ungated ? bar(sc) : -INFINITY;
-    uint64_t searched = 0;
-    cosine_rows(&sc->q, c->codes + at * sc->q.stride, n, product);
-    for (size_t i = 0; i < n; i++) {
-        double error = c->error[at + i], bound = error * length + around;
-        double near = product[i] * (double)c->scale[at + i] * scale;
-        if (error < 0) continue;
-        searched++;
-        if (near + bound < least) continue;
+    double length = sc->q.length, longest = sc->rs->longest, gate = sc->c.min_similarity;
+    double around = sc->q.error * longest + 1e-6 * (1 + length * longest);
+    for (size_t i = 0; i < left.n; i++) {
+        size_t row = left.row[i];
+        int32_t product = left.product[i] + cosine_rest(&sc->q, lower + row * stride);
+        double bound = (double)c->error[at + row] * length + around;
+        double near = product * (double)c->scale[at + row] * sc->q.scale;
         if (near + bound < gate) sc->below++;
-        else cost += rank_near(sc, first + (uint32_t)i, near, bound);
-        if (ungated) least = bar(sc);
+        else cost += 2 * stride + rank_near(sc, first + (uint32_t)row, near, bound);
     }
-    sc->searched += searched;
     return cost;
 }
 
@@ -190,7 +258,7 @@ static size_t look_filtered(struct scan *sc, uint32_t first, size_t n)
         if (pass) run++;
         if (pass || !run) continue;
         if (sc->vector) {
-            cost += run * sc->q.stride + look(sc, first + (uint32_t)(i - run), run);
+            cost += look(sc, first + (uint32_t)(i - run), run);
         } else {
             sc->searched += run;
             for (size_t k = i - run; k < i; k++) rank_plain(sc, first + (uint32_t)k);
@@ -227,11 +295,11 @@ int scan_begin(struct scan *sc, const struct records *rs, const struct scan_conf
     sc->filtered = !sc->c.vector || f->type.p || f->n_tags || f->since_ms != INT64_MIN ||
                    f->until_ms != INT64_MAX || f->min_significance > 0 || f->min_strength > 0;
     if (!sc->c.vector) return 0;
-    size_t bytes = cosine_query_bytes(rs->dimension), floats = rs->dimension * sizeof(float);
-    sc->buffer = malloc(bytes + floats);
+    size_t bytes = cosine_query_bytes(rs->dimension), size = rs->dimension * sizeof(float);
+    sc->buffer = malloc(bytes + size);
     if (!sc->buffer) return -1;
     cosine_query(&sc->q, sc->buffer, config->vector, rs->dimension, config->ascending);
-    sc->vector = memcpy((char *)sc->buffer + bytes, config->vector, floats);
+    sc->vector = memcpy((char *)sc->buffer + bytes, config->vector, size);
     return 0;
 }
 
@@ -256,8 +324,7 @@ bool scan_step(struct scan *sc)
         uint32_t left = CHUNK_ROWS - sc->at % CHUNK_ROWS, n = sc->end - sc->at;
         if (n > left) n = left;
         if (n > BLOCK) n = BLOCK;
-        cost += sc->filtered ? look_filtered(sc, sc->at, n) :
-                n * sc->q.stride + look(sc, sc->at, n);
+        cost += sc->filtered ? look_filtered(sc, sc->at, n) : look(sc, sc->at, n);
         sc->at += n;
     }
     return sc->at < sc->end || sc->n > 0;

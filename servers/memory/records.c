@@ -166,7 +166,8 @@ static int chunk_add(struct records *rs)
     size_t page = 4096, one = CHUNK_ROWS * sizeof(float);
     size_t vectors = round_up(one * rs->dimension, page);
     size_t codes = round_up(CHUNK_ROWS * COSINE_STRIDE(rs->dimension), page);
-    size_t bytes = round_up(vectors + codes + 3 * one + CHUNK_ROWS * sizeof(struct record), 65536);
+    size_t rows = 4 * one + CHUNK_ROWS * sizeof(struct record);
+    size_t bytes = round_up(vectors + 2 * codes + rows, 65536);
     struct chunk *all = realloc(rs->chunks, (rs->n_chunks + 1) * sizeof *all);
     if (!all) return -1;
     rs->chunks = all;
@@ -174,11 +175,12 @@ static int chunk_add(struct records *rs)
     char *p = map_aligned(bytes, rs->n_chunks ? HUGE_PAGE : 65536);
     if (!p) return -1;
     if (rs->n_chunks) (void)madvise(p, bytes, MADV_HUGEPAGE);
-    float *scale = (float *)(void *)(p + vectors + codes);
+    float *scale = (float *)(void *)(p + vectors + 2 * codes);
     all[rs->n_chunks++] = (struct chunk){
-        .vectors = (float *)(void *)p, .codes = (int8_t *)p + vectors, .scale = scale,
-        .error = scale + CHUNK_ROWS, .weight = scale + 2 * CHUNK_ROWS,
-        .record = (struct record *)(void *)(scale + 3 * CHUNK_ROWS), .bytes = bytes };
+        .vectors = (float *)(void *)p, .upper = (uint8_t *)p + vectors,
+        .lower = (uint8_t *)p + vectors + codes, .scale = scale, .error = scale + CHUNK_ROWS,
+        .coarse = scale + 2 * CHUNK_ROWS, .weight = scale + 3 * CHUNK_ROWS,
+        .record = (struct record *)(void *)(scale + 4 * CHUNK_ROWS), .bytes = bytes };
     return 0;
 }
 
@@ -229,11 +231,15 @@ static void expose(struct records *rs, uint32_t row, bool seen)
     size_t i = row % CHUNK_ROWS;
     const float *x = records_vector(rs, row);
     if (!seen) {
-        c->error[i] = -INFINITY;
+        c->coarse[i] = -INFINITY;
         return;
     }
-    double length = cosine_encode(x, rs->dimension, c->codes + i * COSINE_STRIDE(rs->dimension),
-                                  &c->scale[i], &c->error[i]);
+    size_t at = i * COSINE_STRIDE(rs->dimension);
+    struct cosine_row left;
+    double length = cosine_encode(x, rs->dimension, c->upper + at, c->lower + at, &left);
+    c->scale[i] = left.scale;
+    c->error[i] = left.error;
+    c->coarse[i] = left.coarse;
     if (length > rs->longest) rs->longest = length;
     c->weight[i] = nextafterf((float)c->record[i].f.significance, 2);
 }
@@ -388,7 +394,7 @@ struct memory records_view(const struct records *rs, uint32_t row)
 
 size_t records_bytes(const struct records *rs)
 {
-    size_t row = rs->dimension * sizeof(float) + COSINE_STRIDE(rs->dimension) + 3 * sizeof(float) +
-                 sizeof(struct record);
+    size_t row = rs->dimension * sizeof(float) + 2 * COSINE_STRIDE(rs->dimension) +
+                 4 * sizeof(float) + sizeof(struct record);
     return rs->used * row + rs->text_bytes + (rs->by_id.cap + rs->by_text.cap) * sizeof(uint32_t);
 }

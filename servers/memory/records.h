@@ -13,6 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "cosine.h"
 #include "memory.h"
 
 #define ROW_NONE   UINT32_MAX
@@ -34,8 +35,8 @@ enum { ROW_FREE, ROW_LIVE, ROW_HIDDEN };
 
 struct chunk {
     float   *vectors;                      /* [CHUNK_ROWS][dimension] */
-    int8_t  *codes;                        /* [CHUNK_ROWS][COSINE_STRIDE(dimension)] */
-    float   *scale, *error;                /* of the codes, [CHUNK_ROWS]; -infinity: not live */
+    uint8_t *upper, *lower;                /* codes, [CHUNK_ROWS][COSINE_STRIDE(dimension)] each */
+    float   *scale, *error, *coarse;       /* of the codes, [CHUNK_ROWS]; -infinity: not live */
     float   *weight;                       /* significance, rounded up, [CHUNK_ROWS] */
     struct record *record;                 /* [CHUNK_ROWS] */
     size_t   bytes;

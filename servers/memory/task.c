@@ -264,7 +264,7 @@ void task_scan(struct task *t, void (*found)(struct task *))
 {
     struct memory_service *ms = t->ms;
     struct loop *loop = t->rq->ep->server.loop;
-    size_t bytes = store_records(ms->store)->used * COSINE_STRIDE(t->rq->ep->dimension);
+    size_t bytes = store_records(ms->store)->used * 2 * COSINE_STRIDE(t->rq->ep->dimension);
     t->found = found;
     if (ms->scanned_at != loop_now(loop)) ms->scanned = 0;
     ms->scanned_at = loop_now(loop);
