@@ -10,6 +10,9 @@
 #include "json.h"
 
 #define HUGE_PAGE ((size_t)2 << 20)
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 
 static struct chunk *chunk_of(const struct records *rs, uint32_t row)
 {
@@ -171,10 +174,12 @@ static int chunk_add(struct records *rs)
     struct chunk *all = realloc(rs->chunks, (rs->n_chunks + 1) * sizeof *all);
     if (!all) return -1;
     rs->chunks = all;
-    /* The first is left in small pages: a small store stays small. */
-    char *p = map_aligned(bytes, rs->n_chunks ? HUGE_PAGE : 65536);
+    /* The first is left in small pages until there is a second: a small store stays small. */
+    char *p = map_aligned(bytes, HUGE_PAGE);
     if (!p) return -1;
     if (rs->n_chunks) (void)madvise(p, bytes, MADV_HUGEPAGE);
+    if (rs->n_chunks == 1 && !madvise(all->vectors, all->bytes, MADV_HUGEPAGE))
+        (void)madvise(all->vectors, all->bytes, MADV_COLLAPSE);
     float *scale = (float *)(void *)(p + vectors + 2 * codes);
     all[rs->n_chunks++] = (struct chunk){
         .vectors = (float *)(void *)p, .upper = (uint8_t *)p + vectors,
