@@ -117,27 +117,39 @@ COMPILED(avx2, __attribute__((target("avx2,fma"))))
 COMPILED(avx512, __attribute__((target("avx512f,avx512vl,avx512dq"))))
 #endif
 
-/* Products of n rows of half codes, as numbers of 0 to 15, with the signed bytes y. Sums of
- * sixteen products stay within 16 bits. */
-static void rows_plain(const int8_t *y, const uint8_t *row, size_t stride, size_t n, int32_t *out)
+/* Products of n rows of half codes, as numbers of 0 to 15, with the codes of the query. */
+
+typedef uint16_t words __attribute__((vector_size(16)));
+typedef int16_t  shorts __attribute__((vector_size(16)));
+
+/* Words of the baseline hold two bytes, that is four elements. Which byte comes first does not
+ * matter, since the query is taken apart alike: for each vector of words, four of shorts. */
+static void take_apart(int16_t *wide, const int8_t *y, size_t stride)
 {
-    typedef uint16_t bits __attribute__((vector_size(16)));
-    typedef int16_t  shorts __attribute__((vector_size(16)));
-    typedef int32_t  ints __attribute__((vector_size(16)));
-    for (size_t i = 0; i < n; i++, row += stride) {
+    for (size_t j = 0; j < stride; j += 16, wide += 32) {
+        const int8_t *at = y + 2 * j - j % 64;
+        words a, b;
+        memcpy(&a, at, sizeof a);
+        memcpy(&b, at + 64, sizeof b);
+        shorts part[] = { (shorts)(a << 8) >> 8, (shorts)(b << 8) >> 8,
+                          (shorts)a >> 8, (shorts)b >> 8 };
+        memcpy(wide, part, sizeof part);
+    }
+}
+
+static void rows_plain(const struct cosine_query *q, const uint8_t *row, size_t n, int32_t *out)
+{
+    typedef int32_t ints __attribute__((vector_size(16)));
+    for (size_t i = 0; i < n; i++, row += q->stride) {
+        const shorts *y = (const shorts *)q->wide;
         ints sum = { 0 };
-        for (size_t j = 0; j < stride; j += 64) {
-            shorts part = { 0 };
-            for (size_t k = j; k < j + 64; k += 16) {
-                bits x, a, b;
+        for (size_t j = 0; j < q->stride; j += 64) {
+            shorts part = { 0 };   /* of sixteen products, which stay within 16 bits */
+            for (size_t k = j; k < j + 64; k += 16, y += 4) {
+                words x;
                 memcpy(&x, row + k, sizeof x);
-                memcpy(&a, y + j + k, sizeof a);
-                memcpy(&b, y + j + k + 64, sizeof b);
-                /* Of each 16 bits the one byte, then the other: which is which is all the same. */
-                part += (shorts)(x & 15) * ((shorts)(a << 8) >> 8);
-                part += (shorts)(x >> 4 & 15) * ((shorts)(b << 8) >> 8);
-                part += (shorts)(x >> 8 & 15) * ((shorts)a >> 8);
-                part += (shorts)(x >> 12) * ((shorts)b >> 8);
+                part += (shorts)(x & 15) * y[0] + (shorts)(x >> 4 & 15) * y[1];
+                part += (shorts)(x >> 8 & 15) * y[2] + (shorts)(x >> 12) * y[3];
             }
             sum += ((ints)part >> 16) + (((ints)part << 16) >> 16);
         }
@@ -150,13 +162,14 @@ static void rows_plain(const int8_t *y, const uint8_t *row, size_t stride, size_
 enum { AHEAD = 4096 };  /* bytes that are asked for before their turn, past the end too */
 
 __attribute__((target("avx2")))
-static void rows_avx2(const int8_t *y, const uint8_t *row, size_t stride, size_t n, int32_t *out)
+static void rows_avx2(const struct cosine_query *q, const uint8_t *row, size_t n, int32_t *out)
 {
+    size_t stride = q->stride;
     const __m256i bits = _mm256_set1_epi8(15), ones = _mm256_set1_epi16(1);
     for (size_t i = 0; i < n; i++, row += stride) {
         __m256i sum = _mm256_setzero_si256();
         for (size_t j = 0; j < stride; j += 32) {
-            const __m256i *at = (const __m256i *)(y + 2 * j - j % 64);
+            const __m256i *at = (const __m256i *)(q->codes + 2 * j - j % 64);
             if (n > 1) _mm_prefetch((const char *)row + j + AHEAD, _MM_HINT_T1);
             __m256i x = _mm256_load_si256((const __m256i *)(row + j));
             __m256i a = _mm256_and_si256(x, bits);
@@ -183,9 +196,11 @@ VNNI INLINE __m512i add_vnni(__m512i sum, const uint8_t *at, __m512i a, __m512i 
 }
 
 /* Four rows at once, and their sums of lanes with them. */
-VNNI static void rows_vnni(const int8_t *y, const uint8_t *row, size_t stride, size_t n,
+VNNI static void rows_vnni(const struct cosine_query *q, const uint8_t *row, size_t n,
                            int32_t *out)
 {
+    const int8_t *y = q->codes;
+    size_t stride = q->stride;
     for (; n >= 4; n -= 4, row += 4 * stride, out += 4) {
         __m512i a = _mm512_setzero_si512(), b = a, c = a, d = a;
         for (size_t j = 0; j < stride; j += 64) {
@@ -233,7 +248,7 @@ static int has_plain(void) { return 1; }
 static const struct kernel {
     const char *name;
     int (*has)(void);
-    void (*rows)(const int8_t *, const uint8_t *, size_t, size_t, int32_t *);
+    void (*rows)(const struct cosine_query *, const uint8_t *, size_t, int32_t *);
     double (*exact)(const float *, const float *, size_t);
     struct rounded (*encode)(const float *, size_t, double, int8_t *);
 } kernels[] = {
@@ -284,14 +299,14 @@ double cosine_clamp(double cosine)
 void cosine_coarse(const struct cosine_query *q, const uint8_t *upper, size_t n,
                    int32_t *product)
 {
-    best()->rows(q->codes, upper, q->stride, n, product);
+    best()->rows(q, upper, n, product);
     for (size_t i = 0; i < n; i++) product[i] = 16 * product[i] - 120 * q->sum;
 }
 
 int32_t cosine_rest(const struct cosine_query *q, const uint8_t *lower)
 {
     int32_t product;
-    best()->rows(q->codes, lower, q->stride, 1, &product);
+    best()->rows(q, lower, 1, &product);
     return product - 8 * q->sum;
 }
 
@@ -325,15 +340,17 @@ double cosine_encode(const float *x, size_t dimension, uint8_t *upper, uint8_t *
     return up(sqrt(r.all));
 }
 
-size_t cosine_query_bytes(size_t dimension) { return 2 * COSINE_STRIDE(dimension) + 64; }
+size_t cosine_query_bytes(size_t dimension) { return 6 * COSINE_STRIDE(dimension) + 64; }
 
 void cosine_query(struct cosine_query *q, void *buffer, const float *y, size_t dimension,
                   int negate)
 {
     size_t stride = COSINE_STRIDE(dimension);
     int8_t *codes = memset((void *)(((uintptr_t)buffer + 63) / 64 * 64), 0, 2 * stride);
+    int16_t *wide = (int16_t *)(void *)(codes + 2 * stride);
     struct rounded r = best()->encode(y, dimension, negate ? -127 : 127, codes);
+    take_apart(wide, codes, stride);
     *q = (struct cosine_query){ .stride = stride, .scale = fabs(r.step),
                                 .length = up(sqrt(r.square)), .error = up(sqrt(r.left)),
-                                .sum = r.sum, .codes = codes };
+                                .sum = r.sum, .codes = codes, .wide = wide };
 }

@@ -41,12 +41,13 @@ double cosine_encode(const float *x, size_t dimension, uint8_t *upper, uint8_t *
                      struct cosine_row *row);
 
 struct cosine_query {
-    size_t  stride;      /* of one row */
-    double  scale;       /* t */
-    double  length;      /* |t p|, rounded up: times e4 or e8 */
-    double  error;       /* |y - t p|, rounded up: times |x| */
-    int32_t sum;         /* of p */
-    int8_t *codes;       /* p [2 stride] */
+    size_t   stride;     /* of one row */
+    double   scale;      /* t */
+    double   length;     /* |t p|, rounded up: times e4 or e8 */
+    double   error;      /* |y - t p|, rounded up: times |x| */
+    int32_t  sum;        /* of p */
+    int8_t  *codes;      /* p [2 stride] */
+    int16_t *wide;       /* p as the plain kernel has it [2 stride] */
 };
 
 /* Bytes of the buffer that a query of this dimension wants, 64-byte aligned. */
