@@ -161,7 +161,8 @@ static void load(floats *v, const float *p) { memcpy(v, p, sizeof *v); }
 
 static void fill(floats *v, double x)
 {
-    for (size_t k = 0; k < LANES; k++) (*v)[k] = (float)x;
+    float f = (float)x;
+    *v = (floats){ f, f, f, f };
 }
 
 static size_t total(const ints *v)
