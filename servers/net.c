@@ -17,6 +17,13 @@ static const uint8_t v6_loopback[16] = { [15] = 1 };
 
 static bool is_v4(const struct net_address *a) { return !memcmp(a->ip, v4_prefix, 12); }
 
+/* No peer and no listening socket has port 0 of TCP. */
+static bool is_none(const struct net_address *a)
+{
+    static const struct net_address none;
+    return !a->port && !memcmp(a->ip, none.ip, sizeof a->ip);
+}
+
 bool net_parse(struct net_address *a, const char *text, uint16_t port)
 {
     char bare[NET_TEXT];
@@ -47,6 +54,7 @@ const char *net_text(char text[NET_TEXT], const struct net_address *a, bool with
     char ip[INET6_ADDRSTRLEN] = "";
     bool v4 = is_v4(a);
     inet_ntop(v4 ? AF_INET : AF_INET6, v4 ? a->ip + 12 : a->ip, ip, sizeof ip);
+    if (with_port && is_none(a)) return strcpy(text, "unix");
     if (with_port) snprintf(text, NET_TEXT, v4 ? "%s:%u" : "[%.39s]:%u", ip, a->port);
     else           snprintf(text, NET_TEXT, "%s", ip);
     return text;
@@ -121,13 +129,14 @@ static int listen_on(const struct net_address *a)
 
 static int add(struct net_listeners *l, int fd)
 {
+    struct sockaddr_storage s;
+    socklen_t len = sizeof s;
     struct net_address a;
-    if (!net_local(fd, &a)) return -1;
-    if (!l->n) {
-        l->address = a;
-        l->port = a.port;
-    }
-    l->wide |= !net_is_loopback(&a);
+    if (getsockname(fd, (struct sockaddr *)&s, &len)) return -1;
+    net_from_sockaddr(&a, &s);
+    if (!l->n) l->address = a;
+    if (!l->port) l->port = a.port;
+    l->wide |= s.ss_family != AF_UNIX && !net_is_loopback(&a);
     l->fd[l->n++] = fd;
     return 0;
 }

@@ -10,7 +10,7 @@
 
 #define NET_TEXT 48               /* bytes of the longest address text and its NUL */
 
-/* An IP address, IPv4 as ::ffff:a.b.c.d, and a port: 18 bytes. */
+/* An IP address, IPv4 as ::ffff:a.b.c.d, and a port: 18 bytes. All zero: a Unix socket. */
 struct net_address {
     uint8_t  ip[16];
     uint16_t port;
@@ -20,7 +20,7 @@ struct net_listeners {
     int      fd[2];               /* nonblocking, close-on-exec */
     int      n;
     uint16_t port;                /* the same for both */
-    bool     wide;                /* one of them takes more than the loopback's connections */
+    bool     wide;                /* one of them takes connections from beyond this machine */
     struct net_address address;   /* of fd[0] */
 };
 
@@ -30,7 +30,8 @@ bool net_parse(struct net_address *a, const char *text, uint16_t port);
 /* 127.0.0.0/8 (also as ::ffff:127.x), ::1. */
 bool net_is_loopback(const struct net_address *a);
 
-/* "127.0.0.1" or "::1"; with_port: "127.0.0.1:80", "[::1]:80". Returns text. */
+/* "127.0.0.1" or "::1"; with_port: "127.0.0.1:80", "[::1]:80", "unix" for
+ * one that is no IP address. Returns text. */
 const char *net_text(char text[NET_TEXT], const struct net_address *a, bool with_port);
 
 void net_from_sockaddr(struct net_address *a, const struct sockaddr_storage *s);

@@ -6,6 +6,7 @@
 #include <netinet/tcp.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/un.h>
 #include <unistd.h>
 
 #include "servers/net.h"
@@ -247,6 +248,23 @@ Test(net_inherit, takes_over_sockets_that_listen_and_no_others)
     cr_assert_eq(net_inherit(&m, -1), -1);
     cr_assert_eq(net_inherit(&m, 0), -1);
     cr_assert_eq(m.n, 0);
+}
+
+Test(net_inherit, a_unix_socket_has_no_address_and_is_not_wide)
+{
+    struct sockaddr_un at = { .sun_family = AF_UNIX, .sun_path = "\0recalld test_net" };
+    struct net_listeners l = { .n = 0 }, tcp;
+    char text[NET_TEXT];
+    int fd = socket(AF_UNIX, SOCK_STREAM, 0);
+    cr_assert_eq(bind(fd, (struct sockaddr *)&at, sizeof at), 0);
+    cr_assert_eq(listen(fd, 1), 0);
+    cr_assert_eq(net_inherit(&l, fd), 0);
+    cr_assert_str_eq(net_text(text, &l.address, true), "unix");
+    cr_assert(!l.wide && l.port == 0);
+    cr_assert_eq(net_listen(&tcp, "127.0.0.1", 0, 0), 0);
+    cr_assert_eq(net_inherit(&l, tcp.fd[0]), 0);
+    cr_assert_eq(l.port, tcp.port, "the port is that of the one which has one");
+    net_close(&l);
 }
 
 Test(net_descriptors, limit_is_raised_as_far_as_it_goes)

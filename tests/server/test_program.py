@@ -563,6 +563,23 @@ def test_systemd_is_told_and_hands_sockets_over():
             p.wait()
 
 
+def test_a_unix_socket_handed_over_lets_no_network_in_and_is_named():
+    with scratch() as d, socket.socket(socket.AF_UNIX) as mem, socket.socket(socket.AF_UNIX) as c:
+        mem.bind(str(d / "socket"))
+        mem.listen()
+        p = handed_over(d, {"memory": mem}, "--only", "memory")
+        try:
+            c.settimeout(15)
+            c.connect(str(d / "socket"))
+            c.sendall(b"GET /stats HTTP/1.1\r\nHost: elsewhere\r\n\r\n")
+            assert c.recv(1000).startswith(b"HTTP/1.1 403 "), "Host counts here, too"
+        finally:
+            p.terminate()
+            said = p.communicate(timeout=15)[1]
+        assert p.returncode == 0 and "listening on unix, handed over\n" in said and "connection refused peer=unix status=403" in said, said
+        assert "without a token" not in said, said
+
+
 def test_a_third_socket_of_one_name_is_not_left_unserved():
     loopback = ("127.0.0.1", 0)
     with scratch() as d, socket.create_server(loopback) as a, socket.create_server(loopback) as b, socket.create_server(loopback) as c:
