@@ -2,12 +2,14 @@
  * the door behind itself and turns the loop until it is told to stop. */
 #include "servers/offsets.h"
 #include <errno.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "servers/inference/service.h"
@@ -17,7 +19,8 @@
 #include "servers/sandbox.h"
 #include "servers/systemd.h"
 
-#define USAGE_MS 60000
+#define USAGE_MS   60000
+#define PIPE_TRIES 150   /* of 20 ms: 3 s */
 
 static struct {
     struct options           options;
@@ -161,6 +164,23 @@ static int listen_on(struct endpoint *ep, int64_t first, int64_t last, struct fa
     return 0;
 }
 
+static bool is_pipe(const char *path)
+{
+    struct stat st;
+    return path && !stat(path, &st) && S_ISFIFO(st.st_mode);
+}
+
+/* A pipe's reader may come a little later than we, or never: no signal would end that wait. */
+static FILE *open_port_file(const char *path)
+{
+    int tries = is_pipe(path) ? PIPE_TRIES : 1, fd = -1;
+    while (fd < 0 && tries--) {
+        fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC | O_NONBLOCK, 0600);
+        if (fd < 0 && tries) nanosleep(&(struct timespec){ .tv_nsec = 20000000 }, NULL);
+    }
+    return fd < 0 ? NULL : fdopen(fd, "w");
+}
+
 static int write_port_file(const char *path, struct fault *f)
 {
     char tmp[4096];
@@ -168,14 +188,15 @@ static int write_port_file(const char *path, struct fault *f)
     /* A device, a pipe, a link: not ours to replace. */
     bool direct = !lstat(path, &st) && !S_ISREG(st.st_mode);
     snprintf(tmp, sizeof tmp, "%s.tmp", path);
-    FILE *out = fopen(direct ? path : tmp, "we");
+    FILE *out = open_port_file(direct ? path : tmp);
     for (int i = 0; out && i < 2; i++)
         if (d.policy.ports[i])
             fprintf(out, "%s %u\n", i ? "inference" : "memory", d.policy.ports[i]);
     if (out && !fclose(out) && (direct || !rename(tmp, path))) return 0;
     int e = errno;
     if (!direct) unlink(tmp);
-    return fault_set(f, 74, "--port-file %.200s: %s", path, strerror(e));
+    return fault_set(f, 74, "--port-file %.200s: %s", path,
+                     e == ENXIO && is_pipe(path) ? "nobody reads this pipe" : strerror(e));
 }
 
 static int listen_all(struct fault *f)
@@ -207,19 +228,13 @@ static bool same_text(const char *a, const char *b)
     return a && b ? !strcmp(a, b) : a == b;
 }
 
-/* To open a pipe again is to wait until somebody writes into it. */
-static bool is_pipe(const char *path)
-{
-    struct stat st;
-    return path && !stat(path, &st) && S_ISFIFO(st.st_mode);
-}
-
 /* Token and origins; these may stand in the file given by --config. */
 static int reread(struct fault *f)
 {
     static struct options last;              /* owns the origins in force */
     struct options fresh, *o = &d.options;
     struct options_list before = o->origins;
+    /* To open one again is to wait until somebody writes into it. */
     if (is_pipe(o->config) || is_pipe(o->token_file))
         return fault_set(f, 78, "--%s names a pipe: that is read at the start only",
                          is_pipe(o->config) ? "config" : "token-file");

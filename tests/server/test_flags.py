@@ -296,6 +296,22 @@ def test_a_port_file_that_cannot_be_written_is_74():
         assert sorted(f.name for f in d.iterdir()) == ["taken", "x"] and not list((d / "taken").iterdir())
 
 
+def test_a_port_file_that_is_a_pipe_waits_a_little_for_its_reader():
+    with scratch() as d:
+        os.mkfifo(d / "pipe")
+        args = ["--data", d / "x", "--memory-port", "0", "--inference-port", "0", "--port-file", d / "pipe"]
+        p = recalld(*args)
+        assert p.returncode == 74 and p.stderr.endswith(f"recalld: --port-file {d}/pipe: nobody reads this pipe\n"), p
+        p = subprocess.Popen([BUILD / "recalld", *args], stderr=subprocess.DEVNULL)
+        try:
+            time.sleep(0.5)                                  # it most probably waits already
+            lines = (d / "pipe").read_text().splitlines()
+            assert [line.split()[0] for line in lines] == ["memory", "inference"], lines
+        finally:
+            p.terminate()
+            assert p.wait(15) == 0
+
+
 def test_a_port_file_that_is_a_link_stays_one():
     with scratch() as d:
         (d / "there").write_text("old\n")
