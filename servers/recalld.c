@@ -68,12 +68,13 @@ static int open_embedder(struct fault *f)
     if (!(d.embedder = embedder_open(&eo, f))) return -1;
     for (int64_t i = 0; i < o->adapters.n; i++) {
         const char *s = o->adapters.v[i], *eq = strchr(s, '=');
-        char name[128];
-        if (!eq || eq == s || (size_t)(eq - s) >= sizeof name || !eq[1])
-            return fault_set(f, o->adapters.bad, "--adapter %.100s: want NAME=DIR", s);
-        memcpy(name, s, (size_t)(eq - s));
-        name[eq - s] = 0;
-        if (embedder_adapter(d.embedder, (struct slice){ s, (size_t)(eq - s) }) >= 0)
+        char name[EMBED_NAME + 1];
+        size_t n = eq ? (size_t)(eq - s) : 0;
+        if (!n || n > EMBED_NAME || !utf8_valid((const uint8_t *)s, n) || !eq[1])
+            return fault_set(f, o->adapters.bad, "--adapter %.100s: want NAME=DIR, the name of at "
+                             "most %d bytes of UTF-8", s, EMBED_NAME);
+        snprintf(name, sizeof name, "%.*s", (int)n, s);
+        if (embedder_adapter(d.embedder, (struct slice){ s, n }) >= 0)
             return fault_set(f, o->adapters.bad, "--adapter %s: is there twice", name);
         if (embedder_load_adapter(d.embedder, name, eq + 1, f) < 0) return -1;
     }

@@ -46,6 +46,21 @@ def test_two_adapters_of_one_name_are_refused_where_they_were_given():
         assert p.returncode == 0 and "adapter: a, rank 4, alpha 8" in p.stdout, p
 
 
+def test_a_name_that_no_adapter_may_have_is_refused_where_it_was_given():
+    tiny = ROOT / "tests/models/tiny"
+    with scratch() as d:
+        command = ["--check", "--data", d, "--model", tiny]
+        for name in ("x" * 65, "x" * 127, "x" * 128):
+            adapter = f"{name}={tiny}/adapters/qv"
+            for status, args, env in ((64, ["--adapter", adapter], {}), (78, [], {"RECALLD_ADAPTER": adapter})):
+                p = recalld(*command, *args, env=env)
+                assert p.returncode == status and p.stderr.endswith(": want NAME=DIR, the name of at most 64 bytes of UTF-8\n"), p
+        p = subprocess.run([BUILD / "recalld", *map(str, command), b"--adapter=a\xff=x"], capture_output=True)
+        assert p.returncode == 64, p
+        p = recalld(*command, "--adapter", f"{'x' * 64}={tiny}/adapters/qv")
+        assert p.returncode == 0 and f"adapter: {'x' * 64}, rank 4" in p.stdout, p
+
+
 def test_a_line_end_in_a_name_begins_no_line():
     with scratch() as d:
         odd = d / "two\nlines\x1b[31m"
