@@ -96,6 +96,7 @@ struct request {
     struct session       *session;
     uint8_t               state;         /* enum request_state of session.h */
     bool                  replied, failed;
+    bool                  names_query;   /* its reply does, and events wait for that */
     uint64_t              seq;           /* must be on disk before the reply leaves */
     struct json_out       out;
     char                 *reply;         /* a reply that waits */

@@ -93,14 +93,14 @@ static void enqueue(struct session *s, struct event *ev)
 static void give(struct session *s, struct event *ev)
 {
     if (!(s->bits & ev->bit)) return;
-    if (s->oldest || conn_backlog(s->conn) > CONN_HIGH_WATER) enqueue(s, ev);
+    if (s->oldest || s->untold || conn_backlog(s->conn) > CONN_HIGH_WATER) enqueue(s, ev);
     else send_one(s, ev);
 }
 
 void events_drained(struct conn *c)
 {
     struct session *s = *conn_user(c);
-    while (s && s->oldest && conn_backlog(c) <= CONN_HIGH_WATER) {
+    while (s && s->oldest && !s->untold && conn_backlog(c) <= CONN_HIGH_WATER) {
         send_one(s, s->oldest->ev);
         drop_oldest(s);
     }
@@ -207,7 +207,11 @@ void endpoint_watched(struct request *rq, uint32_t query_id)
     struct session *s = c ? session_of(c) : NULL;
     if (!s) { reply_drop(rq); return; }
     s->bits |= (unsigned)rq->user[0];
-    if (query_id) s->queries++;
+    if (query_id) {
+        s->queries++;
+        s->untold++;
+        rq->names_query = true;          /* it is kept, as all that wait for a vector */
+    }
     if (rq->user[0] & EVENT_STATS) {
         s->interval = rq->user[1];
         s->ticker.fire = tick;

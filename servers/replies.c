@@ -83,7 +83,9 @@ static void session_pop(struct session *s)
     if (!s->first) s->last = NULL;
     s->n--;
     if (rq->state == READY) s->ready -= rq->reply_len;
+    bool told = rq->names_query && !--s->untold;
     request_free(rq, s->conn);
+    if (told) events_drained(s->conn);
 }
 
 /* Kept requests. */

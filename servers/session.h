@@ -35,7 +35,8 @@ struct session {
     struct timer     ticker;             /* for `stats` events */
     int64_t          interval;           /* of those, ms */
     unsigned         queries;            /* standing ones */
-    struct queued   *oldest, *newest;    /* events that wait for a slow peer */
+    unsigned         untold;             /* of them whose query_id has not been sent yet */
+    struct queued   *oldest, *newest;    /* events that wait for a slow peer, or for a query_id */
     size_t           queued_bytes;
     uint64_t         dropped;
 };

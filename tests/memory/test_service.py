@@ -50,6 +50,29 @@ def large(i):
     return f"{i} " + "x" * 16000
 
 
+def test_no_match_comes_before_the_reply_that_names_its_query():
+    watch = {"events": ["match", "memory_added"], "query": {"text": "red apple"}}
+    with Server() as s, Client(s.memory) as c, Client(s.memory) as other:
+        helper = int(pathlib.Path(f"/proc/{s.process.pid}/task/{s.process.pid}/children").read_text().split()[0])
+        os.kill(helper, signal.SIGSTOP)                     # what is stored is not on disk yet
+        try:
+            for kind, data in ("store", {"text": "a red apple"}), ("subscribe", watch), ("subscribe", watch):
+                c.text(json.dumps({"type": kind, "data": data}))
+            until(lambda: other.ok("retrieve")["total"] == 1)
+            time.sleep(0.3)                                 # both are carried out
+            other.text(json.dumps({"type": "store", "data": {"text": "another red apple"}}))
+            time.sleep(0.1)
+        finally:
+            os.kill(helper, signal.SIGCONT)
+        got = [c.reply() for _ in range(3)]
+        assert all("event" not in m for m in got), got
+        known = [m["data"]["query_id"] for m in got[1:]]
+        events = [c.reply() for _ in range(6)]
+        assert [m["event"] for m in events] == ["match", "match", "memory_added"] * 2, events
+        assert sorted(m["data"]["query_id"] for m in events if m["event"] == "match") == sorted(known * 2), events
+        assert [m["data"]["memory"]["text"] for m in events[2::3]] == ["a red apple", "another red apple"], events
+
+
 def test_a_slow_subscriber_loses_the_oldest_events_and_is_told_how_many():
     n = 400
     with Server("--sync", "never", "--ping-timeout", "0") as s, Client(s.memory) as slow, Client(s.memory) as c:
