@@ -124,16 +124,17 @@ static int keep(struct memory_service *ms, struct line *l)
     if (!take_id(ms, l, m.id)) return STORE_NO_ROOM;
     if (!take_vector(l) && embedder_text(ms->ep.embedder, m.text, l->vector)) return STORE_NO_ROOM;
     if (!journal_room(ms->journal, ROOM) && journal_wait(ms->journal, now)) return STORE_LOG;
+    m.f.access_count = (uint32_t)l->access_count;
+    m.f.last_access_ms = l->last_access;
     if (m.f.significance < 0) return store_add(ms->store, &m, NULL, &a);
     m.f.stored_ms = now;
     if (m.f.time_ms == INT64_MIN) m.f.time_ms = now;
-    m.f.last_access_ms = l->last_access ? l->last_access : m.f.time_ms;
+    if (!l->last_access) m.f.last_access_ms = m.f.time_ms;
     m.f.surprise = (float)l->surprise;
     m.f.diversity = (float)l->diversity;
     m.f.information = (float)l->information;
     meta_read(&meta, m.metadata);        /* lines have no floor: it is what text and metadata say */
     m.f.floor = (float)significance_floor(m.text, meta.importance);
-    m.f.access_count = (uint32_t)l->access_count;
     return store_import(ms->store, &m, &seq);
 }
 

@@ -174,10 +174,11 @@ int store_add(struct store *st, const struct memory *t, struct scan *near,
     memset(out, 0, sizeof *out);
     if (same != ROW_NONE) return reinforce_same(st, same, out);
     if (store_full(st)) return STORE_FULL;
-    m.f = (struct memory_fields){ .pinned = t->f.pinned };
+    m.f = (struct memory_fields){ .pinned = t->f.pinned, .access_count = t->f.access_count };
     int failed = rate(st, t, near, &m.f, &s);
     if (failed) return failed;
-    m.f.stored_ms = m.f.last_access_ms = st->now_ms;
+    m.f.stored_ms = st->now_ms;
+    m.f.last_access_ms = t->f.last_access_ms ? t->f.last_access_ms : st->now_ms;
     m.f.time_ms = t->f.time_ms == INT64_MIN ? st->now_ms : t->f.time_ms;
     failed = add_row(st, &m, s, &out->seq);
     if (failed) return failed;

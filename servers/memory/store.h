@@ -76,9 +76,10 @@ uint32_t store_duplicate(const struct store *st, struct slice text, struct slice
 bool store_full(const struct store *st);
 
 /* Keep a text, or reinforce the one that is there already. Of t's fields count pinned,
- * significance (negative: none was given) and time_ms (INT64_MIN: now); its id is one that
- * nobody has; its vector may be NULL for a duplicate only. `near` is a finished
- * scan_nearest(), or NULL to look here and now. */
+ * significance (negative: none was given), time_ms (INT64_MIN: now), and what an imported one
+ * brings: access_count and last_access_ms (0: now). Its id is one that nobody has; its vector
+ * may be NULL for a duplicate only. `near` is a finished scan_nearest(), or NULL to look here
+ * and now. */
 int store_add(struct store *st, const struct memory *t, struct scan *near,
               struct store_added *out);
 

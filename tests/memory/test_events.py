@@ -162,6 +162,8 @@ OLD = [
       "access_count": 7, "tags": ["x"], "metadata": {"type": "user"}, "last_access": "2024-01-01T00:00:00Z"},
      {"significance": 0.3, "surprise": 0.25, "diversity": 0.5, "information": 0.75, "pinned": True, "access_count": 7,
       "tags": ["x"], "metadata": {"type": "user"}, "last_access": "2024-01-01T00:00:00.000Z"}),
+    ({"text": "rated anew", "access_count": 7, "last_access": "2024-01-01T00:00:00Z", "pinned": True},
+     {"access_count": 7, "last_access": "2024-01-01T00:00:00.000Z", "pinned": True}),
     ({"text": "nulls", "timestamp": None, "id": None, "metadata": None, "tags": None, "embedding": None}, {"metadata": {}, "tags": []}),
     ({"text": "another embedder's vector", "embedding": [1, 2, 3]}, {}),
     ({"text": "unknown members", "strength": 5, "what": {}}, {}),
@@ -184,7 +186,7 @@ async def test_import_takes_older_forms(server):
             assert m[key] == value, "%s of %r is %r" % (key, row, m[key])
     assert len({m["id"] for m in got}) == len(OLD)
     vector = (await c.ask("embed_only", {"text": "another embedder's vector"}))["embeddings"][0]
-    assert got[8]["embedding"] == base64_of(vector), "is embedded anew"
+    assert got[9]["embedding"] == base64_of(vector), "is embedded anew"
 
 
 async def test_a_floor_is_that_of_text_and_metadata_after_an_import_too(server):
