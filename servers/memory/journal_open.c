@@ -137,6 +137,14 @@ static int judge_head(struct journal *j, int found, struct fault *f)
     return 0;
 }
 
+/* What is opened to be replaced one day is the file itself. One that leads nowhere, its disk
+ * not mounted, would seem to be no log at all. */
+int journal_is_link(const char *path, struct fault *f)
+{
+    return fault_set(f, 65, "%s/" DISK_LOG " is a symbolic link, and a compaction would put a file "
+                     "in its place: have the directory lead elsewhere, or move the log here", path);
+}
+
 /* A log with nothing in it; it has its name only when it is whole. */
 static int create(struct journal *j, int dir, int *log, struct fault *f)
 {
@@ -158,7 +166,8 @@ static int open_log(struct journal *j, int dir, int *log, struct fault *f)
     bool reading = j->c.reading;
     if (!reading && unlinkat(dir, DISK_TMP, 0) < 0 && errno != ENOENT)
         return io_fault(f, j->c.dir, DISK_TMP, "remove");
-    *log = openat(dir, DISK_LOG, (reading ? O_RDONLY : O_RDWR) | O_CLOEXEC);
+    *log = openat(dir, DISK_LOG, (reading ? O_RDONLY : O_RDWR) | O_NOFOLLOW | O_CLOEXEC);
+    if (*log < 0 && errno == ELOOP) return journal_is_link(j->c.dir, f);
     if (*log < 0 && (reading || errno != ENOENT)) return io_fault(f, j->c.dir, DISK_LOG, "open");
     if (*log < 0 && create(j, dir, log, f) < 0) return -1;
     int found = journal_head_read(*log, j->c.dir, &j->head, f);

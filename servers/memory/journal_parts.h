@@ -95,6 +95,9 @@ int journal_head_read(int fd, const char *path, struct journal_head *h, struct f
  * version knows, and may not be skipped. */
 int journal_judge(const struct walk *w, const char *path, struct fault *f);
 
+/* -1, with the sentence for a memory.log that is a symbolic link (it is opened with O_NOFOLLOW). */
+int journal_is_link(const char *path, struct fault *f);
+
 /* Copy bytes from..end of a file to one of this name, synced, with O_EXCL or O_TRUNC. 0, or -1
  * with errno and without the copy. */
 int journal_save(int fd, uint64_t from, uint64_t end, int dir, const char *name, int how);

@@ -162,13 +162,20 @@ static int check_open(int log, const char *dir, struct journal_report *r, struct
     return r->damaged || r->head_damaged;
 }
 
+/* 1: there is no log; or -1 with f. */
+static int not_open(const char *path, struct fault *f)
+{
+    if (errno == ENOENT) return 1;
+    return errno == ELOOP ? journal_is_link(path, f) : cannot(f, path, "open");
+}
+
 /* The log behind a lock; 0, 1 when there is none, or -1 with f. */
 static int take(const char *path, int *dir, int *lock, int *log, struct fault *f)
 {
     if (journal_lock(path, false, dir, lock, f) < 0) return -1;
-    *log = openat(*dir, DISK_LOG, O_RDONLY | O_CLOEXEC);
+    *log = openat(*dir, DISK_LOG, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
     if (*log >= 0) return 0;
-    int r = errno == ENOENT ? 1 : cannot(f, path, "open");
+    int r = not_open(path, f);
     close(*lock);
     close(*dir);
     return r;
@@ -178,8 +185,8 @@ int journal_peek(const char *path, struct journal_head *h, struct fault *f)
 {
     char name[4096];
     snprintf(name, sizeof name, "%s/" DISK_LOG, path);
-    int log = open(name, O_RDONLY | O_CLOEXEC);
-    if (log < 0) return errno == ENOENT ? 1 : cannot(f, path, "open");
+    int log = open(name, O_RDONLY | O_NOFOLLOW | O_CLOEXEC);
+    if (log < 0) return not_open(path, f);
     int r = journal_head_read(log, path, h, f);
     close(log);
     return r < 0 ? -1 : 0;

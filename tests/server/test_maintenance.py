@@ -250,6 +250,24 @@ def test_export_does_not_write_upon_the_log():
         assert recalld("--data", d, "--export", d / "lines").returncode == 0
 
 
+def test_a_log_that_is_a_link_is_refused():
+    with scratch() as d:
+        filled(d / "a", 5)
+        (d / "disk").mkdir()
+        log, away = d / "a" / "memory.log", d / "disk" / "log"
+        log.rename(away)
+        log.symlink_to(away)
+        modes = (["--export", "-"], [], ["--check"], ["--compact"], ["--repair"], ["--reembed"], ["--import", "/dev/null"])
+        for mode in modes:
+            p = recalld("--data", d / "a", "--memory-port", "0", "--inference-port", "0", *mode)
+            assert p.returncode == 65 and p.stderr.endswith("memory.log is a symbolic link, and a compaction would put a file in its place: "
+                                                            "have the directory lead elsewhere, or move the log here\n"), (mode, p)
+        away.unlink()                                       # as if that disk were not mounted
+        for mode in modes:
+            p = recalld("--data", d / "a", "--memory-port", "0", "--inference-port", "0", *mode)
+            assert p.returncode == 65 and "is a symbolic link" in p.stderr and log.is_symlink(), (mode, p)
+
+
 def test_export_and_check_change_nothing():
     with scratch() as d:
         want = exported(filled(d / "a", 20))
