@@ -190,7 +190,7 @@ static enum json_type value(struct json *in)
     case 'f': return word(in, "false", JSON_FALSE);
     case 't': return word(in, "true", JSON_TRUE);
     case '[': case '{':
-        if (in->depth == JSON_DEPTH) return fail(in, in->p, "nested too deep");
+        if (in->depth == in->most) return fail(in, in->p, "nested too deep");
         return in->type = c == '[' ? JSON_ARRAY : JSON_OBJECT;
     default: return fail(in, in->p, in->p < in->end ? "no value" : "text without an end");
     }
@@ -209,7 +209,8 @@ static enum json_type member(struct json *in)
 
 void json_init(struct json *in, char *text, size_t len)
 {
-    *in = (struct json){.start = text, .p = text, .end = text + len};
+    *in = (struct json){.start = text, .p = text, .end = text + len,
+                        .most = JSON_DEPTH};
 }
 
 enum json_type json_next(struct json *in)
@@ -225,7 +226,8 @@ enum json_type json_next(struct json *in)
         if (!(was & STARTED)) return value(in);
         return in->p == in->end ? (in->type = JSON_END) : fail(in, in->p, "text behind the value");
     }
-    bool object = in->in_object >> (in->depth - 1) & 1;
+    unsigned level = in->depth - 1u;
+    bool object = in->in_object[level / 64] >> level % 64 & 1;
     if (c == (object ? '}' : ']')) {
         in->p++;
         in->depth--;
@@ -248,8 +250,9 @@ void json_enter(struct json *in)
         return;
     }
     in->p++;
-    in->in_object = (in->in_object & ~(1ull << in->depth)) | (uint64_t)object << in->depth;
-    in->depth++;
+    uint64_t *levels = &in->in_object[in->depth / 64];
+    unsigned bit = in->depth++ % 64;
+    *levels = (*levels & ~(1ull << bit)) | (uint64_t)object << bit;
     in->flags |= FRESH;
 }
 

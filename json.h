@@ -40,7 +40,8 @@ struct json {
                                   decoded in place, so an object can be walked twice */
     uint8_t     depth;
     uint8_t     flags;         /* the reader's own */
-    uint64_t    in_object;     /* bit per level: object or array */
+    uint8_t     most;          /* JSON_DEPTH; after json_init() it may be set to up to 128 */
+    uint64_t    in_object[2];  /* bit per level: object or array */
 };
 
 /* Begin. The first json_next() gives the outermost value; when it has been

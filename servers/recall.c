@@ -65,9 +65,10 @@ static bool success(struct slice reply)
 static struct slice next_reply(void)
 {
     struct slice reply = link_next();
-    size_t at;
-    const char *why = json_check(reply.p, reply.len, &at);
-    if (why) die(65, "the server sent what is no reply: %s at byte %zu", why, at);
+    struct json in;
+    json_before(&in, reply);
+    if (json_next(&in) == JSON_ERROR)
+        die(65, "the server sent what is no reply: %s at byte %zu", in.err, in.err_at);
     return reply;
 }
 

@@ -232,6 +232,7 @@ struct slice trim_unicode(struct slice s) { return trim(s, true); }
 enum json_type json_before(struct json *in, struct slice s)
 {
     json_init(in, (char *)s.p, s.len);
+    in->most = JSON_DEPTH + 4;
     return json_next(in);
 }
 

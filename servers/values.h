@@ -41,7 +41,8 @@ long word_index(const char *words, const char *s, size_t n);
 struct slice trim_ascii(struct slice s);
 struct slice trim_unicode(struct slice s);
 
-/* Begin before the value that this text holds; its type. */
+/* Begin before the value that this text holds; its type. Four levels more than JSON_DEPTH are
+ * read: a reply nests what a request brought, which json_check() has bounded, so much deeper. */
 enum json_type json_before(struct json *in, struct slice s);
 
 /* A cursor that has entered this object or list; anything else is found empty. */

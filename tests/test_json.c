@@ -195,6 +195,26 @@ Test(json_check, random_changes_are_judged_alike_and_exactly)
     }
 }
 
+Test(json_next, more_levels_are_read_where_it_is_asked_for)
+{
+    for (size_t depth = 60; depth <= 130; depth++) {
+        char text[1000];
+        struct json in;
+        size_t n = 0, met = 0;
+        for (size_t i = 0; i < depth; i++)
+            n += (size_t)sprintf(text + n, "%s", i % 3 ? "[1," : "{\"a\":");
+        text[n++] = '2';
+        for (size_t i = depth; i-- > 0;) text[n++] = i % 3 ? ']' : '}';
+        json_init(&in, text, n);
+        in.most = 128;
+        for (enum json_type t = json_next(&in); t > JSON_END; t = json_next(&in))
+            if (t >= JSON_ARRAY) json_enter(&in), met++;
+        while (in.depth && !in.err) json_next(&in);
+        cr_assert_eq(json_next(&in), depth > 128 ? JSON_ERROR : JSON_END, "depth %zu", depth);
+        cr_assert_eq(met, depth > 128 ? 128 : depth);
+    }
+}
+
 Test(json_check, sixty_four_levels_are_the_limit)
 {
     for (int object = 0; object < 2; object++)

@@ -676,6 +676,30 @@ def test_recall_stores_searches_and_embeds():
         assert recalld("stats", "--url", f"ws://localhost:{free_port()}", program="recall").returncode == 69
 
 
+def test_recall_reads_the_deepest_metadata_that_the_server_takes():
+    def nested(n):
+        return json.loads('{"a":' * n + "1" + "}" * n)
+
+    with Server("--only", "memory") as s, Client(s.memory) as c:
+        url = f"--url=ws://localhost:{s.memory}"
+        watch = subprocess.Popen([BUILD / "recall", "watch", url], stdout=subprocess.PIPE, text=True)
+        try:
+            time.sleep(0.5)
+            c.ok("store", {"text": "deep in data", "metadata": nested(62)})
+            c.text(json.dumps({"type": "store", "text": "deep without data", "metadata": nested(63)}))
+            assert c.reply()["status"] == "success"
+            c.text(json.dumps({"type": "store", "text": "too deep", "metadata": nested(64)}))
+            assert c.reply()["data"]["code"] == "invalid_json"
+            assert [watch.stdout.readline().split()[0] for _ in range(2)] == ["memory_added"] * 2
+        finally:
+            watch.terminate()
+            watch.wait()
+        p = recalld("export", url, program="recall")
+        assert p.returncode == 0 and [json.loads(line)["metadata"] for line in p.stdout.splitlines()] == [nested(62), nested(63)], p
+        p = recalld("search", "deep in data", url, program="recall")
+        assert p.returncode == 0 and "deep in data" in p.stdout, p
+
+
 def test_recall_finds_localhost_where_there_is_no_etc_hosts():
     with Server("--only", "memory") as s:
         p = subprocess.run([BUILD / "recall", "store", "x", f"--url=ws://LocalHost:{s.memory}"], capture_output=True,
