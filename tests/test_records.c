@@ -1,10 +1,37 @@
 // uses: servers/memory/records.c servers/memory/cosine.c servers/memory/hash.c json.c number.c utf8.c base64.c
+// flags: -Wl,--wrap=madvise
 #include "servers/memory/records.h"
+
+#include <sys/mman.h>
 
 #include "memories.h"
 #include "test.h"
 
 static const uint64_t key[2] = { 11, 12 };
+
+/* What was said of pages, the first of it. */
+static struct { char *p; size_t bytes; int advice; } advised[16];
+static size_t n_advised;
+
+int __real_madvise(void *p, size_t n, int advice);
+int __wrap_madvise(void *p, size_t n, int advice);
+int __wrap_madvise(void *p, size_t n, int advice)
+{
+    if (n_advised < sizeof advised / sizeof *advised) {
+        advised[n_advised].p = p;
+        advised[n_advised].bytes = n;
+        advised[n_advised++].advice = advice;
+    }
+    return __real_madvise(p, n, advice);
+}
+
+static void was_advised(size_t i, const struct chunk *c, size_t from, size_t bytes, int advice)
+{
+    cr_assert_lt(i, n_advised);
+    cr_assert_eq(advised[i].p, (char *)c->vectors + from, "call %zu", i);
+    cr_assert_eq(advised[i].bytes, bytes, "call %zu: %zu bytes", i, advised[i].bytes);
+    cr_assert_eq(advised[i].advice, advice, "call %zu: %d", i, advised[i].advice);
+}
 
 /* The n-th memory of a fixed series; the text goes into a buffer of its own. */
 static struct memory nth(uint64_t n, char text[32], float vector[4])
@@ -194,5 +221,33 @@ Test(records, rows_never_move)
         cr_assert_eq((uintptr_t)rs.chunks[i].upper % 64, 0);
         cr_assert_eq((uintptr_t)rs.chunks[i].lower % 64, 0);
     }
+    records_close(&rs);
+}
+
+/* One takes about a millisecond: not two of them for one row. 25 is MADV_COLLAPSE. */
+Test(records, the_first_rows_get_huge_pages_one_by_one_once_there_are_more)
+{
+    enum { DIM = 1024 };
+    static float vector[DIM] = { 1 };
+    char text[32];
+    float other[4];
+    struct records rs;
+    n_advised = 0;
+    records_open(&rs, DIM, key);
+    for (uint64_t n = 0; n < CHUNK_ROWS + 40; n++) {
+        struct memory m = nth(n, text, other);
+        m.vector = vector;
+        cr_assert_eq(records_put(&rs, &m, ROW_NONE), n);
+        records_hide(&rs, (uint32_t)n);
+        records_free(&rs, (uint32_t)n);
+        size_t calls = n_advised;
+        cr_assert_eq(records_put(&rs, &m, ROW_NONE), n);
+        cr_assert_eq(n_advised, calls, "row %d, taken again", (int)n);
+    }
+    size_t i = 0, pages = rs.chunks[0].bytes >> 21;
+    was_advised(i++, &rs.chunks[1], 0, rs.chunks[1].bytes, MADV_HUGEPAGE);
+    was_advised(i++, &rs.chunks[0], 0, rs.chunks[0].bytes, MADV_HUGEPAGE);
+    for (size_t page = 0; page < pages; page++) was_advised(i++, &rs.chunks[0], page << 21, 2 << 20, 25);
+    cr_assert_eq(n_advised, i);
     records_close(&rs);
 }

@@ -178,8 +178,7 @@ static int chunk_add(struct records *rs)
     char *p = map_aligned(bytes, HUGE_PAGE);
     if (!p) return -1;
     if (rs->n_chunks) (void)madvise(p, bytes, MADV_HUGEPAGE);
-    if (rs->n_chunks == 1 && !madvise(all->vectors, all->bytes, MADV_HUGEPAGE))
-        (void)madvise(all->vectors, all->bytes, MADV_COLLAPSE);
+    if (rs->n_chunks == 1) (void)madvise(all->vectors, all->bytes, MADV_HUGEPAGE);
     float *scale = (float *)(void *)(p + vectors + 2 * codes);
     all[rs->n_chunks++] = (struct chunk){
         .vectors = (float *)(void *)p, .upper = (uint8_t *)p + vectors,
@@ -187,6 +186,16 @@ static int chunk_add(struct records *rs)
         .coarse = scale + 2 * CHUNK_ROWS, .weight = scale + 3 * CHUNK_ROWS,
         .record = (struct record *)(void *)(scale + 4 * CHUNK_ROWS), .bytes = bytes };
     return 0;
+}
+
+/* With each row that the second chunk takes one more page of the first becomes huge: all at
+ * once would hold everything up for 0.1 s where vectors are long. */
+static void collapse(const struct records *rs, uint32_t row)
+{
+    const struct chunk *first = rs->chunks;
+    uint32_t page = row - CHUNK_ROWS;     /* of rows in the first: beyond its end */
+    if (page < first->bytes / HUGE_PAGE)
+        (void)madvise((char *)first->vectors + page * HUGE_PAGE, HUGE_PAGE, MADV_COLLAPSE);
 }
 
 void records_open(struct records *rs, uint32_t dimension, const uint64_t key[2])
@@ -362,6 +371,7 @@ uint32_t records_put(struct records *rs, const struct memory *m, uint32_t instea
     uint32_t row = rs->free != ROW_NONE ? rs->free : rs->used++;
     struct record *r = records_at(rs, row);
     if (row == rs->free) rs->free = r->next;
+    else collapse(rs, row);
     r->bytes = bytes;
     fill(rs, r, m);
     memcpy(chunk_of(rs, row)->vectors + (size_t)(row % CHUNK_ROWS) * rs->dimension, m->vector,
