@@ -318,3 +318,36 @@ Test(index, a_scan_in_granules_gives_what_is_there_at_its_end)
     scan_end(&sc);
     records_close(&rs);
 }
+
+/* Among equals the least id wins, and that of the one that was best so far is not that of who
+ * came to its row. */
+Test(index, who_takes_the_row_of_the_best_does_not_change_what_it_was)
+{
+    enum { ROWS = 5000 };
+    struct records rs;
+    struct scan sc;
+    float v[DIM] = { 1 }, far[DIM] = { -1 };
+    char text[16];
+    records_open(&rs, DIM, key);
+    for (uint32_t n = 0; n < ROWS; n++) {
+        struct memory m = memory_of(0, (struct slice){ text, (size_t)snprintf(text, sizeof text, "%u", n) }, v);
+        memset(m.id, 0, sizeof m.id);
+        m.id[0] = (uint8_t)(n >> 8);
+        m.id[1] = (uint8_t)n;
+        cr_assert_eq(records_put(&rs, &m, ROW_NONE), n);
+    }
+    struct scan_config c = { .filter = scan_any(), .vector = v, .min_similarity = -2, .k = 1, .now_ms = now };
+    cr_assert_eq(scan_begin(&sc, &rs, &c), 0);
+    scan_step(&sc);
+    cr_assert(sc.at < ROWS && sc.n == 1 && sc.hits[0].row == 0, "the first ones only, to row %u", sc.at);
+    records_hide(&rs, 0);
+    records_free(&rs, 0);
+    struct memory last = memory_of(0, S("last"), far);
+    memset(last.id, 0xff, sizeof last.id);
+    cr_assert_eq(records_put(&rs, &last, ROW_NONE), 0);
+    scan_finish(&sc);
+    cr_assert_eq(sc.n, 1);
+    cr_assert_eq(sc.hits[0].row, 1);
+    scan_end(&sc);
+    records_close(&rs);
+}

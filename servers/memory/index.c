@@ -54,19 +54,19 @@ static bool passes(const struct scan *sc, uint32_t row)
 
 /* ---- the heap of the best k, the worst of them on top */
 
-static int before(const struct scan *sc, const struct hit *a, const struct hit *b)
+static int before(const struct hit *a, const struct hit *b)
 {
     if (a->key != b->key) return a->key > b->key ? -1 : 1;
     if (a->time_ms != b->time_ms) return a->time_ms > b->time_ms ? -1 : 1;
-    return memcmp(records_at(sc->rs, a->row)->id, records_at(sc->rs, b->row)->id, MEMORY_ID);
+    return memcmp(a->id, b->id, MEMORY_ID);
 }
 
 static void sift_down(struct scan *sc, size_t n, struct hit hit)
 {
     size_t i = 0;
     for (size_t child; (child = 2 * i + 1) < n; i = child) {
-        if (child + 1 < n && before(sc, &sc->hits[child], &sc->hits[child + 1]) < 0) child++;
-        if (before(sc, &sc->hits[child], &hit) <= 0) break;
+        if (child + 1 < n && before(&sc->hits[child], &sc->hits[child + 1]) < 0) child++;
+        if (before(&sc->hits[child], &hit) <= 0) break;
         sc->hits[i] = sc->hits[child];
     }
     sc->hits[i] = hit;
@@ -89,10 +89,10 @@ static void offer(struct scan *sc, struct hit hit)
     if (sc->n < sc->c.k) {
         if (hits_room(sc)) return;
         size_t i = sc->n++;
-        for (; i && before(sc, &sc->hits[(i - 1) / 2], &hit) < 0; i = (i - 1) / 2)
+        for (; i && before(&sc->hits[(i - 1) / 2], &hit) < 0; i = (i - 1) / 2)
             sc->hits[i] = sc->hits[(i - 1) / 2];
         sc->hits[i] = hit;
-    } else if (sc->n && before(sc, &hit, &sc->hits[0]) < 0) {
+    } else if (sc->n && before(&hit, &sc->hits[0]) < 0) {
         sift_down(sc, sc->n, hit);
     }
 }
@@ -108,7 +108,9 @@ static double bar(const struct scan *sc)
 static struct hit hit_of(const struct scan *sc, uint32_t row, double key, double cosine)
 {
     const struct record *r = records_at(sc->rs, row);
-    return (struct hit){ key, cosine, r->f.time_ms, row, r->order };
+    struct hit hit = { key, cosine, r->f.time_ms, r->order, row, { 0 } };
+    memcpy(hit.id, r->id, MEMORY_ID);
+    return hit;
 }
 
 static double cosine_of(const struct scan *sc, uint32_t row)

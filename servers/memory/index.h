@@ -43,8 +43,9 @@ struct hit {
     double   key;                /* what ranks, greater is better (negated when ascending) */
     double   cosine;             /* 0 without a vector */
     int64_t  time_ms;            /* ties: newer first, then id in byte order */
-    uint32_t row;
-    uint64_t order;              /* which memory it was */
+    uint64_t order;              /* which memory it was, */
+    uint32_t row;                /* there; its row may be another's by now */
+    uint8_t  id[MEMORY_ID];
 };
 
 struct scan {
