@@ -245,6 +245,7 @@ Test(records, the_first_rows_get_huge_pages_one_by_one_once_there_are_more)
         cr_assert_eq(n_advised, calls, "row %d, taken again", (int)n);
     }
     size_t i = 0, pages = rs.chunks[0].bytes >> 21;
+    was_advised(i++, &rs.chunks[0], 0, rs.chunks[0].bytes, MADV_NOHUGEPAGE);
     was_advised(i++, &rs.chunks[1], 0, rs.chunks[1].bytes, MADV_HUGEPAGE);
     was_advised(i++, &rs.chunks[0], 0, rs.chunks[0].bytes, MADV_HUGEPAGE);
     for (size_t page = 0; page < pages; page++) was_advised(i++, &rs.chunks[0], page << 21, 2 << 20, 25);

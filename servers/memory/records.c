@@ -174,10 +174,11 @@ static int chunk_add(struct records *rs)
     struct chunk *all = realloc(rs->chunks, (rs->n_chunks + 1) * sizeof *all);
     if (!all) return -1;
     rs->chunks = all;
-    /* The first is left in small pages until there is a second: a small store stays small. */
+    /* The first has small pages until there is a second, even where the system prefers huge ones:
+     * a small store stays small. */
     char *p = map_aligned(bytes, HUGE_PAGE);
     if (!p) return -1;
-    if (rs->n_chunks) (void)madvise(p, bytes, MADV_HUGEPAGE);
+    (void)madvise(p, bytes, rs->n_chunks ? MADV_HUGEPAGE : MADV_NOHUGEPAGE);
     if (rs->n_chunks == 1) (void)madvise(all->vectors, all->bytes, MADV_HUGEPAGE);
     float *scale = (float *)(void *)(p + vectors + 2 * codes);
     all[rs->n_chunks++] = (struct chunk){
