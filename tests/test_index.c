@@ -351,3 +351,56 @@ Test(index, who_takes_the_row_of_the_best_does_not_change_what_it_was)
     scan_end(&sc);
     records_close(&rs);
 }
+
+/* All of `odd` but the first is rounded down by half a step, and what is left out of `even` points where
+ * it does itself: nothing but the whole bound reaches from the estimate to the cosine. */
+Test(index, bounds_reach_as_far_as_roundings_go)
+{
+    float even[DIM], odd[DIM];
+    for (int j = 0; j < DIM; j++) even[j] = 1, odd[j] = j ? 100.49f : 127;
+    unit_length(even, DIM);
+    unit_length(odd, DIM);
+    for (int which = 0; which < 2; which++) {
+        struct records rs;
+        records_open(&rs, DIM, key);
+        struct memory m = memory_of(1, S("text"), which ? odd : even);
+        cr_assert_eq(records_put(&rs, &m, ROW_NONE), 0);
+        double cosine = cosine_exact(even, odd, DIM);
+        for (int above = 0; above < 2; above++) {
+            struct scan_config c = { .filter = scan_any(), .vector = which ? even : odd, .k = 1, .now_ms = now,
+                                     .min_similarity = above ? nextafter(cosine, 2) : cosine };
+            struct scan sc;
+            cr_assert_eq(scan_begin(&sc, &rs, &c), 0);
+            scan_finish(&sc);
+            cr_assert_eq(sc.searched, 1);
+            cr_assert_eq(sc.below, (uint64_t)above, "row %d, gate %.17g", which, c.min_similarity);
+            scan_end(&sc);
+        }
+        records_close(&rs);
+    }
+}
+
+Test(index, who_became_more_significant_is_found_by_score)
+{
+    enum { ROWS = 600 };
+    struct records rs;
+    struct scan sc;
+    float v[DIM] = { 1 };
+    char text[16];
+    records_open(&rs, DIM, key);
+    for (uint32_t n = 0; n < ROWS; n++) {
+        struct memory m = memory_of(n, (struct slice){ text, (size_t)snprintf(text, sizeof text, "%u", n) }, v);
+        m.f.significance = n < ROWS - 1 ? 0.5 : 0.1;
+        m.f.time_ms = now;
+        cr_assert_eq(records_put(&rs, &m, ROW_NONE), n);
+    }
+    struct memory_fields f = { .significance = 0.6, .time_ms = now };
+    records_fields(&rs, ROWS - 1, &f);
+    struct scan_config c = { .filter = scan_any(), .vector = v, .order = SCAN_SCORE, .k = 1, .now_ms = now };
+    cr_assert_eq(scan_begin(&sc, &rs, &c), 0);
+    scan_finish(&sc);
+    cr_assert_eq(sc.n, 1);
+    cr_assert_eq(sc.hits[0].row, ROWS - 1);
+    scan_end(&sc);
+    records_close(&rs);
+}
