@@ -185,7 +185,7 @@ static void sift(struct scan *sc, const struct chunk *c, size_t at, size_t n, st
 {
     const struct cosine_query *q = &sc->q;
     /* A score reaches the bar when its cosine reaches what weight leaves of that, if that is
-     * above zero. All roundings are below the last summand of `around`. */
+     * above zero, roundings aside. Those of cosines are below the last summand of `around`. */
     bool by_score = sc->c.order == SCAN_SCORE, gated = sc->c.min_similarity > -2;
     floats length, around, scale, gate, least, share, above;
     fill(&length, q->length);
@@ -194,7 +194,7 @@ static void sift(struct scan *sc, const struct chunk *c, size_t at, size_t n, st
     fill(&gate, gated ? sc->c.min_similarity : -INFINITY);
     fill(&least, by_score ? bar(sc) / 0.7 : bar(sc));
     fill(&share, by_score ? 0.3 / 0.7 : 0);
-    fill(&above, by_score ? 0 : -INFINITY);
+    fill(&above, by_score ? 1e-6 : -INFINITY);
     ints lane = { 0, 1, 2, 3 }, live = { 0 }, below = { 0 };
     int32_t product[BLOCK + LANES];
     cosine_coarse(q, c->upper + at * q->stride, n, product);
