@@ -5,10 +5,11 @@
 #include "servers/conn_impl.h"
 
 #define SMALL_KEPT 1024    /* bytes kept so few go before the next ones in the shared buffer */
-#define LOOK_FIRST 4096    /* read of a new message where the last was large */
+#define LOOK_FIRST 4096    /* read of a new message where the last was large, of any when late */
 #define LARGE      65536
 #define GATHER     65536   /* read at once behind a message whose length is not known yet */
 #define FAIR       524288  /* read of one message at once: others wait meanwhile */
+#define UNSEEN     32768   /* bytes read of whomever before the clock is looked at */
 
 static int64_t now_of(const struct conn *c) { return loop_now(c->server->loop); }
 
@@ -180,21 +181,23 @@ static void deliver(struct conn *c, enum ws_op op, const struct ws_event *ev)
     c->server->ops->message(c, op, ev->data, ev->len);
 }
 
-/* Events until none is left, or until the connection must wait. */
-static void run_events(struct conn *c)
+/* Events until none is left, or until the connection must wait. true: for its turn alone. */
+static bool run_events(struct conn *c, const struct conn_pool *pool)
 {
     struct ws_event ev;
     while (!c->hold && !c->broken && !c->overrun && !conn_stall(c)) {
-        conn_cork(c);
+        if (pool->corked != c) conn_cork(c);
         switch (ws_next(&c->u.ws, &ev)) {
-        case WS_EV_NONE:   return;
+        case WS_EV_NONE:   return false;
         case WS_EV_FULL:   conn_flush(c); break;
         case WS_EV_TEXT:   deliver(c, WS_TEXT, &ev); break;
         case WS_EV_BINARY: deliver(c, WS_BINARY, &ev); break;
-        case WS_EV_CLOSED: on_closed(c, &ev); return;
+        case WS_EV_CLOSED: on_closed(c, &ev); return false;
         }
+        if (pool->late) return true;
     }
     conn_pause(c);
+    return false;
 }
 
 void conn_pause(struct conn *c)
@@ -209,13 +212,14 @@ void conn_pump(struct conn *c, uint8_t *p, size_t n)
     struct conn *outer = pool->pumped;
     pool->pumped = c;
     ws_received(&c->u.ws, p, n, now_of(c));
-    run_events(c);
+    bool enough = run_events(c, pool);
     pool->pumped = outer;
     if (c->state != CONN_OPEN) return;
     p = ws_keep(&c->u.ws, &n);
     size_t want = n ? ws_want(&c->u.ws) : 0;
     if (!n) conn_drop_input(c);
     else if (!conn_keep(c, p, n, want)) conn_lost(c);
+    else if (enough) { conn_pause(c); conn_make_dirty(c); }
 }
 
 /* After a deadline or the end of the peer's bytes: no message can come of it. */
@@ -264,6 +268,7 @@ static bool receive(struct conn *c, struct iovec *v, uint16_t n, size_t *got)
     }
     c->bytes_in += (size_t)r;
     c->server->n.bytes_in += (size_t)r;
+    if ((c->server->pool->unseen += (size_t)r) >= UNSEEN) pool_look(c->server->pool);
     *got = (size_t)r;
     c->more = *got == v[0].iov_len + (n > 1 ? v[1].iov_len : 0);
     return true;
@@ -281,7 +286,8 @@ static void throw_away(struct conn *c)
 /* Bytes for the shared buffer at most: what may have to be kept must have room. */
 static size_t read_limit(const struct conn *c, size_t room)
 {
-    size_t limit = c->big && c->state == CONN_OPEN ? LOOK_FIRST : c->server->pool->share;
+    bool little = c->server->pool->late || (c->big && c->state == CONN_OPEN);
+    size_t limit = little ? LOOK_FIRST : CONN_IN;
     return room < limit ? room : limit;
 }
 
@@ -308,8 +314,7 @@ static void read_private(struct conn *c, size_t want, size_t room)
     if (used + room < b->counted) room = b->counted - used;   /* counted already */
     if (!room) { conn_starve(c); return; }
     bool alone = room < CONN_IN || want - len > FAIR || (len > GATHER && want - len < GATHER);
-    size_t gather = pool->share < GATHER ? pool->share : GATHER;
-    if (len > GATHER && want - len < gather) want = len + gather;
+    if (len > GATHER && want - len < GATHER) want = len + GATHER;
     if (want - len > room) want = len + room;
     if (b->cap - b->from < want) {
         if (!conn_keep(c, b->p + b->from, len, want)) { conn_lost(c); return; }
@@ -353,7 +358,7 @@ void conn_ready(struct watch *w, unsigned events)
     if (c->state == CONN_DEAD) return;
     if (wants_bytes(c)) {
         if (events & (LOOP_READ | LOOP_HUP)) read_some(c);
-    } else if (events & LOOP_HUP || (events & LOOP_END && c->starved)) {
+    } else if ((events & LOOP_HUP && !c->dirty) || (events & LOOP_END && c->starved)) {
         conn_lost(c);
     } else if (events & LOOP_READ) {
         loop_watch(c->server->loop, w, wanted_events(c));
@@ -414,7 +419,8 @@ void conn_hold(struct conn *c, bool hold)
 {
     if (c->hold == hold || c->state != CONN_OPEN) return;
     c->hold = hold && !c->closing;
-    if (!c->hold) conn_make_dirty(c);
+    if (c->hold) conn_pause(c);
+    else conn_make_dirty(c);
 }
 
 void conn_close(struct conn *c, uint16_t code, const char *reason)
@@ -426,6 +432,8 @@ void conn_close(struct conn *c, uint16_t code, const char *reason)
     c->hold = false;
     conn_make_dirty(c);
 }
+
+void conn_took_long(struct conn *c) { pool_look(c->server->pool); }
 
 struct server *conn_server(const struct conn *c) { return c->server; }
 

@@ -157,6 +157,10 @@ size_t conn_backlog(struct conn *c);
  * delivers from the next flush of the turn, never inside this call. */
 void conn_hold(struct conn *c, bool hold);
 
+/* To be called where message() may have taken long: looks at the clock. Once enough was done in
+ * this turn, what came behind the message waits for the next one. */
+void conn_took_long(struct conn *c);
+
 /* Begin to close; what was sent before leaves first. closed() comes later. */
 void conn_close(struct conn *c, uint16_t code, const char *reason);
 

@@ -141,6 +141,7 @@ static void request(struct conn *c, const uint8_t *p, size_t size)
 void conn_http(struct conn *c, uint8_t *p, size_t n)
 {
     struct http_scan *scan = &c->u.http.scan;
+    struct conn_pool *pool = c->server->pool;
     while (c->state == CONN_HEAD && n && !conn_stall(c)) {
         int status = http_scan(scan, (const char *)p, n);
         if (!status) break;
@@ -161,6 +162,8 @@ void conn_http(struct conn *c, uint8_t *p, size_t n)
         }
         p += size;
         n -= size;
+        pool_look(pool);
+        if (pool->late && n) { conn_make_dirty(c); break; }
     }
     if (!n) conn_drop_input(c);
     else if (!conn_keep(c, p, n, n < HTTP_MAX_HEAD / 8 ? HTTP_MAX_HEAD / 8 : 2 * n)) conn_lost(c);

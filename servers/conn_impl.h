@@ -13,7 +13,6 @@
 #include "servers/conn.h"
 
 #define CONN_IN        131072  /* bytes of the shared receive buffer */
-#define CONN_SHARE     4096    /* bytes of it that are read at least */
 #define CONN_OUT_SLACK 1048576 /* of the shared send buffer, beyond the largest reply */
 #define CONN_BIG       65536   /* a payload so long leaves from where it lies */
 #define CONN_STALL_MS  20000   /* for --ping-timeout 0 where somebody must go */
@@ -93,10 +92,12 @@ struct conn_pool {
     struct conn   *pumped;          /* whose bytes are being looked at */
     size_t         held, budget;
     size_t         left;            /* bytes of held whose connections are gone */
-    size_t         share;           /* bytes read of a connection in a turn: CONN_IN at most */
+    bool           late;            /* enough is handled for now, the rest waits for its turn */
+    int64_t        resumed_us;      /* when those that waited for it last got theirs */
+    size_t         unseen;          /* bytes read since the clock was looked at */
     struct block  *spare;           /* mapped, for the next large message */
     size_t         spare_bytes;
-    struct conn   *dirty, *starved, *dead;
+    struct conn   *dirty, *dirty_last, *starved, *dead;
     int64_t        moved;           /* when one that waited for room last got it */
     struct timer   stuck;           /* armed while somebody wants what is not there */
     struct timer   trim;            /* memory goes back to the system */
@@ -157,9 +158,10 @@ bool conn_keep(struct conn *c, const uint8_t *p, size_t n, size_t want);
 bool conn_append(struct conn *c, const uint8_t *p, size_t n);
 void conn_drop_input(struct conn *c);
 void conn_starve(struct conn *c);              /* not read until there is room */
-void conn_make_dirty(struct conn *c);
+void conn_make_dirty(struct conn *c);          /* it is gone on with behind the others */
 void conn_bury(struct conn *c);                /* DEAD: off the lists, freed in the reap */
 void pool_overdrawn(struct conn_pool *pool);   /* beyond the overdraft: the greatest holder goes */
+void pool_look(struct conn_pool *pool);        /* at the clock: is enough handled for now? */
 void pool_join(struct conn_pool *pool, struct server *s);
 void pool_leave(struct conn_pool *pool, struct server *s);
 

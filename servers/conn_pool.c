@@ -12,8 +12,7 @@
 #define SPARE_PART 8        /* of the budget: mapped blocks kept for the next large messages, */
 #define SPARE_MS  1000      /* for so long */
 #define TRIM_PART 16        /* of the budget: the heap is trimmed when less is held again */
-#define LONG_TURN_US 8000   /* a turn that takes longer reads less the next time, */
-#define SHARE_STEP 1024     /* one that takes half of it at most so much more */
+#define ENOUGH_US 4000      /* of a turn for what is read in it, and for what waited */
 
 static void *map(size_t bytes)
 {
@@ -258,8 +257,10 @@ void conn_make_dirty(struct conn *c)
     if (c->dirty || c->state == CONN_DEAD) return;
     if (c->starved) unlink_starved(c);
     c->dirty = true;
-    c->next = pool->dirty;
-    pool->dirty = c;
+    c->next = NULL;
+    if (pool->dirty) pool->dirty_last->next = c;
+    else pool->dirty = c;
+    pool->dirty_last = c;
     loop_job(pool->loop, &pool->resume);
 }
 
@@ -292,14 +293,25 @@ void conn_bury(struct conn *c)
     pool->dead = c;
 }
 
-/* Those that are dirty now; who becomes so meanwhile comes next time. */
+void pool_look(struct conn_pool *pool)
+{
+    int64_t since = loop_began_us(pool->loop);
+    if (since < pool->resumed_us) since = pool->resumed_us;
+    pool->unseen = 0;
+    pool->late = loop_clock_us() - since >= ENOUGH_US;
+}
+
+/* Those that are dirty now, until enough is handled; the others come next time, and behind them
+ * who becomes so meanwhile. */
 static bool resume(struct job *job)
 {
     struct conn_pool *pool = CONTAINER(struct conn_pool, resume, job);
-    struct conn *c = pool->dirty;
-    pool->dirty = NULL;
-    while (c) {
-        struct conn *next = c->next;
+    struct conn *c = NULL, *last = pool->dirty_last;
+    pool->resumed_us = loop_clock_us();
+    pool->late = false;
+    while (pool->dirty && c != last && !pool->late) {
+        c = pool->dirty;
+        pool->dirty = c->next;
         c->dirty = false;
         if (c->state == CONN_DEAD) conn_bury(c);
         else conn_resume(c);
@@ -307,7 +319,6 @@ static bool resume(struct job *job)
             c->hungry = false;
             pool->moved = loop_now(pool->loop);
         }
-        c = next;
     }
     return pool->dirty != NULL;
 }
@@ -322,24 +333,10 @@ static void flush(struct hook *hook)
     while (pool->starved) conn_make_dirty(pool->starved);
 }
 
-/* Whoever waits for his turn waits for what the others have sent: where that takes
- * long, less is read of each; slowly more again. */
-static void adjust_share(struct conn_pool *pool)
-{
-    int64_t us = loop_took_us(pool->loop);
-    if (us > LONG_TURN_US) {
-        pool->share /= 2;
-        if (pool->share < CONN_SHARE) pool->share = CONN_SHARE;
-    } else if (us < LONG_TURN_US / 2) {
-        pool->share += SHARE_STEP;
-        if (pool->share > CONN_IN) pool->share = CONN_IN;   /* a half is no multiple of the step */
-    }
-}
-
 static void reap(struct hook *hook)
 {
     struct conn_pool *pool = CONTAINER(struct conn_pool, reap, hook);
-    adjust_share(pool);
+    pool->late = false;
     while (pool->dead) {
         struct conn *c = pool->dead;
         pool->dead = c->next;
@@ -411,7 +408,7 @@ struct conn_pool *conn_pool_new(struct loop *loop, size_t max_reply, size_t budg
     struct conn_pool *pool = malloc(sizeof *pool);
     if (!pool) return NULL;
     *pool = (struct conn_pool){
-        .loop = loop, .max_reply = max_reply, .budget = budget, .share = CONN_IN,
+        .loop = loop, .max_reply = max_reply, .budget = budget,
         .out_cap = whole_pages(max_reply + CONN_OUT_SLACK), .in = map(CONN_IN),
         .stuck.fire = stuck, .trim.fire = on_trim,
         .flush.run = flush, .reap.run = reap, .resume.step = resume };
@@ -453,6 +450,7 @@ void pool_leave(struct conn_pool *pool, struct server *s)
 {
     struct server **at = &pool->servers;
     leave_list(&pool->dirty, s);
+    for (struct conn *c = pool->dirty; c; c = c->next) pool->dirty_last = c;
     leave_list(&pool->starved, s);
     leave_list(&pool->dead, s);
     while (*at && *at != s) at = &(*at)->next;

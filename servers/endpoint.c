@@ -191,7 +191,11 @@ static void on_message(struct conn *c, enum ws_op op, uint8_t *p, size_t n)
     (void)op;                            /* binary is refused from its header:
                                             ws_config.text_only */
     ep->metrics.received++;
-    if (!s || !s->blocked) { request_execute(&rq); return; }
+    if (!s || !s->blocked) {
+        request_execute(&rq);
+        conn_took_long(c);
+        return;
+    }
     struct request *k = request_keep(&rq, true);
     if (!k) { conn_close(c, 1013, "out of memory"); return; }
     session_append(k, UNREAD);

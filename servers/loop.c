@@ -175,7 +175,7 @@ static void run_hooks(struct hook *h)
 
 int64_t loop_now(const struct loop *loop) { return loop->now; }
 
-int64_t loop_took_us(const struct loop *loop) { return loop->took_us; }
+int64_t loop_began_us(const struct loop *loop) { return loop->began_us; }
 
 static int wait_ms(const struct loop *loop, int max_wait_ms)
 {

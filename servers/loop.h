@@ -83,7 +83,7 @@ void loop_on_flush(struct loop *loop, struct hook *h);
 void loop_on_reap(struct loop *loop, struct hook *h);
 
 int64_t loop_now(const struct loop *loop);   /* of this turn */
-int64_t loop_took_us(const struct loop *loop);    /* this turn, asked in a reap hook */
+int64_t loop_began_us(const struct loop *loop);   /* this turn, by loop_clock_us() */
 int64_t loop_clock(void);                    /* the clock itself */
 int64_t loop_clock_us(void);                 /* the same, finer */
 

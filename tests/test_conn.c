@@ -4,7 +4,6 @@
 #include <errno.h>
 #include <poll.h>
 #include <string.h>
-#include <time.h>
 
 #include "conn_rig.h"
 #include "test.h"
@@ -653,53 +652,254 @@ Test(conn_pressure, pings_of_one_that_does_not_read_are_not_hoarded)
     rig_close(&r);
 }
 
-static int heard;
+static unsigned heard[256], heard_n;
+static uint8_t heard_of[256];         /* [heard_n] whose, one after the other; the first ones */
 
-/* One that costs half a millisecond. */
+static void spend(int64_t us)
+{
+    int64_t end = loop_clock_us() + us;
+    while (loop_clock_us() < end) {}
+}
+
+/* One that costs half a millisecond; its first byte says whose it is, its second which. */
 static void hear(struct conn *c, enum ws_op op, uint8_t *p, size_t n)
 {
-    struct timespec a, b;
-    (void)c, (void)op, (void)p, (void)n;
-    clock_gettime(CLOCK_MONOTONIC, &a);
-    do clock_gettime(CLOCK_MONOTONIC, &b);
-    while ((b.tv_sec - a.tv_sec) * 1000000000LL + b.tv_nsec - a.tv_nsec < 500000);
-    heard++;
+    (void)op, (void)n;
+    spend(500);
+    cr_assert_eq(p[1], (uint8_t)heard[p[0]]++, "out of order");
+    if (heard_n < sizeof heard_of) heard_of[heard_n++] = p[0];
+    conn_took_long(c);
 }
 
 static const struct server_ops hearing = { .message = hear };
 
-Test(conn_pressure, where_turns_take_long_less_is_read_of_each_and_later_more_again)
+/* So many messages of a client, numbered; all of them lie in the kernel's buffer when it returns. */
+static void say_many(int fd, unsigned who, unsigned many, size_t len)
 {
-    struct rig r;
-    enum { CLIENTS = 2, LEN = 1000 };
-    static char payload[LEN];
     struct bytes wire = { 0 };
-    size_t at[CLIENTS] = { 0 };
-    int fd[CLIENTS], first = 0;
-    rig_open(&r, &hearing);
-    for (int i = 0; i < CLIENTS; i++) fd[i] = rig_upgrade(&r);
-    for (int i = 0; i < 100; i++) rig_put_frame(&wire, 0x82, payload, LEN);
-    for (int turn = 0; turn < 12; turn++) {
-        for (int i = 0; i < CLIENTS; i++) {
-            for (ssize_t n; (n = send(fd[i], wire.p + at[i], wire.n - at[i], MSG_NOSIGNAL)) > 0; )
-                at[i] = (at[i] + (size_t)n) % wire.n;
-        }
-        heard = 0;
-        loop_turn(r.loop, 100);
-        if (heard > first) first = heard;
+    uint8_t *payload = calloc(1, len);
+    payload[0] = (uint8_t)who;
+    for (unsigned i = 0; i < many; i++) {
+        payload[1] = (uint8_t)i;
+        rig_put_frame(&wire, 0x82, payload, len);
     }
-    cr_assert(first > 40, "%d messages in the longest turn", first);
-    cr_assert(heard > 0 && heard <= CLIENTS * (CONN_SHARE / LEN + 1), "%d messages in the last turn", heard);
-    for (int i = 0; i < CLIENTS; i++) shutdown(fd[i], SHUT_RDWR);
-    for (int i = 0; i < 5000 && r.pool->share < CONN_IN; i++) loop_turn(r.loop, 0);
-    cr_assert_eq(r.pool->share, CONN_IN);
+    cr_assert_eq(send(fd, wire.p, wire.n, MSG_NOSIGNAL), (ssize_t)wire.n);
+    free(payload);
+    bytes_free(&wire);
+}
+
+Test(conn_pressure, what_takes_long_is_handled_in_short_turns_and_all_are_served_by_turns)
+{
+    enum { CLIENTS = 3, MANY = 60, LEN = 1000, LONGEST = 2 * 9 + CLIENTS };
+    struct rig r;
+    int fd[CLIENTS];
+    unsigned turns = 0, longest = 0;
+    rig_open(&r, &hearing);
+    memset(heard, 0, sizeof heard);
+    heard_n = 0;
+    for (int i = 0; i < CLIENTS; i++) fd[i] = rig_upgrade(&r);
+    for (unsigned i = 0; i < CLIENTS; i++) say_many(fd[i], i, MANY, LEN);
+    for (; turns < 1000 && heard_n < CLIENTS * MANY; turns++) {
+        unsigned before = heard_n;
+        loop_turn(r.loop, 100);
+        if (heard_n - before > longest) longest = heard_n - before;
+        if (turns < 4) continue;
+        for (int i = 0; i < CLIENTS; i++)
+            cr_assert(heard[i], "client %d has not been served in %u turns", i, turns);
+    }
+    cr_assert_eq(heard_n, CLIENTS * MANY);
+    cr_assert(longest <= LONGEST, "%u messages in a turn", longest);
+    cr_assert(turns >= CLIENTS * MANY / LONGEST, "%u turns", turns);
+    for (unsigned i = 2 * LONGEST; i < CLIENTS * MANY / 2; i++) {
+        unsigned same = 1;
+        while (heard_of[i + same] == heard_of[i]) same++;
+        cr_assert(same <= LONGEST, "%u messages of one while others wait", same);
+    }
+    rig_turn(&r, 5);
+    cr_assert_eq(conn_pool_held(r.pool), 0);
+    rig_close(&r);
+}
+
+Test(conn_pressure, those_that_wait_are_not_all_served_in_one_turn)
+{
+    enum { CLIENTS = 40, MANY = 8 };
+    struct rig r;
+    int fd[CLIENTS];
+    rig_open(&r, &hearing);
+    memset(heard, 0, sizeof heard);
+    heard_n = 0;
+    for (int i = 0; i < CLIENTS; i++) fd[i] = rig_upgrade(&r);
+    for (unsigned i = 0; i < CLIENTS; i++) say_many(fd[i], i, MANY, 100);
+    loop_turn(r.loop, 100);
+    for (int i = 0; i < CLIENTS; i++) cr_assert(heard[i], "client %d was passed over", i);
+    while (heard_n < sizeof heard_of && heard_n < CLIENTS * MANY) {
+        unsigned before = heard_n;
+        loop_turn(r.loop, 100);
+        cr_assert(heard_n > before && heard_n - before <= 10, "%u messages in a turn", heard_n - before);
+    }
+    rig_close(&r);
+}
+
+Test(conn_pressure, those_that_wait_have_time_of_their_own_beside_those_that_are_read)
+{
+    enum { MANY = 100, BESIDE = 8 };
+    struct rig r;
+    int fd[2], turns = 0;
+    rig_open(&r, &hearing);
+    memset(heard, 0, sizeof heard);
+    for (int i = 0; i < 2; i++) fd[i] = rig_upgrade(&r);
+    say_many(fd[0], 0, MANY, 100);
+    for (loop_turn(r.loop, 100); heard[0] < MANY; turns++) {
+        if (heard[1] % BESIDE == 0) {
+            heard[1] = 0;
+            say_many(fd[1], 1, BESIDE, 100);
+        }
+        loop_turn(r.loop, 100);
+    }
+    cr_assert(turns < MANY / 2, "%d turns", turns);
+    rig_close(&r);
+}
+
+Test(conn_pressure, what_was_read_of_one_that_is_gone_meanwhile_is_handled)
+{
+    enum { MANY = 30 };
+    struct rig r;
+    struct linger hard = { 1, 0 };
+    rig_open(&r, &hearing);
+    memset(heard, 0, sizeof heard);
+    int fd = rig_upgrade(&r);
+    say_many(fd, 0, MANY, 100);
+    loop_turn(r.loop, 100);
+    setsockopt(fd, SOL_SOCKET, SO_LINGER, &hard, sizeof hard);
+    close(r.fd[--r.fds]);
+    for (int i = 0; i < 1000 && r.server.n.active; i++) loop_turn(r.loop, 10);
+    cr_assert_eq(heard[0], MANY);
+    cr_assert_eq(r.server.n.active, 0);
+    rig_close(&r);
+}
+
+/* What waits for its turn comes before a ping, a close and the end of TCP behind it, and before
+ * what comes later. */
+Test(conn_pressure, what_waits_for_its_turn_keeps_its_order_and_is_not_lost)
+{
+    enum { MANY = 250 };                 /* they take longer than silence may */
+    static const uint8_t late[] = { 0, MANY, 'x' };
+    for (int closed = 0; closed < 2; closed++) {
+        struct rig r;
+        rig_open(&r, &hearing);
+        rig_hurry(&r);                   /* it is not silent, it is not read */
+        memset(heard, 0, sizeof heard);
+        int fd = rig_upgrade(&r);
+        say_many(fd, 0, MANY, 100);
+        loop_turn(r.loop, 100);
+        cr_assert(heard[0] && heard[0] < 30, "%u messages in the first turn", heard[0]);
+        rig_frame(&r, fd, 0x82, late, sizeof late);
+        rig_frame(&r, fd, 0x89, "p", 1);
+        if (closed) rig_frame(&r, fd, 0x88, "\x03\xe8", 2);
+        shutdown(fd, SHUT_WR);
+        for (int i = 0; i < 1000 && !r.ended; i++) {
+            loop_turn(r.loop, 10);
+            rig_read_now(&r, fd);
+            cr_assert(!r.n || heard[0] == MANY + 1, "sent something after %u messages", heard[0]);
+        }
+        cr_assert_eq(heard[0], MANY + 1);
+        cr_assert_arr_eq(r.got, "\x8a\1p", 3);
+        if (closed) cr_assert_arr_eq(r.got + 3, "\x88\2\x03\xe8", 4);
+        cr_assert(r.ended);
+        rig_close(&r);
+    }
+}
+
+static void hear_request(struct conn *c, const struct http_head *h)
+{
+    (void)h;
+    spend(500);
+    heard[0]++;
+    conn_answer(c, &(struct conn_answer){ .status = 204 });
+}
+
+static const struct server_ops hearing_requests = { .request = hear_request, .message = hear };
+
+Test(conn_pressure, requests_in_one_piece_are_answered_in_short_turns)
+{
+    enum { MANY = 60 };
+    static const char one[] = "GET / HTTP/1.1\r\nHost: a\r\n\r\n";
+    static const char answer[] = "HTTP/1.1 204 No Content\r\nConnection: keep-alive\r\n\r\n";
+    struct rig r;
+    struct bytes wire = { 0 };
+    rig_open(&r, &hearing_requests);
+    memset(heard, 0, sizeof heard);
+    int fd = rig_dial(&r);
+    for (int i = 0; i < MANY; i++) bytes_add(&wire, one, sizeof one - 1);
+    rig_send(&r, fd, wire.p, wire.n);
+    for (unsigned before = 0; heard[0] < MANY; before = heard[0]) {
+        loop_turn(r.loop, 100);
+        cr_assert(heard[0] - before <= 20, "%u requests in a turn", heard[0] - before);
+    }
+    rig_await(&r, fd, MANY * (sizeof answer - 1));
+    cr_assert(rig_begins(&r, answer), "%s", r.got);
     bytes_free(&wire);
     rig_close(&r);
 }
 
-/* Two long turns with a short one between leave a share that is no multiple of the step; and a
- * few kept bytes go before what is read. */
-Test(conn_pressure, no_share_lets_a_read_go_beyond_the_shared_buffer)
+/* What costs the endpoint nothing, pings and fragments, is read in small pieces then. */
+Test(conn_pressure, where_a_turn_has_taken_long_little_is_read_of_the_others)
+{
+    enum { MANY = 20, LEN = 1000, FRAME = LEN + 8 };
+    struct rig r;
+    struct bytes wire = { 0 };
+    char payload[125] = { 0 };
+    int fd[2];
+    rig_open(&r, &hearing);
+    memset(heard, 0, sizeof heard);
+    for (int i = 0; i < 2; i++) fd[i] = rig_upgrade(&r);
+    for (int i = 0; i < 200; i++) rig_put_frame(&wire, 0x89, payload, sizeof payload);
+    loop_turn(r.loop, 0);                /* the first to say something is the first to be read */
+    uint64_t before = r.server.n.bytes_in;
+    say_many(fd[0], 0, MANY, LEN);
+    cr_assert_eq(send(fd[1], wire.p, wire.n, MSG_NOSIGNAL), (ssize_t)wire.n);
+    loop_turn(r.loop, 100);
+    uint64_t came = r.server.n.bytes_in - before;
+    cr_assert_eq(came, MANY * FRAME + 4096, "%zu bytes of the second", (size_t)came - MANY * FRAME);
+    rig_await(&r, fd[1], 200 * 127);
+    for (int i = 0; i < 1000 && heard[0] < MANY; i++) loop_turn(r.loop, 10);
+    cr_assert_eq(heard[0], MANY);
+    bytes_free(&wire);
+    rig_close(&r);
+}
+
+static void linger_silently(struct conn *c, enum ws_op op, uint8_t *p, size_t n)
+{
+    (void)c, (void)op, (void)p, (void)n;
+    spend(5000);
+}
+
+static const struct server_ops lingering = { .message = linger_silently };
+
+Test(conn_pressure, where_much_is_read_the_time_that_it_takes_is_seen)
+{
+    enum { PINGS = 300, BYTES = PINGS * 131 };
+    struct rig r;
+    struct bytes wire = { 0 };
+    char payload[125] = { 0 };
+    int fd[3];
+    rig_open(&r, &lingering);
+    for (int i = 0; i < 3; i++) fd[i] = rig_upgrade(&r);
+    for (int i = 0; i < PINGS; i++) rig_put_frame(&wire, 0x89, payload, sizeof payload);
+    loop_turn(r.loop, 0);
+    uint64_t before = r.server.n.bytes_in;
+    rig_frame(&r, fd[0], 0x82, "x", 1);
+    for (int i = 1; i < 3; i++) cr_assert_eq(send(fd[i], wire.p, wire.n, MSG_NOSIGNAL), BYTES);
+    loop_turn(r.loop, 100);
+    uint64_t came = r.server.n.bytes_in - before;
+    cr_assert_eq(came, 7 + BYTES + 4096, "%zu bytes", (size_t)came);
+    rig_await(&r, fd[2], PINGS * 127);
+    bytes_free(&wire);
+    rig_close(&r);
+}
+
+/* A few kept bytes go before what is read. */
+Test(conn_pressure, no_read_goes_beyond_the_shared_buffer)
 {
     enum { LEN = 1000, KEPT = 600, HEAD = 8 };
     static uint8_t payload[LEN], rest[2 * CONN_IN];
@@ -709,9 +909,6 @@ Test(conn_pressure, no_share_lets_a_read_go_beyond_the_shared_buffer)
     rig_open(&r, &rig_echo);
     setsockopt(r.server.listener[0].watch.fd, SOL_SOCKET, SO_RCVBUF, &room, sizeof room);
     int fd = rig_upgrade(&r);
-    r.pool->share = (CONN_IN / 2 + 1024) / 2;
-    for (int i = 0; i < 5000 && r.pool->share < CONN_IN; i++) loop_turn(r.loop, 0);
-    cr_assert_eq(r.pool->share, CONN_IN, "%zu", r.pool->share);
     struct bytes wire = { 0 };
     rig_put_frame(&wire, 0x82, payload, LEN);
     rig_send(&r, fd, wire.p, HEAD + KEPT);
@@ -776,6 +973,27 @@ Test(conn_hold, held_connection_is_not_timed_out_for_silence)
     conn_hold(rig_each(&r.server, &i), false);
     rig_turn(&r, 5);
     cr_assert_str_eq(r.told, "opened text(2) text(3) ");
+    rig_close(&r);
+}
+
+static void hold_late(struct conn *c, enum ws_op op, uint8_t *p, size_t n)
+{
+    linger_silently(c, op, p, n);
+    conn_hold(c, true);
+    conn_took_long(c);
+}
+
+Test(conn_hold, one_that_is_held_where_the_turn_is_over_is_not_timed_out_either)
+{
+    static const struct server_ops holding_late = { .message = hold_late, .closed = rig_closed };
+    struct rig r;
+    rig_open(&r, &holding_late);
+    rig_hurry(&r);
+    int fd = rig_upgrade(&r);
+    rig_frame(&r, fd, 0x81, "x", 1);
+    rig_read(&r, fd, 4 * PING_MS);
+    cr_assert_eq(r.n, 0, "it was pinged");
+    cr_assert_str_eq(r.told, "");
     rig_close(&r);
 }
 
@@ -1176,6 +1394,32 @@ Test(conn_budget, a_message_in_pieces_counts_as_what_it_takes_and_comes_through_
     }
     cr_assert(rig_begins(&r, "\x81\5hello"), "%zu bytes came", r.n);
     conn_give(hog, 100000);
+    rig_close(&r);
+}
+
+Test(conn_budget, a_server_that_goes_leaves_those_of_another_in_line)
+{
+    struct rig r;
+    struct net_listeners l;
+    struct conn *c[3];
+    uint32_t i = 0, k = 0;
+    rig_open(&r, &rig_echo);
+    struct server other = { .loop = r.loop, .pool = r.pool, .ops = &lingering, .ws = r.server.ws,
+                            .handshake_timeout_ms = 30000, .max_connections = 9 };
+    cr_assert_eq(net_listen(&l, "127.0.0.1", 0, 0), 0);
+    cr_assert_eq(server_listen(&other, &l), 0);
+    rig_upgrade(&r);
+    int fd = rig_upgrade(&r);
+    r.port = l.port;
+    rig_upgrade(&r);
+    for (int n = 0; n < 3; n++) c[n] = n < 2 ? rig_each(&r.server, &i) : rig_each(&other, &k);
+    for (int n = 0; n < 3; n++) conn_hold(c[n], true);
+    conn_hold(c[0], false);
+    conn_hold(c[2], false);
+    server_free(&other);
+    conn_hold(c[1], false);
+    rig_frame(&r, fd, 0x81, "still there", 11);
+    rig_await(&r, fd, 13);
     rig_close(&r);
 }
 

@@ -93,6 +93,7 @@ static void on_message(struct conn *c, enum ws_op op, uint8_t *p, size_t n)
     require(op == WS_BINARY || utf8_valid(p, n), "text is UTF-8");
     if (n && p[0] == '!') conn_close(c, 4000, "asked for");
     else if (n && p[0] == '=' && !w.ending) conn_hold(c, true);
+    else if (n && p[0] == '~') sim_ms += 5, conn_took_long(c);   /* enough for a turn */
     else conn_send(c, op, p, n);
 }
 
