@@ -335,8 +335,7 @@ double cosine_encode(const float *x, size_t dimension, uint8_t *upper, uint8_t *
         upper[j] = (uint8_t)(a >> 4 | (b & 240));
         lower[j] = (uint8_t)((a & 15) | (b & 15) << 4);
     }
-    *row = (struct cosine_row){ .scale = (float)r.step, .error = (float)up(sqrt(r.left)),
-                                .coarse = (float)up(sqrt(r.coarse)) };
+    *row = (struct cosine_row){ .scale = (float)r.step, .coarse = (float)up(sqrt(r.coarse)) };
     return up(sqrt(r.all));
 }
 
@@ -352,5 +351,6 @@ void cosine_query(struct cosine_query *q, void *buffer, const float *y, size_t d
     take_apart(wide, codes, stride);
     *q = (struct cosine_query){ .stride = stride, .scale = fabs(r.step),
                                 .length = up(sqrt(r.square)), .error = up(sqrt(r.left)),
-                                .sum = r.sum, .codes = codes, .wide = wide };
+                                .steps = up(sqrt((double)dimension) / 2), .sum = r.sum,
+                                .codes = codes, .wide = wide };
 }

@@ -3,8 +3,9 @@
  * A row x is kept beside its float32 values as 8-bit codes q with a scale s. The upper four
  * bits of all codes lie apart from the lower four, so that half the memory is read first:
  * with c, the middle of what those upper bits leave open, the row is s c, or closer s q. The
- * lengths of what that leaves out are kept, |x - s c| <= e4 and |x - s q| <= e8. A query y
- * is rounded to 8-bit codes p with a scale t. Then, by Cauchy-Schwarz,
+ * length of what c leaves out is kept, |x - s c| <= e4; that of q is at most half a step for
+ * each of n elements, |x - s q| <= e8 = s sqrt(n) / 2. A query y is rounded to 8-bit codes p
+ * with a scale t. Then, by Cauchy-Schwarz,
  *
  *     | y.x - s t (c.p) | <= |t p| e4 + |y - t p| |x|,  and with q and e8 alike.
  *
@@ -34,7 +35,7 @@ double cosine_clamp(double cosine);
 int cosine_normalise(float *out, const float *in, size_t dimension);
 
 /* What goes with the codes of a row. */
-struct cosine_row { float scale, error, coarse; /* s, e8, e4; rounded up */ };
+struct cosine_row { float scale, coarse; /* s; e4, rounded up */ };
 
 /* Write the codes of a row, [COSINE_STRIDE(dimension)] each; gives |x|, rounded up. */
 double cosine_encode(const float *x, size_t dimension, uint8_t *upper, uint8_t *lower,
@@ -45,6 +46,7 @@ struct cosine_query {
     double   scale;      /* t */
     double   length;     /* |t p|, rounded up: times e4 or e8 */
     double   error;      /* |y - t p|, rounded up: times |x| */
+    double   steps;      /* e8 / s, rounded up */
     int32_t  sum;        /* of p */
     int8_t  *codes;      /* p [2 stride] */
     int16_t *wide;       /* p as the plain kernel has it [2 stride] */

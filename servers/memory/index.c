@@ -244,8 +244,8 @@ static size_t look(struct scan *sc, uint32_t first, size_t n)
     for (size_t i = 0; i < left.n; i++) {
         size_t row = left.row[i];
         int32_t product = left.product[i] + cosine_rest(&sc->q, lower + row * stride);
-        double bound = (double)c->error[at + row] * length + around;
-        double near = product * (double)c->scale[at + row] * sc->q.scale;
+        double step = (double)c->scale[at + row], near = product * step * sc->q.scale;
+        double bound = step * sc->q.steps * length + around;
         if (near + bound < gate) sc->below++;
         else cost += 2 * stride + rank_near(sc, first + (uint32_t)row, near, bound);
     }

@@ -169,7 +169,7 @@ static int chunk_add(struct records *rs)
     size_t page = 4096, one = CHUNK_ROWS * sizeof(float);
     size_t vectors = round_up(one * rs->dimension, page);
     size_t codes = round_up(CHUNK_ROWS * COSINE_STRIDE(rs->dimension), page);
-    size_t rows = 4 * one + CHUNK_ROWS * sizeof(struct record);
+    size_t rows = 3 * one + CHUNK_ROWS * sizeof(struct record);
     size_t bytes = round_up(vectors + 2 * codes + rows, 65536);
     struct chunk *all = realloc(rs->chunks, (rs->n_chunks + 1) * sizeof *all);
     if (!all) return -1;
@@ -183,9 +183,9 @@ static int chunk_add(struct records *rs)
     float *scale = (float *)(void *)(p + vectors + 2 * codes);
     all[rs->n_chunks++] = (struct chunk){
         .vectors = (float *)(void *)p, .upper = (uint8_t *)p + vectors,
-        .lower = (uint8_t *)p + vectors + codes, .scale = scale, .error = scale + CHUNK_ROWS,
-        .coarse = scale + 2 * CHUNK_ROWS, .weight = scale + 3 * CHUNK_ROWS,
-        .record = (struct record *)(void *)(scale + 4 * CHUNK_ROWS), .bytes = bytes };
+        .lower = (uint8_t *)p + vectors + codes, .scale = scale, .coarse = scale + CHUNK_ROWS,
+        .weight = scale + 2 * CHUNK_ROWS,
+        .record = (struct record *)(void *)(scale + 3 * CHUNK_ROWS), .bytes = bytes };
     return 0;
 }
 
@@ -253,7 +253,6 @@ static void expose(struct records *rs, uint32_t row, bool seen)
     struct cosine_row left;
     double length = cosine_encode(x, rs->dimension, c->upper + at, c->lower + at, &left);
     c->scale[i] = left.scale;
-    c->error[i] = left.error;
     c->coarse[i] = left.coarse;
     if (length > rs->longest) rs->longest = length;
     c->weight[i] = nextafterf((float)c->record[i].f.significance, 2);
@@ -411,6 +410,6 @@ struct memory records_view(const struct records *rs, uint32_t row)
 size_t records_bytes(const struct records *rs)
 {
     size_t row = rs->dimension * sizeof(float) + 2 * COSINE_STRIDE(rs->dimension) +
-                 4 * sizeof(float) + sizeof(struct record);
+                 3 * sizeof(float) + sizeof(struct record);
     return rs->used * row + rs->text_bytes + (rs->by_id.cap + rs->by_text.cap) * sizeof(uint32_t);
 }

@@ -36,7 +36,7 @@ enum { ROW_FREE, ROW_LIVE, ROW_HIDDEN };
 struct chunk {
     float   *vectors;                      /* [CHUNK_ROWS][dimension] */
     uint8_t *upper, *lower;                /* codes, [CHUNK_ROWS][COSINE_STRIDE(dimension)] each */
-    float   *scale, *error, *coarse;       /* of the codes, [CHUNK_ROWS]; -infinity: not live */
+    float   *scale, *coarse;               /* of the codes, [CHUNK_ROWS]; -infinity: not live */
     float   *weight;                       /* significance, rounded up, [CHUNK_ROWS] */
     struct record *record;                 /* [CHUNK_ROWS] */
     size_t   bytes;
