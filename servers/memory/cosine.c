@@ -122,12 +122,15 @@ COMPILED(avx512, __attribute__((target("avx512f,avx512vl,avx512dq"))))
 typedef uint16_t words __attribute__((vector_size(16)));
 typedef int16_t  shorts __attribute__((vector_size(16)));
 
+/* The first element that has bits in byte j of half a row; the other is 64 behind. */
+static inline size_t element_of(size_t j) { return 2 * j - j % 64; }
+
 /* Words of the baseline hold two bytes, that is four elements. Which byte comes first does not
  * matter, since the query is taken apart alike: for each vector of words, four of shorts. */
 static void take_apart(int16_t *wide, const int8_t *y, size_t stride)
 {
     for (size_t j = 0; j < stride; j += 16, wide += 32) {
-        const int8_t *at = y + 2 * j - j % 64;
+        const int8_t *at = y + element_of(j);
         words a, b;
         memcpy(&a, at, sizeof a);
         memcpy(&b, at + 64, sizeof b);
@@ -169,7 +172,7 @@ static void rows_avx2(const struct cosine_query *q, const uint8_t *row, size_t n
     for (size_t i = 0; i < n; i++, row += stride) {
         __m256i sum = _mm256_setzero_si256();
         for (size_t j = 0; j < stride; j += 32) {
-            const __m256i *at = (const __m256i *)(q->codes + 2 * j - j % 64);
+            const __m256i *at = (const __m256i *)(q->codes + element_of(j));
             if (n > 1) _mm_prefetch((const char *)row + j + AHEAD, _MM_HINT_T1);
             __m256i x = _mm256_load_si256((const __m256i *)(row + j));
             __m256i a = _mm256_and_si256(x, bits);
@@ -330,7 +333,7 @@ double cosine_encode(const float *x, size_t dimension, uint8_t *upper, uint8_t *
     memset(q, 0, 2 * stride);
     struct rounded r = best()->encode(x, dimension, 127, q);
     for (size_t j = 0; j < stride; j++) {
-        const int8_t *at = q + 2 * j - j % 64;
+        const int8_t *at = q + element_of(j);
         int a = at[0] + 128, b = at[64] + 128;
         upper[j] = (uint8_t)(a >> 4 | (b & 240));
         lower[j] = (uint8_t)((a & 15) | (b & 15) << 4);
